@@ -1,0 +1,43 @@
+# `make` alone lists the targets. Everything runs in .venv, which is made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-slow lint format tensorboard clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed ## Create .venv and install flowtrain with its development tools
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowtrain needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: install ## Train the main job; give options with ARGS="data=circles seed=1"
+	$(BIN)/flowtrain model=realnvp data=moons $(ARGS)
+
+test: install ## Run the tests (about six minutes on two cores)
+	$(BIN)/python -m pytest -n auto
+
+test-slow: install ## Run the long checks: whole trainings held to their figures
+	$(BIN)/python -m pytest -m slow
+
+lint: install ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## Mend style in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: install ## Open the curves and figures of all runs
+	$(BIN)/tensorboard --logdir outputs
+
+clean: ## Remove .venv and caches; run folders stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,109 @@
+"""From a validated config to what it names: density, flow, objective, optimizer, device."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from flowtrain.config import FFJORD, Config, Constant
+from flowtrain.config import Solver as SolverConfig
+from flowtrain.data import DENSITIES, Density
+from flowtrain.errors import ConfigError
+from flowtrain.flows import FLOWS, Flow, Standardize
+from flowtrain.flows.ode import Solver
+from flowtrain.objectives import Objective, RegularizedLikelihood, maximum_likelihood
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+def build_density(config: Config) -> Density:
+    """Build the law that `data` names.
+
+    Raises:
+        ConfigError: for parameters that the law refuses.
+    """
+    try:
+        return DENSITIES[config.data.name](**config.data.arguments())
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from None
+
+
+def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
+    """Build the flow that `model` names, its weights drawn from the seed alone, on the CPU.
+
+    Args:
+        config: the run's config.
+        mean: of the training points, (d,).
+        std: of the training points, (d,).
+        seed: of the weights and of whatever else the model draws once.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    solvers = {}
+    if isinstance(config.model, FFJORD):
+        solvers["solver"] = build_solver(config.solver)
+        solvers["evaluation_solver"] = build_solver(config.evaluation.solver)
+    # nn.Linear draws its weights from torch's global generator: lend it ours.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        flow = FLOWS[config.model.name](
+            Standardize(mean, std),
+            generator=generator,
+            **config.model.arguments(),
+            **solvers,
+        )
+    return flow.to(getattr(torch, config.dtype))
+
+
+def build_solver(config: SolverConfig) -> Solver:
+    """Build the ODE solver that a `solver` group names."""
+    settings = config.arguments()
+    dtype = None if settings["dtype"] is None else getattr(torch, settings["dtype"])
+    return Solver(config.name, **{**settings, "dtype": dtype})
+
+
+def build_objective(config: Config) -> Objective:
+    """Build the loss: the objective that is named, with the penalties that have a weight."""
+    if isinstance(config.model, FFJORD):
+        return RegularizedLikelihood(**config.regularization.arguments())
+    return maximum_likelihood
+
+
+def build_optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the optimizer that `optimizer` names, in torch's fused form: one call a step."""
+    return OPTIMIZERS[config.optimizer.name](parameters, **config.optimizer.arguments(), fused=True)
+
+
+def learning_rate(config: Config, done: float) -> float:
+    """Return the learning rate after a fraction `done` of the run, in [0, 1]."""
+    peak, schedule = config.optimizer.lr, config.scheduler
+    if done < schedule.warmup:  # 1. a linear rise
+        return peak * done / schedule.warmup
+    if isinstance(schedule, Constant):  # 2. level to the end
+        return peak
+    fallen = (done - schedule.warmup) / (1 - schedule.warmup)  # 3. half a cosine
+    return peak * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * fallen)))
+
+
+def pick_device(name: str, dtype: str) -> torch.device:
+    """Return the device that `trainer.device` asks for; auto takes cuda, then mps, then cpu.
+
+    Raises:
+        ConfigError: for a device that this machine does not have, or that lacks the dtype.
+    """
+    accelerators = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        accelerators.append("mps")
+    if name == "auto":
+        name = accelerators[0] if accelerators else "cpu"
+    if name == "cuda":
+        name = "cuda:0"
+    if name not in ("cpu", *accelerators):
+        here = ", ".join(["cpu", *accelerators])
+        raise ConfigError(f"trainer.device: {name} is not on this machine; it has {here}")
+    if name == "mps" and dtype == "float64":
+        raise ConfigError("dtype: mps has no float64; use float32 or trainer.device=cpu")
+    return torch.device(name)

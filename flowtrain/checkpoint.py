@@ -1,0 +1,117 @@
+"""Checkpoints: written whole or not at all, read without running code, kept as plain containers."""
+
+import math
+import os
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from zipfile import BadZipFile
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from flowtrain.errors import CheckpointError
+from flowtrain.flows import Flow
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically: temporary file, fsync, rename. A failure keeps the old one.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = "; the one before it is kept" if path.exists() else ""
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}{kept}") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; nothing in it can run code.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or no checkpoint of flowtrain's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except (OSError, RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is unreadable or truncated: {_first_line(error)}") from None
+    if not isinstance(state, dict) or not {"config", "model", "progress"} <= state.keys():
+        raise CheckpointError(f"{path} is no checkpoint of flowtrain's")
+    return state
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = math.inf  # validation NLL
+    best_step: int = 0
+    stale: int = 0  # evaluations since the best
+    failures: int = 0  # failed steps in a row
+    skipped: int = 0  # failed steps in all
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+
+@dataclass
+class TrainState:
+    """Everything that training changes: saved and loaded, a run goes on as if never stopped."""
+
+    flow: Flow
+    average: AveragedModel | None  # of the weights, where the config asks for one
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator  # of batches and probes, the only randomness of training
+    progress: Progress
+
+    @property
+    def measured(self) -> Flow:
+        """The flow that is evaluated: the averaged one where there is an average."""
+        return self.flow if self.average is None else cast(Flow, self.average.module)
+
+    def state_dict(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return plain containers of tensors and numbers, the config among them."""
+        return {
+            "config": config,
+            "dim": self.flow.dim,
+            "model": self.flow.state_dict(),
+            "ema": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "progress": asdict(self.progress),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.flow.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.progress = Progress(**state["progress"])
+
+
+def load_measured(flow: Flow, state: dict[str, Any]) -> None:
+    """Load the weights that evaluation uses, averaged ones where the run kept an average."""
+    if state["ema"] is None:
+        flow.load_state_dict(state["model"])
+    else:
+        prefix = "module."
+        weights = {k.removeprefix(prefix): v for k, v in state["ema"].items() if prefix in k}
+        flow.load_state_dict(weights)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

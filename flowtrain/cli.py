@@ -1,0 +1,156 @@
+"""The command `flowtrain`: compose, validate, hand over to the trainer. The one module with Hydra.
+
+Nothing heavy is imported here: help, TAB completion and the refusal of a typo stay fast.
+"""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from flowtrain.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+CONF = next(c for c in (PACKAGE / "conf", PACKAGE.parent / "conf") if (c / "config.yaml").is_file())
+
+log = logging.getLogger("flowtrain")
+
+
+def main() -> None:
+    """Run the command line. Exits 0 only for success, and tells a user's mistake in one message."""
+    # Hydra then raises instead of printing, and every message is ours to write.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
+    app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
+    try:
+        app()
+    except (HydraException, OmegaConfBaseException, UserError, YAMLError, OSError) as error:
+        sys.stderr.write(f"flowtrain: {explain(error)}\n")
+        sys.exit(1)
+
+
+def run(composed: DictConfig) -> float:
+    """Validate one composed config, train, and return the metric that sweepers minimise."""
+    from flowtrain.config import validate
+
+    folder = Path(composed.resume or HydraConfig.get().runtime.output_dir)
+    raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    asked = overridden(raw) if composed.resume else raw
+    config = validate(raw)
+
+    from flowtrain.tracking import console_lines
+    from flowtrain.train import train
+
+    with console_lines():
+        try:
+            result = train(config, folder, asked=asked)
+        except UserError:
+            raise
+        except OSError as error:  # the disk or the network, not a defect
+            raise UserError(explain(error)) from error
+    if result.signal is not None:
+        sys.exit(128 + result.signal)
+    return result.metric
+
+
+def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
+    """Name the run's folder, once the config is known to be valid, so that a mistake leaves none.
+
+    Raises:
+        UserError: for an invalid config, or a folder to resume that holds no run.
+    """
+    from flowtrain.config import validate
+
+    raw: dict[str, Any] = OmegaConf.to_container(
+        OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
+    )  # type: ignore[assignment]
+    validate(raw)
+    if resume is None:
+        return new
+    if not (Path(resume) / "checkpoints" / "last.pt").is_file():
+        raise UserError(f"resume: {resume} is no run folder: it has no checkpoints/last.pt")
+    return resume
+
+
+def record_folder(resume: str | None) -> str | None:
+    """Return where Hydra records the config; a resumed run keeps the record it has."""
+    return None if resume else ".hydra"
+
+
+def overridden(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a composed config that the command line named."""
+    asked: dict[str, Any] = {}
+    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    for override in given:
+        *parents, last = (override.package or override.key_or_group).replace("/", ".").split(".")
+        source, target = raw, asked
+        for key in parents:
+            source, target = source[key], target.setdefault(key, {})
+        target[last] = source.get(last)
+    del asked["resume"]
+    return asked
+
+
+def explain(error: BaseException) -> str:
+    """Say what went wrong and what is allowed; for a mistyped name, the nearest one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    message = str(error)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}: no option {option!r}; {suggest(option, error.options)}"
+    if unknown := re.match(r"Could not override '([^']+)'", message):
+        return f"{unknown[1]}: no such key; {suggest(unknown[1], known_keys())}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    hydra_only = ("See https:", "    full_key: ", "    object_type=")
+    return "\n".join(line for line in message.splitlines() if not line.startswith(hydra_only))
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Offer the names closest to an unknown one, or point to all of them."""
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.75)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    if len(known) <= 24:
+        return f"choose from {', '.join(known)}"
+    return "`flowtrain --cfg job` shows every key"
+
+
+def known_keys() -> list[str]:
+    """Return every key of the config that the command line's own choices of groups compose."""
+    chosen = [arg for arg in sys.argv[1:] if re.fullmatch(r"[\w/]+=[\w/]+", arg)]
+    chosen = [
+        arg for arg in chosen if (CONF / arg.replace("=", "/")).with_suffix(".yaml").is_file()
+    ]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", overrides=chosen)
+    keys: list[str] = []
+    pending: list[tuple[str, Any]] = [("", OmegaConf.to_container(config))]
+    while pending:
+        path, node = pending.pop()
+        if isinstance(node, dict):
+            pending += [(f"{path}.{key}" if path else key, value) for key, value in node.items()]
+        if path:
+            keys.append(path)
+    return keys
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""The config's schema: types, ranges and the meaning of each field. Defaults live in conf/ only."""
+
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flowtrain.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Dtype = Literal["float32", "float64"]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys, silent conversions, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the fields other than ``name``, as keyword arguments of what the name selects."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+class Moons(Section):
+    name: Literal["moons"]
+    noise: Positive
+    scale: Positive
+    shift: list[float] = Field(min_length=2, max_length=2)
+
+
+class Circles(Section):
+    name: Literal["circles"]
+    noise: Positive
+    factor: float = Field(gt=0, lt=1)
+    scale: Positive
+
+
+class Pinwheel(Section):
+    name: Literal["pinwheel"]
+    arms: Count
+    radial_std: Positive
+    tangential_std: Positive
+    rate: NotNegative
+    scale: Positive
+
+
+class EightGaussians(Section):
+    name: Literal["eight_gaussians"]
+    radius: Positive
+    noise: Positive
+    scale: Positive
+
+
+class TwoSpirals(Section):
+    name: Literal["two_spirals"]
+    noise: Positive
+    turns: Positive
+    jitter: NotNegative
+    scale: Positive
+
+
+class Checkerboard(Section):
+    name: Literal["checkerboard"]
+    squares: Annotated[int, Field(ge=2)]
+    side: Positive
+
+
+class Rings(Section):
+    name: Literal["rings"]
+    radii: list[Positive] = Field(min_length=1)
+    noise: Positive
+
+
+class Swissroll(Section):
+    name: Literal["swissroll"]
+    noise: Positive
+    scale: Positive
+
+
+class GaussianMixture(Section):
+    name: Literal["gaussian_mixture"]
+    means: list[list[float]] = Field(min_length=1)
+    covariances: list[list[list[float]]] = Field(min_length=1)
+    weights: list[Positive] = Field(min_length=1)
+
+
+Data = Annotated[
+    Moons
+    | Circles
+    | Pinwheel
+    | EightGaussians
+    | TwoSpirals
+    | Checkerboard
+    | Rings
+    | Swissroll
+    | GaussianMixture,
+    Field(discriminator="name"),
+]
+
+
+class Pools(Section):
+    """Points drawn once, from independent seeds, and held on the device."""
+
+    train: Count
+    validation: Annotated[int, Field(ge=2)]
+    test: Annotated[int, Field(ge=2)]
+
+
+# --- model --------------------------------------------------------------------------------------
+
+
+class RealNVP(Section):
+    name: Literal["realnvp"]
+    couplings: Annotated[int, Field(ge=2)]
+    hidden: Count
+    depth: Count
+    activation: Literal["relu", "silu", "tanh"]
+    log_scale_bound: Positive
+    permutation: Literal["alternate", "random"]
+
+
+class FFJORD(Section):
+    name: Literal["ffjord"]
+    field: Literal["concatsquash", "time_mlp"]
+    width: Count
+    depth: Count
+    activation: Literal["tanh", "softplus", "silu", "gelu"]
+    divergence: Literal["auto", "exact", "hutchinson"]
+    probes: Count | None
+    noise: Literal["rademacher", "gaussian"] | None
+
+
+Model = Annotated[RealNVP | FFJORD, Field(discriminator="name")]
+
+
+# --- solver and regularization (continuous flows only) ------------------------------------------
+
+
+class NoSolver(Section):
+    name: Literal["none"]
+
+
+class Adaptive(Section):
+    """A solver that chooses its steps by its tolerances."""
+
+    name: Literal["dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2"]
+    rtol: Positive
+    atol: Positive
+    max_steps: Count
+    dtype: Dtype | None
+    adjoint: bool
+    adjoint_rtol: Positive | None
+    adjoint_atol: Positive | None
+    adjoint_seminorm: bool | None
+
+    @model_validator(mode="after")
+    def _adjoint_settings_need_an_adjoint(self) -> Self:
+        if not self.adjoint:
+            for key in ("adjoint_rtol", "adjoint_atol", "adjoint_seminorm"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} has no effect without adjoint=true")
+        return self
+
+
+class FixedStep(Section):
+    """A solver that takes equal steps, blind to its error."""
+
+    name: Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams"]
+    step_size: float = Field(ge=1e-4, le=1)
+    dtype: Dtype | None
+    adjoint: bool
+
+
+class Implicit(Section):
+    """A fixed-step solver that iterates each step until it meets its tolerances."""
+
+    name: Literal["implicit_adams"]
+    step_size: float = Field(ge=1e-4, le=1)
+    rtol: Positive
+    atol: Positive
+    dtype: Dtype | None
+    adjoint: bool
+
+
+Solver = Annotated[NoSolver | Adaptive | FixedStep | Implicit, Field(discriminator="name")]
+
+
+class Regularization(Section):
+    kinetic: NotNegative
+    jacobian: NotNegative
+
+
+# --- objective and optimization -----------------------------------------------------------------
+
+
+class MaximumLikelihood(Section):
+    name: Literal["maximum_likelihood"]
+
+
+class Adam(Section):
+    name: Literal["adam"]
+    lr: Positive
+    betas: list[Fraction] = Field(min_length=2, max_length=2)
+
+
+class AdamW(Section):
+    name: Literal["adamw"]
+    lr: Positive
+    betas: list[Fraction] = Field(min_length=2, max_length=2)
+    weight_decay: NotNegative
+
+
+class Constant(Section):
+    name: Literal["constant"]
+    warmup: Fraction
+
+
+class Cosine(Section):
+    name: Literal["cosine"]
+    warmup: Fraction
+    final: float = Field(ge=0, le=1)
+
+
+class Trainer(Section):
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    threads: Count | None
+    max_steps: Count
+    max_seconds: Positive | None
+    batch_size: Count
+    clip: NotNegative
+    ema: Fraction
+    patience: Count | None
+    max_failures: Count
+    log_every: Count
+    evaluate_every: Count
+    figures: bool
+
+
+class Evaluation(Section):
+    grid: Annotated[int, Field(ge=16, le=4096)]
+    batch_size: Count
+    solver: Solver
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    dtype: Dtype
+    resume: str | None
+    data: Data
+    pools: Pools
+    model: Model
+    objective: MaximumLikelihood
+    solver: Solver
+    regularization: Regularization
+    optimizer: Annotated[Adam | AdamW, Field(discriminator="name")]
+    scheduler: Annotated[Constant | Cosine, Field(discriminator="name")]
+    trainer: Trainer
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self) -> Self:
+        continuous = isinstance(self.model, FFJORD)
+        solvers = {"solver": self.solver, "evaluation.solver": self.evaluation.solver}
+        for key, solver in solvers.items():
+            given = not isinstance(solver, NoSolver)
+            group = "solver" if key == "solver" else "solver@evaluation.solver"
+            if given and not continuous:
+                raise ValueError(
+                    f"{key}: {self.model.name} solves no ODE, {solver.name} would have no effect; "
+                    f"leave {group}=none"
+                )
+            if continuous and not given:
+                raise ValueError(f"{key}: {self.model.name} needs a solver; try {group}=dopri5")
+        if not continuous and (self.regularization.kinetic or self.regularization.jacobian):
+            raise ValueError(
+                f"regularization: {self.model.name} has no path to penalise; "
+                "leave regularization=none"
+            )
+        return self
+
+
+def validate(raw: dict[str, Any]) -> Config:
+    """Check a composed config, given as plain containers.
+
+    Raises:
+        ConfigError: with all problems in one message, a line each.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+
+
+# Of unions: pydantic puts them into the path of a problem, model.realnvp.hidden.
+TAGS = {
+    tag
+    for section in Section.__subclasses__()
+    if "name" in section.model_fields
+    for tag in get_args(section.model_fields["name"].annotation)
+}
+
+
+def _describe(problem: Any) -> str:
+    """Say in one line where a value is wrong, what it is and what is allowed."""
+    path = problem["loc"]
+    if problem["type"] != "union_tag_invalid":
+        path = tuple(part for part in path if part not in TAGS)
+    where = ".".join(str(part) for part in path)
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key"
+        case "missing":
+            return f"{where}: missing; it has no default"
+        case "union_tag_invalid":
+            return (
+                f"{where}.name: {problem['ctx']['tag']!r} is unknown; "
+                f"choose from {problem['ctx']['expected_tags']}"
+            )
+        case "value_error":
+            return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
+    message = problem["msg"].replace("Input should", "it should").replace("String should", "should")
+    return f"{where}: {problem['input']!r} is refused: {message}"

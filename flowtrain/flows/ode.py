@@ -1,0 +1,178 @@
+"""Solving ODEs: methods, tolerances and failures. The only module that knows torchdiffeq."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint, odeint_adjoint
+
+from flowtrain.errors import UserError
+
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
+FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
+
+# torchdiffeq's assertions, and what they mean to a user.
+SYMPTOMS = {
+    "max_num_steps": "it needs more than max_steps steps",
+    "underflow": "its step shrank to nothing: the field is too stiff, or NaN",
+    "non-finite": "NaN or infinity in the state",
+    "Functional iteration": "the implicit step did not converge; lower step_size",
+}
+
+
+class SolverError(UserError):
+    """An ODE that could not be solved: where it stopped, after how much work, what to change."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How to solve an ODE over [0, 1]: a torchdiffeq method and its settings.
+
+    Args:
+        method: an adaptive one (`ADAPTIVE`) with rtol and atol, or a fixed-step one (`FIXED`).
+        rtol: relative tolerance of an adaptive method.
+        atol: absolute tolerance of an adaptive method.
+        step_size: of a fixed-step method.
+        max_steps: an adaptive solve that needs more is given up.
+        dtype: of the state while it is solved; the model's own if None.
+        adjoint: backpropagate by a second ODE, in memory that does not grow with the
+            evaluations, instead of through the solver's own steps.
+        adjoint_rtol: of an adaptive adjoint; None is rtol.
+        adjoint_atol: of an adaptive adjoint; None is atol.
+        adjoint_seminorm: keep the parameters' gradients out of an adaptive adjoint's error norm,
+            which saves evaluations (arXiv 2009.09457); None is True.
+    """
+
+    method: str
+    rtol: float = 0.0
+    atol: float = 0.0
+    step_size: float | None = None
+    max_steps: int = 0
+    dtype: torch.dtype | None = None
+    adjoint: bool = False
+    adjoint_rtol: float | None = None
+    adjoint_atol: float | None = None
+    adjoint_seminorm: bool | None = None
+
+    @property
+    def adaptive(self) -> bool:
+        return self.method in ADAPTIVE
+
+
+@dataclass
+class Evaluations:
+    """Exact numbers of evaluations of the right-hand side, backward ones by an adjoint solve."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+class _RightHandSide:
+    """Counts evaluations and remembers where the solver is."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.function = function
+        self.evaluations = Evaluations()
+        self.backward = False
+        self.t: Tensor | None = None
+
+    def __call__(self, t: Tensor, state: Tensor) -> Tensor:
+        self.t = t
+        if self.backward:
+            self.evaluations.backward += 1
+        else:
+            self.evaluations.forward += 1
+        return self.function(t, state)
+
+    def failure(self, what: str) -> SolverError:
+        count = self.evaluations.forward + self.evaluations.backward
+        at = "at the start" if self.t is None else f"at t = {self.t.item():.4g}"
+        return SolverError(
+            f"the ODE solver gave up {at}, after {count} evaluations: {what}. Try a looser "
+            "tolerance, more regularization, a lower optimizer.lr, or another solver"
+        )
+
+
+def solve(
+    function: Callable[[Tensor, Tensor], Tensor],
+    state: Tensor,
+    times: Tensor,
+    solver: Solver,
+    *,
+    parameters: Sequence[Tensor],
+    path: int,
+) -> tuple[Tensor, Evaluations]:
+    """Integrate d(state)/dt = function(t, state) from times[0] through the other times.
+
+    Only the first `path` columns of the state count in the error norm: whatever else is
+    integrated along a path does not change the path.
+
+    Args:
+        function: the right-hand side, (), (n, c) -> (n, c).
+        state: at times[0], (n, c).
+        times: strictly increasing or decreasing, (m,).
+        solver: how.
+        parameters: what an adjoint solve differentiates.
+        path: columns in the error norm.
+
+    Returns:
+        The states at all times, (m, n, c), and the evaluations; their backward count grows when
+        an adjoint solve is backpropagated.
+
+    Raises:
+        SolverError: NaN or infinity in the state, a step that underflows, or too many steps.
+    """
+    rhs = _RightHandSide(function)
+    options: dict[str, Any] = {}
+    if solver.adaptive:
+        options["norm"] = lambda y: y[..., :path].square().mean().sqrt()
+        options["max_num_steps"] = solver.max_steps
+        if state.device.type == "mps":  # it has no float64, the default dtype of time
+            options["dtype"] = torch.float32
+    else:
+        options["step_size"] = solver.step_size
+    settings = {
+        "rtol": solver.rtol, "atol": solver.atol, "method": solver.method, "options": options
+    }  # fmt: skip
+    if solver.adjoint and torch.is_grad_enabled():
+        back = {key: value for key, value in options.items() if key != "norm"}
+        if solver.adaptive and solver.adjoint_seminorm in (None, True):
+            back["norm"] = "seminorm"
+        settings |= {
+            "adjoint_params": tuple(p for p in parameters if p.requires_grad),
+            "adjoint_rtol": solver.rtol if solver.adjoint_rtol is None else solver.adjoint_rtol,
+            "adjoint_atol": solver.atol if solver.adjoint_atol is None else solver.adjoint_atol,
+            "adjoint_options": back,
+        }
+        integrate = odeint_adjoint
+    else:
+        integrate = odeint
+    with solver_errors(rhs):
+        states = integrate(rhs, state, times, **settings)
+    rhs.backward = True
+    if not torch.isfinite(states[-1]).all():  # fixed-step methods do not look
+        raise rhs.failure("NaN or infinity in the state")
+    return states, rhs.evaluations
+
+
+@contextmanager
+def solver_errors(rhs: _RightHandSide | None = None) -> Iterator[None]:
+    """Tell torchdiffeq's bare assertions as `SolverError`s.
+
+    The adjoint solve runs inside `loss.backward()`: it needs this context there, too.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Adams' functional iteration that does not converge is only a warning to torchdiffeq.
+            warnings.filterwarnings("error", message="Functional iteration did not converge")
+            yield
+    except (AssertionError, UserWarning) as error:
+        what = str(error)
+        for symptom, meaning in SYMPTOMS.items():
+            if symptom in what:
+                what = meaning
+        raise (rhs or _RightHandSide(lambda t, y: y)).failure(what) from error

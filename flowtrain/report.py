@@ -1,0 +1,122 @@
+"""What a run says about itself: result.json, the closing table, and doubts about its figures."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowtrain.checkpoint import Progress
+from flowtrain.config import Config
+from flowtrain.errors import CheckpointError
+
+
+def write_result(folder: Path, **content: Any) -> None:
+    """Write result.json whole: a reader never sees half of it.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    path = folder / "result.json"
+    temporary = path.with_name("result.json.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return what result.json says; nothing if the run has not written one."""
+    path = folder / "result.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return what a reader needs to run this again: command, versions, machine, revision."""
+    from flowtrain import __version__
+
+    on_gpu = device.type == "cuda"
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "flowtrain": __version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
+        "threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def describe(metrics: dict[str, float]) -> str:
+    """Say in a few words how good a model is."""
+    which = "test" if "kl/test" in metrics else "val"
+    nll, kl, error = (metrics[f"{tag}/{which}"] for tag in ("nll", "kl", "kl_error"))
+    return f"NLL {nll:.4f}  KL {kl:.4f} ± {error:.4f} nats"
+
+
+def closing_table(
+    config: Config, folder: Path, progress: Progress, *, parameters: int
+) -> Iterator[str]:
+    """Yield the lines that end a run: its figures, its folder and what to type next."""
+    m = progress.metrics
+    yield f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats"
+    rows = {
+        "KL(data | model)": f"{m['kl/test']:.5f} by quadrature, error {m['kl_error/test']:.0e}",
+        "KL, paired samples": f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}",
+        "NLL train, val, test": "{nll/train:.4f}, {nll/val:.4f}, {nll/test:.4f}".format_map(m),
+        "entropy of the data": f"{m['entropy']:.4f}: no NLL can be lower",
+        "mass of the model": f"{m['mass/test']:.6f}: must be 1",
+        "inverse error": f"{m['inverse_error/test']:.1e} max, "
+        f"{m['inverse_error_rms/test']:.1e} rms",
+        "parameters": f"{parameters:,}",
+        "steps": f"{progress.step:,} in {progress.seconds:.0f} s, best at {progress.best_step:,}",
+        "run folder": str(folder),
+        "curves, figures": f"tensorboard --logdir {folder}",
+    }
+    if "solver_gap/test" in m:
+        rows["solver gap"] = f"{m['solver_gap/test']:+.1e}: NLL by training - evaluation solver"
+    if progress.skipped:
+        rows["skipped steps"] = f"{progress.skipped:,}"
+    for name, value in rows.items():
+        yield f"  {name:<22}{value}"
+
+
+def doubts(metrics: dict[str, float]) -> Iterator[str]:
+    """Yield a warning for every figure that cannot be true."""
+    if metrics["kl/test"] < -max(3 * metrics["kl_error/test"], 1e-3):
+        yield f"KL is {metrics['kl/test']:.4f}, below zero: this likelihood is wrong, not good"
+    if abs(metrics.get("solver_gap/test", 0.0)) > 0.01:
+        yield (
+            f"the training solver reads NLL {metrics['solver_gap/test']:+.4f} nats off the "
+            "evaluation solver: the model exploits its solver; train with a tighter one"
+        )
+    if metrics["mass/test"] > 1.01:
+        yield f"the model's density integrates to {metrics['mass/test']:.4f}: it is no density"
+    if metrics["mass/test"] < 0.99:
+        yield f"{1 - metrics['mass/test']:.1%} of the model's mass lies outside the data's window"
+
+
+def _revision() -> str:
+    """Return the git revision of the source, if it is a checkout."""
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,351 @@
+"""One training run, top to bottom: build, step, log, evaluate, checkpoint, stop, report."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from flowtrain import checkpoint
+from flowtrain.build import (
+    build_density,
+    build_flow,
+    build_objective,
+    build_optimizer,
+    learning_rate,
+    pick_device,
+)
+from flowtrain.checkpoint import Progress, TrainState, load_measured
+from flowtrain.config import Config, validate
+from flowtrain.data import Density
+from flowtrain.data.pools import Pool, draw_pool
+from flowtrain.errors import TrainingError, UserError
+from flowtrain.evaluate import evaluate, progress_figures
+from flowtrain.flows.ode import SolverError, solver_errors
+from flowtrain.objectives import Objective
+from flowtrain.report import closing_table, describe, doubts, environment, read_result, write_result
+from flowtrain.resume import reconcile
+from flowtrain.tracking import Tracker
+
+log = logging.getLogger("flowtrain")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: its status, its last metrics and the signal that interrupted it, if any."""
+
+    status: str  # completed | interrupted
+    step: int
+    metrics: dict[str, float]
+    signal: int | None = None
+
+    @property
+    def metric(self) -> float:
+        """The figure that sweeps minimise: validation KL where it is exact, else NLL."""
+        return self.metrics.get("kl/val", self.metrics["nll/val"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of. Only its state changes."""
+
+    config: Config
+    folder: Path
+    device: torch.device
+    density: Density
+    pools: dict[str, Pool]
+    objective: Objective
+    state: TrainState
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained weights."""
+        return sum(weight.numel() for weight in self.state.flow.parameters())
+
+    def save(self, name: str) -> None:
+        """Write the whole state to checkpoints/<name>.pt."""
+        path = self.folder / "checkpoints" / f"{name}.pt"
+        checkpoint.save(path, self.state.state_dict(self.config.model_dump()))
+
+    def report(self, status: str, **more: Any) -> None:
+        """Write result.json."""
+        progress = self.state.progress
+        write_result(
+            self.folder,
+            status=status,
+            **more,
+            model=self.config.model.name,
+            data=self.config.data.name,
+            seed=self.config.seed,
+            parameters=self.parameters,
+            step=progress.step,
+            best_step=progress.best_step,
+            skipped_steps=progress.skipped,
+            seconds=round(progress.seconds, 3),
+            metrics=progress.metrics,
+            environment=environment(self.device),
+        )
+
+
+def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) -> Result:
+    """Train the flow that a config describes, in a run folder; go on if the folder holds a run.
+
+    Args:
+        config: the whole config; of a run that goes on, only what `asked` names counts.
+        folder: the run folder.
+        asked: the settings named by whoever resumes the run; all of them by default.
+
+    Raises:
+        UserError: a setting contradicts the run's, the device is not there, a checkpoint cannot
+            be read or written, or the loss stays NaN or infinite.
+    """
+    last = folder / "checkpoints" / "last.pt"
+    saved = checkpoint.read(last) if last.exists() else None
+    if saved is not None:
+        asked = config.model_dump() if asked is None else asked
+        config = validate(reconcile(saved["config"], asked))
+        progress = Progress(**saved["progress"])
+        if finished(config, progress) and read_result(folder).get("status") == "completed":
+            log.info("finished already, at step %d: %s", progress.step, folder)
+            log.info("to train on, ask for more: trainer.max_steps=%d", 2 * progress.step)
+            return Result("completed", progress.step, read_result(folder)["metrics"])
+
+    run = build_run(config, folder)
+    if saved is not None:
+        run.state.load_state_dict(saved)
+    progress = run.state.progress
+    if saved is not None:
+        log.info("resuming at step %d", progress.step)
+    run.report("running")
+    try:
+        with Tracker(folder, step=progress.step) as tracker, catch_signals() as caught:
+            if saved is None:
+                tracker.text("config", config.model_dump())
+                tracker.text("environment", environment(run.device))
+                measure(run, tracker)
+            clock = time.monotonic() - progress.seconds
+            while not finished(config, progress) and not caught:
+                step(run, tracker)
+                progress.seconds = time.monotonic() - clock
+                if progress.step % config.trainer.evaluate_every == 0 or finished(config, progress):
+                    measure(run, tracker)
+            if not finished(config, progress):
+                run.save("last")
+                run.report("interrupted")
+                log.info("interrupted at step %d; go on with", progress.step)
+                log.info("  flowtrain resume=%s", folder)
+                return Result("interrupted", progress.step, progress.metrics, caught[0])
+            close(run, tracker)
+    except UserError as error:
+        run.report("failed", error=str(error))
+        raise
+    run.report("completed")
+    return Result("completed", progress.step, progress.metrics)
+
+
+def build_run(config: Config, folder: Path) -> Run:
+    """Build everything that a config names, at step 0."""
+    device = pick_device(config.trainer.device, config.dtype)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    names = ("weights", "batches", *type(config.pools).model_fields)
+    master = torch.Generator().manual_seed(config.seed)
+    seeds = dict(
+        zip(names, torch.randint(2**62, (len(names),), generator=master).tolist(), strict=True)
+    )
+
+    density = build_density(config)
+    kind = {"device": device, "dtype": getattr(torch, config.dtype)}
+    pools = {
+        name: draw_pool(density, size, seeds[name], **kind)
+        for name, size in config.pools.arguments().items()
+    }
+    x = pools["train"].x
+    flow = build_flow(config, x.mean(0).cpu(), x.std(0).cpu(), seed=seeds["weights"]).to(device)
+    average = None
+    if config.trainer.ema:
+        average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema))
+    state = TrainState(
+        flow=flow,
+        average=average,
+        optimizer=build_optimizer(config, flow.parameters()),
+        generator=torch.Generator(device).manual_seed(seeds["batches"]),
+        progress=Progress(),
+    )
+    return Run(config, folder, device, density, pools, build_objective(config), state)
+
+
+def finished(config: Config, progress: Progress) -> bool:
+    """Say whether a run has used its steps, its time or its patience."""
+    patience = config.trainer.patience
+    impatient = patience is not None and progress.stale >= patience
+    return done(config, progress) >= 1 or impatient
+
+
+def done(config: Config, progress: Progress) -> float:
+    """Return how much of a run is done, by steps or by time, whichever is further."""
+    by_steps = progress.step / config.trainer.max_steps
+    if config.trainer.max_seconds is None:
+        return min(by_steps, 1.0)
+    return min(max(by_steps, progress.seconds / config.trainer.max_seconds), 1.0)
+
+
+def step(run: Run, tracker: Tracker) -> None:
+    """Take one optimizer step on a random batch, and log it now and then.
+
+    Raises:
+        TrainingError: the loss or its gradient was NaN or infinite too often in a row.
+    """
+    config, state, progress = run.config, run.state, run.state.progress
+    lr = learning_rate(config, done(config, progress))
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    pool = run.pools["train"].x
+    rows = torch.randint(
+        len(pool), (config.trainer.batch_size,), generator=state.generator, device=run.device
+    )
+    progress.step += 1
+    state.optimizer.zero_grad()
+    try:
+        loss, scalars = run.objective(state.flow, pool[rows], state.generator)
+        with solver_errors():
+            loss.backward()
+    except SolverError as error:
+        count_failure(run, str(error))
+        return
+    norm = torch.nn.utils.clip_grad_norm_(
+        state.flow.parameters(), config.trainer.clip or float("inf")
+    )
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        count_failure(run, f"the loss is {loss.item():g}, its gradient's norm {norm.item():g}")
+        return
+    state.optimizer.step()
+    if state.average is not None:
+        state.average.update_parameters(state.flow)
+    progress.failures = 0
+    if progress.step % config.trainer.log_every == 0:
+        values = {
+            "loss": loss.item(),
+            **scalars(),
+            "grad_norm": norm.item(),
+            "lr": lr,
+            "speed/steps_per_second": tracker.rate(progress.step),
+        }
+        tracker.scalars(progress.step, values)
+        status = f"step {progress.step}  {describe(progress.metrics)}"
+        for tag, unit in (("nfe/forward", "evaluations"), ("speed/steps_per_second", "steps/s")):
+            if tag in values:
+                status += f"  {values[tag]:.0f} {unit}"
+        tracker.progress(done(config, progress), status)
+
+
+def count_failure(run: Run, what: str) -> None:
+    """Skip a step that failed, and stop the run after several in a row.
+
+    Raises:
+        TrainingError: with the last good checkpoint and what to change.
+    """
+    progress = run.state.progress
+    progress.failures += 1
+    progress.skipped += 1
+    log.warning("step %d skipped: %s", progress.step, what)
+    if progress.failures >= run.config.trainer.max_failures:
+        raise TrainingError(
+            f"stopped at step {progress.step}: {progress.failures} steps in a row failed "
+            f"({what}). The checkpoint in {run.folder / 'checkpoints'} is from before; "
+            "try a lower optimizer.lr, a smaller trainer.clip or a longer scheduler.warmup"
+        )
+
+
+def measure(run: Run, tracker: Tracker) -> None:
+    """Evaluate on the validation pool, draw the densities, and write the checkpoints."""
+    config, state, progress = run.config, run.state, run.state.progress
+    flow = state.measured.eval()
+    metrics = progress_figures(
+        flow, run.pools["train"], run.pools["validation"], batch_size=config.evaluation.batch_size
+    )
+    progress.metrics = metrics
+    tracker.scalars(progress.step, {**metrics, "nll/entropy": run.density.entropy})
+    log.info("step %6d  %s", progress.step, describe(metrics))
+    if config.trainer.figures:
+        draw(run, tracker)
+    state.flow.train()
+
+    progress.stale += 1
+    if metrics["nll/val"] < progress.best:
+        progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
+        run.save("best")
+    run.save("last")
+
+
+def close(run: Run, tracker: Tracker) -> None:
+    """Measure the best weights on the test pool and by quadrature; print the closing table."""
+    config, state, progress = run.config, run.state, run.state.progress
+    flow = state.measured.eval()
+    load_measured(flow, checkpoint.read(run.folder / "checkpoints" / "best.pt"))
+    progress.metrics = evaluate(
+        flow,
+        run.density,
+        run.pools,
+        grid=config.evaluation.grid,
+        batch_size=config.evaluation.batch_size,
+    )
+    tracker.scalars(progress.step, progress.metrics)
+    tracker.hparams(config.model_dump(), progress.metrics)
+    if config.trainer.figures:
+        draw(run, tracker, name="final")
+    for line in closing_table(config, run.folder, state.progress, parameters=run.parameters):
+        log.info(line)
+    for line in doubts(progress.metrics):
+        log.warning(line)
+
+
+def draw(run: Run, tracker: Tracker, *, name: str | None = None) -> None:
+    """Draw data, exact density, model density and samples, for TensorBoard and figures/."""
+    from flowtrain import plots
+
+    config, progress = run.config, run.state.progress
+    flow = run.state.measured
+    generator = torch.Generator(run.device).manual_seed(config.seed)
+    image = plots.pixels(
+        plots.density_figure(
+            flow,
+            run.density,
+            run.pools["validation"].x,
+            flow.sample(len(run.pools["validation"].x), generator),
+            title=f"{config.model.name} on {config.data.name}, step {progress.step}: "
+            + describe(progress.metrics),
+            batch_size=config.evaluation.batch_size,
+        )
+    )
+    plots.save_png(image, run.folder / "figures" / f"{name or f'step-{progress.step:06d}'}.png")
+    tracker.picture(progress.step, "density", image)
+
+
+@contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM, so that a step can end; a second one acts as ever."""
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def remember(number: int, frame: object) -> None:
+        caught.append(number)
+        for each in signals:
+            signal.signal(each, before[each])
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may handle signals
+        return
+    before = {each: signal.signal(each, remember) for each in signals}
+    try:
+        yield caught
+    finally:
+        for each in signals:
+            signal.signal(each, before[each])
