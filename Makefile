@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format tensorboard clean
+.PHONY: help install train test test-slow lint format compare adjoint-memory tensorboard clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
 
 install: $(VENV)/.installed ## Create .venv and install flowtrain with its development tools
 
@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 train: install ## Train the main job; give options with ARGS="data=circles seed=1"
-	$(BIN)/flowtrain model=realnvp data=moons $(ARGS)
+	$(BIN)/flowtrain model=ffjord data=moons $(ARGS)
 
 test: install ## Run the tests (about six minutes on two cores)
 	$(BIN)/python -m pytest -n auto
@@ -35,6 +35,12 @@ lint: install ## Check style and types
 format: install ## Mend style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+compare: install ## Train RealNVP and FFJORD on three data sets and print the README's table
+	$(BIN)/python benchmarks/compare.py
+
+adjoint-memory: install ## Print the README's table of memory against evaluations
+	$(BIN)/python benchmarks/adjoint_memory.py
 
 tensorboard: install ## Open the curves and figures of all runs
 	$(BIN)/tensorboard --logdir outputs

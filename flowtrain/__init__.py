@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowtrain import data as densities
     from flowtrain.flows import Flow
-    from flowtrain.load import load
+    from flowtrain.runs import load
 
 __version__ = "0.1.0"
 __all__ = ["Flow", "__version__", "densities", "load"]
@@ -19,7 +19,7 @@ __all__ = ["Flow", "__version__", "densities", "load"]
 def __getattr__(name: str) -> Any:
     match name:
         case "load":
-            return importlib.import_module("flowtrain.load").load
+            return importlib.import_module("flowtrain.runs").load
         case "Flow":
             return importlib.import_module("flowtrain.flows").Flow
         case "densities":

@@ -32,8 +32,6 @@ def main() -> None:
     """Run the command line. Exits 0 only for success, and tells a user's mistake in one message."""
     # Hydra then raises instead of printing, and every message is ours to write.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
-    OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
         app()
@@ -57,8 +55,6 @@ def run(composed: DictConfig) -> float:
     with console_lines():
         try:
             result = train(config, folder, asked=asked)
-        except UserError:
-            raise
         except OSError as error:  # the disk or the network, not a defect
             raise UserError(explain(error)) from error
     if result.signal is not None:
@@ -150,6 +146,11 @@ def known_keys() -> list[str]:
         if path:
             keys.append(path)
     return keys
+
+
+# At import, because a launcher's worker imports this module and never calls main.
+OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
 
 
 if __name__ == "__main__":

@@ -239,6 +239,7 @@ class Trainer(Section):
     log_every: Count
     evaluate_every: Count
     figures: bool
+    animation: bool
 
 
 class Evaluation(Section):
@@ -278,6 +279,10 @@ class Config(Section):
                 )
             if continuous and not given:
                 raise ValueError(f"{key}: {self.model.name} needs a solver; try {group}=dopri5")
+        if not continuous and self.trainer.animation:
+            raise ValueError(
+                f"trainer.animation: {self.model.name} has no time to animate; leave it false"
+            )
         if not continuous and (self.regularization.kinetic or self.regularization.jacobian):
             raise ValueError(
                 f"regularization: {self.model.name} has no path to penalise; "

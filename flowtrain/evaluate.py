@@ -68,7 +68,7 @@ def evaluate(
         trained = flow.with_solver(flow.cnf.solver)
         claimed = likelihood(trained, pools["test"], batch_size=batch_size)["nll"]
         metrics["solver_gap/test"] = claimed - metrics["nll/test"]
-    metrics["entropy"] = density.entropy
+    metrics["nll/entropy"] = density.entropy
     return metrics
 
 

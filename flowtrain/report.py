@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def environment(device: torch.device) -> dict[str, str]:
+def environment(device: torch.device) -> dict[str, str | int]:
     """Return what a reader needs to run this again: command, versions, machine, revision."""
     from flowtrain import __version__
 
@@ -51,15 +52,17 @@ def environment(device: torch.device) -> dict[str, str]:
         "torch": str(torch.__version__),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
-        "threads": str(torch.get_num_threads()),
-        "cores": str(os.cpu_count()),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 0,
+        "peak_memory_mib": _peak_memory(device),
     }
 
 
 def describe(metrics: dict[str, float]) -> str:
     """Say in a few words how good a model is."""
-    which = "test" if "kl/test" in metrics else "val"
-    nll, kl, error = (metrics[f"{tag}/{which}"] for tag in ("nll", "kl", "kl_error"))
+    if "kl/test" in metrics:
+        return f"NLL {metrics['nll/test']:.4f}  KL {metrics['kl/test']:.4f} nats"
+    nll, kl, error = (metrics[f"{tag}/val"] for tag in ("nll", "kl", "kl_error"))
     return f"NLL {nll:.4f}  KL {kl:.4f} ± {error:.4f} nats"
 
 
@@ -73,7 +76,7 @@ def closing_table(
         "KL(data | model)": f"{m['kl/test']:.5f} by quadrature, error {m['kl_error/test']:.0e}",
         "KL, paired samples": f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}",
         "NLL train, val, test": "{nll/train:.4f}, {nll/val:.4f}, {nll/test:.4f}".format_map(m),
-        "entropy of the data": f"{m['entropy']:.4f}: no NLL can be lower",
+        "entropy of the data": f"{m['nll/entropy']:.4f}: no NLL can be lower",
         "mass of the model": f"{m['mass/test']:.6f}: must be 1",
         "inverse error": f"{m['inverse_error/test']:.1e} max, "
         f"{m['inverse_error_rms/test']:.1e} rms",
@@ -103,6 +106,14 @@ def doubts(metrics: dict[str, float]) -> Iterator[str]:
         yield f"the model's density integrates to {metrics['mass/test']:.4f}: it is no density"
     if metrics["mass/test"] < 0.99:
         yield f"{1 - metrics['mass/test']:.1%} of the model's mass lies outside the data's window"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the most memory this process has held, the device's own where it keeps count."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _revision() -> str:

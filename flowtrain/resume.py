@@ -15,6 +15,7 @@ MAY_CHANGE = {
     "trainer.log_every",
     "trainer.evaluate_every",
     "trainer.figures",
+    "trainer.animation",
     "evaluation.grid",
     "evaluation.batch_size",
 }

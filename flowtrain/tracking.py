@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
+from rich import progress as live
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flowtrain.checkpoint import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,10 +66,10 @@ class Tracker:
         self.board = SummaryWriter(folder, purge_step=step + 1 if step else None)
         if not step:
             self.board.add_custom_scalars(LAYOUT)
-        self.bar = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
+        self.bar = live.Progress(
+            live.BarColumn(bar_width=24),
+            live.TextColumn("{task.fields[status]}"),
+            live.TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -90,11 +92,12 @@ class Tracker:
         self.metrics.close()
         self.board.close()
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, progress: Progress, values: dict[str, float]) -> None:
         """Write scalars, tag -> value, to TensorBoard and as a line of metrics.jsonl."""
         for tag, value in values.items():
-            self.board.add_scalar(tag, value, step)
-        self.metrics.write(json.dumps({"step": step, **_finite(values)}) + "\n")
+            self.board.add_scalar(tag, value, progress.step)
+        line = {"step": progress.step, "seconds": round(progress.seconds, 3), **_finite(values)}
+        self.metrics.write(json.dumps(line) + "\n")
         self.metrics.flush()
 
     def picture(self, step: int, tag: str, image: "np.ndarray") -> None:

@@ -28,6 +28,7 @@ from flowtrain.data import Density
 from flowtrain.data.pools import Pool, draw_pool
 from flowtrain.errors import TrainingError, UserError
 from flowtrain.evaluate import evaluate, progress_figures
+from flowtrain.flows import ContinuousFlow
 from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.objectives import Objective
 from flowtrain.report import closing_table, describe, doubts, environment, read_result, write_result
@@ -236,9 +237,11 @@ def step(run: Run, tracker: Tracker) -> None:
             **scalars(),
             "grad_norm": norm.item(),
             "lr": lr,
-            "speed/steps_per_second": tracker.rate(progress.step),
+            "speed/steps_per_second": (rate := tracker.rate(progress.step)),
         }
-        tracker.scalars(progress.step, values)
+        if "nfe/forward" in values:
+            values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
+        tracker.scalars(progress, values)
         status = f"step {progress.step}  {describe(progress.metrics)}"
         for tag, unit in (("nfe/forward", "evaluations"), ("speed/steps_per_second", "steps/s")):
             if tag in values:
@@ -272,7 +275,7 @@ def measure(run: Run, tracker: Tracker) -> None:
         flow, run.pools["train"], run.pools["validation"], batch_size=config.evaluation.batch_size
     )
     progress.metrics = metrics
-    tracker.scalars(progress.step, {**metrics, "nll/entropy": run.density.entropy})
+    tracker.scalars(progress, {**metrics, "nll/entropy": run.density.entropy})
     log.info("step %6d  %s", progress.step, describe(metrics))
     if config.trainer.figures:
         draw(run, tracker)
@@ -283,6 +286,7 @@ def measure(run: Run, tracker: Tracker) -> None:
         progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
         run.save("best")
     run.save("last")
+    tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
 
 
 def close(run: Run, tracker: Tracker) -> None:
@@ -297,10 +301,12 @@ def close(run: Run, tracker: Tracker) -> None:
         grid=config.evaluation.grid,
         batch_size=config.evaluation.batch_size,
     )
-    tracker.scalars(progress.step, progress.metrics)
+    tracker.scalars(progress, progress.metrics)
     tracker.hparams(config.model_dump(), progress.metrics)
     if config.trainer.figures:
         draw(run, tracker, name="final")
+    if config.trainer.animation:
+        animate(run)
     for line in closing_table(config, run.folder, state.progress, parameters=run.parameters):
         log.info(line)
     for line in doubts(progress.metrics):
@@ -308,25 +314,40 @@ def close(run: Run, tracker: Tracker) -> None:
 
 
 def draw(run: Run, tracker: Tracker, *, name: str | None = None) -> None:
-    """Draw data, exact density, model density and samples, for TensorBoard and figures/."""
+    """Draw densities and samples, and a continuous flow's paths, for TensorBoard and figures/."""
     from flowtrain import plots
 
-    config, progress = run.config, run.state.progress
+    config, progress, density = run.config, run.state.progress, run.density
+    flow, data = run.state.measured, run.pools["validation"].x
+    name = f"step-{progress.step:06d}" if name is None else name
+    title = f"{config.model.name} on {config.data.name}, step {progress.step}: "
+    title += describe(progress.metrics)
+    rows = config.evaluation.batch_size
+    z = flow.sample_base(len(data), torch.Generator(run.device).manual_seed(config.seed))
+    with torch.no_grad():
+        samples = flow.transport(z)
+    figures = {
+        "density": plots.density_figure(flow, density, data, samples, title=title, batch_size=rows)
+    }
+    if isinstance(flow, ContinuousFlow):
+        figures["paths"] = plots.path_figure(flow, density, z[:2000], title=title)
+    for kind, figure in figures.items():
+        image = plots.pixels(figure)
+        plots.save_png(image, run.folder / "figures" / f"{kind}-{name}.png")
+        tracker.picture(progress.step, f"figures/{kind}", image)
+
+
+def animate(run: Run) -> None:
+    """Write figures/flow.gif: samples and density on their way from base to data."""
+    from flowtrain import plots
+
     flow = run.state.measured
-    generator = torch.Generator(run.device).manual_seed(config.seed)
-    image = plots.pixels(
-        plots.density_figure(
-            flow,
-            run.density,
-            run.pools["validation"].x,
-            flow.sample(len(run.pools["validation"].x), generator),
-            title=f"{config.model.name} on {config.data.name}, step {progress.step}: "
-            + describe(progress.metrics),
-            batch_size=config.evaluation.batch_size,
-        )
+    assert isinstance(flow, ContinuousFlow)
+    z = flow.sample_base(2000, torch.Generator(run.device).manual_seed(run.config.seed))
+    frames = plots.animation(
+        flow, run.density, z, frames=31, batch_size=run.config.evaluation.batch_size
     )
-    plots.save_png(image, run.folder / "figures" / f"{name or f'step-{progress.step:06d}'}.png")
-    tracker.picture(progress.step, "density", image)
+    plots.save_gif(frames, run.folder / "figures" / "flow.gif")
 
 
 @contextmanager

@@ -109,8 +109,8 @@ class CNF(Transform):
 
         Args:
             start: the state at t0, (n, d).
-            t0: 0 or 1.
-            t1: 1 or 0.
+            t0: in [0, 1].
+            t1: in [0, 1], and not t0.
             log_det: integrate the divergence.
             kinetic: integrate the kinetic energy.
             jacobian: integrate the Jacobian's squared Frobenius norm.
@@ -146,8 +146,7 @@ class CNF(Transform):
     def draw_probes(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the probes of one solve, (k, n, d), scaled so that their sum is the trace."""
         n, dim = like.shape
-        exact = self.exact if self.training else dim <= EXACT_UP_TO or self.exact
-        if exact:
+        if self.exact or (not self.training and dim <= EXACT_UP_TO):
             basis = torch.eye(dim, dtype=like.dtype, device=like.device)
             return basis[:, None].expand(dim, n, dim)
         if generator is None:
@@ -244,11 +243,9 @@ class ContinuousFlow(Flow):
         log_prob = base_log_prob(solution.end) + cast(Tensor, solution.log_det) + log_det
         return Likelihood(log_prob, solution.kinetic, solution.jacobian, solution.evaluations)
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n points, (n, d): one solve of z alone, without trace and without autograd."""
-        end = self.cnf.solve(self.sample_base(n, generator), 0.0, 1.0).end
-        x: Tensor = self.standardize(end)[0]
+    def transport(self, z: Tensor) -> Tensor:
+        """Carry base points to data, (n, d) -> (n, d): one solve of z alone, without a trace."""
+        x: Tensor = self.standardize(self.cnf.solve(z, 0.0, 1.0).end)[0]
         return x
 
     def velocity(self, t: float | Tensor, z: Tensor) -> Tensor:
@@ -269,9 +266,10 @@ class ContinuousFlow(Flow):
             generator: draws the base points.
 
         Raises:
-            ValueError: times that do not increase strictly within [0, 1].
+            ValueError: no times, or times that do not increase strictly within [0, 1].
         """
-        if not ((times >= 0) & (times <= 1)).all() or not (times.diff() > 0).all():
+        inside = ((times >= 0) & (times <= 1)).all()
+        if not (len(times) and inside and (times.diff() > 0).all()):
             raise ValueError(f"times must increase strictly within [0, 1], got {times.tolist()}")
         start = self.sample_base(z, generator) if isinstance(z, int) else z
         if len(times) > 1 or times[0] > 0:
@@ -281,11 +279,23 @@ class ContinuousFlow(Flow):
             path = start[None]
         return torch.stack([self.standardize(points)[0] for points in path])
 
+    def log_prob_at(self, t: float, x: Tensor) -> Tensor:
+        """Return the log-density in nats of the flow stopped at time t in [0, 1], (n, d) -> (n,).
+
+        At t = 1 it is `log_prob`; x is in data coordinates throughout.
+        """
+        white, log_det = self.standardize.inverse(x)
+        if t > 0:
+            solution = self.cnf.solve(white, t, 0.0, log_det=True)
+            white, log_det = solution.end, log_det + cast(Tensor, solution.log_det)
+        return base_log_prob(white) + log_det
+
     def with_solver(self, solver: Solver) -> "ContinuousFlow":
         """Return this flow, weights shared, evaluated by another solver."""
         cnf = copy.copy(self.cnf)
         cnf.evaluation_solver = solver
-        return ContinuousFlow(cnf, self.standardize).eval()
+        cnf.training = False  # .eval() would reach the field that both share
+        return ContinuousFlow(cnf, self.standardize)
 
 
 def ffjord(

@@ -107,8 +107,8 @@ def realnvp(
 def _order(dim: int, permutation: str, generator: torch.Generator) -> Tensor:
     if permutation == "alternate":
         return torch.arange(dim).roll(dim // 2)
-    identity = torch.arange(dim)
-    order = identity
-    while torch.equal(order, identity):  # in 2D every other draw would leave the halves unmixed
+    half = dim // 2
+    order = torch.arange(dim)
+    while order[:half].max() < half:  # in 2D every other draw would leave the halves unmixed
         order = torch.randperm(dim, generator=generator)
     return order

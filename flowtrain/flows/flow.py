@@ -91,7 +91,11 @@ class Flow(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points, (n, d). Without a generator, torch's default one is used."""
-        return self.forward(self.sample_base(n, generator))[0]
+        return self.transport(self.sample_base(n, generator))
+
+    def transport(self, z: Tensor) -> Tensor:
+        """Carry base points to data, (n, d) -> (n, d): `forward` without its log-determinant."""
+        return self.forward(z)[0]
 
     def sample_base(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points of the base, (n, d), on the generator's device and then moved to ours."""

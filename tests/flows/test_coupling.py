@@ -1,0 +1,116 @@
+"""Affine couplings and permutations."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowtrain.errors import ConfigError
+from flowtrain.flows import Flow, Standardize
+from flowtrain.flows.coupling import AffineCoupling, Permute, realnvp
+
+
+def build(dim: int, *, seed: int = 0, permutation: str = "random") -> Flow:
+    return realnvp(
+        Standardize(torch.ones(dim), torch.full((dim,), 2.0)),
+        couplings=6,
+        hidden=16,
+        depth=2,
+        activation="silu",
+        log_scale_bound=3.0,
+        permutation=permutation,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+@pytest.fixture
+def coupling() -> AffineCoupling:
+    return AffineCoupling(4, hidden=16, depth=2, activation=nn.SiLU, bound=3.0)
+
+
+def orders(flow: Flow) -> list[list[int]]:
+    return [part.order.tolist() for part in flow.transforms if isinstance(part, Permute)]
+
+
+
+def test_a_new_coupling_is_the_identity(coupling: AffineCoupling) -> None:
+    z = torch.randn(5, 4)
+    x, log_det = coupling(z)
+    assert torch.equal(x, z)
+    assert torch.equal(log_det, torch.zeros(5))
+
+
+def test_log_scale_is_bounded_for_weights_of_any_size(coupling: AffineCoupling) -> None:
+    with torch.no_grad():
+        for parameter in coupling.parameters():
+            parameter.copy_(1e3 * torch.randn(parameter.shape))
+    z = torch.randn(100, 4)
+    for x, log_det in (coupling(z), coupling.inverse(z)):
+        assert x.isfinite().all()
+        assert log_det.abs().max() <= 2 * 3.0  # two coordinates are scaled
+    assert coupling(z)[1].abs().max() > 5.9
+
+
+def test_one_coupling_can_stretch_by_its_bound(coupling: AffineCoupling) -> None:
+    with torch.no_grad():
+        next(reversed(list(coupling.parameters())))[2:] = 100.0  # the bias of the raw log-scales
+    z = torch.randn(5, 4)
+    torch.testing.assert_close(coupling(z)[0][:, 2:], z[:, 2:] * math.exp(3.0))
+
+
+def test_a_coupling_changes_the_second_half_alone(
+    coupling: AffineCoupling, randomize: Callable[[nn.Module, torch.Generator], None]
+) -> None:
+    randomize(coupling, torch.Generator().manual_seed(0))
+    z = torch.randn(5, 4)
+    x, _ = coupling(z)
+    assert torch.equal(x[:, :2], z[:, :2])
+    assert (x[:, 2:] != z[:, 2:]).all()
+
+
+@pytest.mark.parametrize("dim", [2, 3, 5])
+def test_random_permutations_always_mix_the_halves(dim: int) -> None:
+    half = set(range(dim // 2))
+    for seed in range(30):
+        for order in orders(build(dim, seed=seed)):
+            assert sorted(order) == list(range(dim))
+            assert set(order[: dim // 2]) != half  # the identity would keep them
+
+
+def test_random_permutations_come_from_the_generator() -> None:
+    assert orders(build(5)) == orders(build(5))
+    assert orders(build(5)) != orders(build(5, seed=1))
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4, 5])
+def test_alternating_couplings_change_every_coordinate(dim: int) -> None:
+    changed: set[int] = set()
+    position = list(range(dim))  # which coordinate of z is at each place
+    for order in orders(build(dim, permutation="alternate")):
+        changed |= set(position[dim // 2 :])
+        position = [position[place] for place in order]
+    assert changed == set(range(dim))
+
+
+def test_permutations_are_in_the_state_dict() -> None:
+    kept = [key for key in build(5).state_dict() if key.endswith(".order")]
+    assert len(kept) == 6
+
+
+def test_training_and_evaluation_agree_and_keep_no_statistics(
+    randomize: Callable[[nn.Module, torch.Generator], None],
+) -> None:
+    flow, x = build(3), torch.randn(50, 3)
+    randomize(flow, torch.Generator().manual_seed(0))
+    before = {name: buffer.clone() for name, buffer in flow.named_buffers()}
+    trained = flow.train().log_prob(x)
+    assert torch.equal(trained, flow.eval().log_prob(x))
+    torch.testing.assert_close(trained[:1], flow.log_prob(x[:1]))  # no row depends on others
+    assert all(torch.equal(buffer, before[name]) for name, buffer in flow.named_buffers())
+
+
+def test_one_dimension_leaves_nothing_to_couple() -> None:
+    with pytest.raises(ConfigError, match=r"at least 2 dimensions, this has 1.*model=ffjord"):
+        build(1)

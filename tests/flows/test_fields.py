@@ -1,0 +1,89 @@
+"""Vector fields: their tangents, activations and time."""
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.functional import jvp
+
+from flowtrain.flows.fields import ACTIVATIONS, FIELDS
+
+KINDS = [pytest.param(*kind, id="-".join(kind)) for kind in product(FIELDS, ACTIVATIONS)]
+
+
+@pytest.fixture
+def make(randomize: Callable[[nn.Module, torch.Generator], None]) -> Callable[..., nn.Module]:
+    def build(field: str, activation: str = "tanh", dim: int = 3) -> nn.Module:
+        module = FIELDS[field](dim, width=16, depth=3, activation=activation)
+        randomize(module, torch.Generator().manual_seed(0))
+        return module.double()
+
+    return build
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("field", "activation"), KINDS)
+def test_tangents_are_jacobian_vector_products(
+    field: str, activation: str, make: Callable[..., nn.Module]
+) -> None:
+    module, t, z, tangents = make(field, activation), draw()[()], draw(5, 3), draw(4, 5, 3)
+    _, found = module(t, z, tangents)
+    for tangent, pushed in zip(tangents, found, strict=True):
+        _, expected = jvp(lambda z: module(t, z, z.new_empty(0, 5, 3))[0], z, tangent)
+        torch.testing.assert_close(pushed, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("field", "activation"), KINDS)
+def test_velocity_does_not_depend_on_the_tangents(
+    field: str, activation: str, make: Callable[..., nn.Module]
+) -> None:
+    module, t, z = make(field, activation), draw()[()], draw(5, 3)
+    alone, none = module(t, z, z.new_empty(0, 5, 3))
+    assert none.shape == (0, 5, 3)
+    torch.testing.assert_close(alone, module(t, z, draw(2, 5, 3))[0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slopes_are_those_of_autograd(name: str) -> None:
+    a = torch.linspace(-6, 6, 101, dtype=torch.float64, requires_grad=True)
+    value, slope = ACTIVATIONS[name](a)
+    torch.testing.assert_close(value, getattr(nn.functional, name)(a))
+    (expected,) = torch.autograd.grad(value.sum(), a)
+    torch.testing.assert_close(slope, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_new_field_is_at_rest(field: str) -> None:
+    velocity, pushed = FIELDS[field](2, width=16, depth=2, activation="tanh")(
+        torch.tensor(0.3), torch.randn(5, 2), torch.randn(2, 5, 2)
+    )
+    assert not velocity.any()
+    assert not pushed.any()
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_time_is_embedded_once_and_moves_the_field(
+    field: str, make: Callable[..., nn.Module]
+) -> None:
+    module, seen = make(field), []
+    for part in module.modules():
+        if isinstance(part, nn.Linear) and part.in_features == 1:
+            part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    z, tangents = draw(50, 3), draw(2, 50, 3)
+    early, late = (module(torch.tensor(t, dtype=z.dtype), z, tangents)[0] for t in (0.1, 0.9))
+    assert set(seen) == {(1,)}
+    assert (early - late).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_rows_do_not_depend_on_each_other(field: str, make: Callable[..., nn.Module]) -> None:
+    module, t, z, tangents = make(field), draw()[()], draw(5, 3), draw(2, 5, 3)
+    velocity, pushed = module(t, z, tangents)
+    one, one_pushed = module(t, z[2:3], tangents[:, 2:3])
+    torch.testing.assert_close(velocity[2:3], one)
+    torch.testing.assert_close(pushed[:, 2:3], one_pushed)
