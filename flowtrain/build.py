@@ -24,10 +24,12 @@ def build_density(config: Config) -> Density:
     """Build the law that `data` names.
 
     Raises:
-        ConfigError: for parameters that the law refuses.
+        ConfigError: for parameters that the law refuses, or whose entropy is out of reach.
     """
     try:
-        return DENSITIES[config.data.name](**config.data.arguments())
+        density = DENSITIES[config.data.name](**config.data.arguments())
+        _ = density.entropy  # computed here, so that it is refused here
+        return density
     except ValueError as error:
         raise ConfigError(f"data: {error}") from None
 

@@ -7,19 +7,22 @@ import difflib
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from flowtrain import __version__
 from flowtrain.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -30,17 +33,47 @@ log = logging.getLogger("flowtrain")
 
 def main() -> None:
     """Run the command line. Exits 0 only for success, and tells a user's mistake in one message."""
+    if sys.argv[1:] == ["--version"]:  # Hydra would tell its own
+        print(f"flowtrain {__version__}")
+        return
     # Hydra then raises instead of printing, and every message is ours to write.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
         app()
-    except (HydraException, OmegaConfBaseException, UserError, YAMLError, OSError) as error:
-        sys.stderr.write(f"flowtrain: {explain(error)}\n")
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (HydraException, OmegaConfBaseException, UserError, YAMLError, OSError) as error:
+        fail(error)
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's refusal of a name like data=3
+            raise
+        fail(error)
+    except KeyboardInterrupt:  # before the first step, or a second one
+        sys.stderr.write("flowtrain: interrupted\n")
+        sys.exit(128 + signal.SIGINT)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Tell a mistake in one message and exit."""
+    sys.stderr.write(f"flowtrain: {explain(error)}\n")
+    sys.exit(1)
 
 
 def run(composed: DictConfig) -> float:
+    """Run one job: a mistake in it ends a single run, but not the other jobs of a sweep."""
+    try:
+        return train_composed(composed)
+    except (UserError, OSError) as error:  # an OSError is the disk's or the network's, no defect
+        log.error(explain(error))
+        if HydraConfig.get().mode == RunMode.RUN:
+            fail(error)
+        sys.stderr.write(f"flowtrain: this job failed: {explain(error)}\n")
+        raise
+
+
+def train_composed(composed: DictConfig) -> float:
     """Validate one composed config, train, and return the metric that sweepers minimise."""
     from flowtrain.config import validate
 
@@ -53,10 +86,7 @@ def run(composed: DictConfig) -> float:
     from flowtrain.train import train
 
     with console_lines():
-        try:
-            result = train(config, folder, asked=asked)
-        except OSError as error:  # the disk or the network, not a defect
-            raise UserError(explain(error)) from error
+        result = train(config, folder, asked=asked)
     if result.signal is not None:
         sys.exit(128 + result.signal)
     return result.metric
@@ -108,12 +138,14 @@ def explain(error: BaseException) -> str:
             return str(cause)
         cause = cause.__cause__ or cause.__context__
     message = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}: no option {option!r}; {suggest(option, error.options)}"
     if unknown := re.match(r"Could not override '([^']+)'", message):
         return f"{unknown[1]}: no such key; {suggest(unknown[1], known_keys())}"
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     hydra_only = ("See https:", "    full_key: ", "    object_type=")
     return "\n".join(line for line in message.splitlines() if not line.startswith(hydra_only))

@@ -1,5 +1,6 @@
 """The config's schema: types, ranges and the meaning of each field. Defaults live in conf/ only."""
 
+import re
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -106,7 +107,7 @@ Data = Annotated[
 class Pools(Section):
     """Points drawn once, from independent seeds, and held on the device."""
 
-    train: Count
+    train: Annotated[int, Field(ge=2)]
     validation: Annotated[int, Field(ge=2)]
     test: Annotated[int, Field(ge=2)]
 
@@ -330,5 +331,9 @@ def _describe(problem: Any) -> str:
             )
         case "value_error":
             return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
-    message = problem["msg"].replace("Input should", "it should").replace("String should", "should")
+        case "string_pattern_mismatch":
+            allowed = problem["ctx"]["pattern"].strip("^$")
+            return f"{where}: {problem['input']!r} is refused: it should match {allowed}"
+    message = re.sub("^(Input|List|String) should", "it should", problem["msg"])
+    message = message.replace(" after validation", "")
     return f"{where}: {problem['input']!r} is refused: {message}"

@@ -26,6 +26,7 @@ def write_result(folder: Path, **content: Any) -> None:
     path = folder / "result.json"
     temporary = path.with_name("result.json.tmp")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:

@@ -99,7 +99,8 @@ class _RightHandSide:
         kind, count = "ODE", self.evaluations.forward
         if self.backward:
             kind, count = "adjoint ODE", self.evaluations.backward
-        at = "at the start" if self.t is None else f"at t = {self.t.item():.4g}"
+        t = math.nan if self.t is None else self.t.item()  # NaN: no first step could be chosen
+        at = "at the start" if math.isnan(t) else f"at t = {t:.4g}"
         return SolverError(
             f"the {kind} solver gave up {at}, after {count} evaluations: {what}. Try a looser "
             "tolerance, more regularization, a lower optimizer.lr, or another solver"

@@ -1,0 +1,290 @@
+"""Solvers: exact solutions, counts, gradients through an adjoint, and every way to fail."""
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowtrain.flows.ode import ADAPTIVE, FIXED, Evaluations, Solver, SolverError, solve, solver_errors
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+DOPRI5 = Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
+ADJOINT = replace(DOPRI5, adjoint=True)
+ORDERS = {
+    "euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4,
+    "implicit_adams": 5,
+}  # fmt: skip
+
+SPIN = torch.tensor([[0.4, -2.0], [1.5, -0.8]], dtype=torch.float64)
+
+
+def swing(t: Tensor, z: Tensor) -> Tensor:
+    """A linear field that changes with t."""
+    return torch.cos(3 * t) * z @ SPIN.T
+
+
+def swung(z: Tensor, t0: float, t1: float) -> Tensor:
+    """Its exact solution."""
+    angle = (math.sin(3 * t1) - math.sin(3 * t0)) / 3
+    return z @ torch.linalg.matrix_exp(angle * SPIN).T
+
+
+def start(n: int = 5, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+def run(
+    field: Field, z: Tensor, solver: Solver, *times: float, **changes: Any
+) -> tuple[Tensor, Evaluations]:
+    """Solve from 0 to 1 unless other times are given."""
+    settings: dict[str, Any] = {"parameters": [], "path": z.shape[1]} | changes
+    states, evaluations = solve(field, z, z.new_tensor(times or (0.0, 1.0)), solver, **settings)
+    return states[-1], evaluations
+
+
+def fixed(method: str, step_size: float = 0.05, **changes: Any) -> Solver:
+    return Solver(method, step_size=step_size, rtol=1e-6, atol=1e-6, **changes)
+
+
+# --- accuracy -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_adaptive_methods_keep_their_tolerance(method: str, times: tuple[float, float]) -> None:
+    for tolerance in (1e-3, 1e-5):
+        solver = Solver(method, rtol=tolerance, atol=tolerance, max_steps=1000)
+        end, _ = run(swing, start(), solver, *times)
+        bound = (100 if method == "fehlberg2" else 10) * tolerance  # its error estimate is crude
+        torch.testing.assert_close(end, swung(start(), *times), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
+@pytest.mark.parametrize("method", FIXED)
+def test_fixed_step_methods_converge_at_their_order(
+    method: str, times: tuple[float, float]
+) -> None:
+    errors = []
+    for step_size in (0.01, 0.005):
+        solver = Solver(method, step_size=step_size, rtol=1e-10, atol=1e-10)
+        end, _ = run(swing, start(), solver, *times)
+        errors.append((end - swung(start(), *times)).abs().max().item())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[method], abs=0.5)
+
+
+@pytest.mark.parametrize("method", ["explicit_adams", "implicit_adams"])
+def test_adams_methods_are_stable_and_take_equal_steps(method: str) -> None:
+    stiffish = run(lambda t, z: -8 * z, start(), fixed(method, 0.013))[0]
+    torch.testing.assert_close(stiffish, start() * math.exp(-8), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_field_is_never_evaluated_outside_of_the_times(method: str) -> None:
+    for times in ((0.0, 1.0), (1.0, 0.0), (0.25, 0.5)):
+        seen: list[float] = []
+
+        def field(t: Tensor, z: Tensor) -> Tensor:
+            seen.append(t.item())  # noqa: B023
+            return swing(t, z)
+
+        run(field, start(), Solver(method, rtol=1e-3, atol=1e-3, max_steps=200), *times)
+        assert min(times) <= min(seen)
+        assert max(seen) <= max(times)
+
+
+def test_time_reaches_the_field_as_a_number() -> None:
+    shapes = set()
+
+    def field(t: Tensor, z: Tensor) -> Tensor:
+        shapes.add(t.shape)
+        return swing(t, z)
+
+    run(field, start(), DOPRI5)
+    assert shapes == {()}
+
+
+@pytest.mark.parametrize("solver", [DOPRI5, fixed("rk4"), fixed("implicit_adams")], ids=lambda s: s.method)
+def test_columns_beside_the_path_do_not_change_it(solver: Solver) -> None:
+    def wild(t: Tensor, state: Tensor) -> Tensor:
+        return torch.cat([swing(t, state[:, :2]), 1e4 * torch.sin(60 * t) * state[:, :1]], -1)
+
+    alone, evaluations = run(swing, start(), solver)
+    state = torch.cat([start(), torch.zeros(5, 1)], -1)
+    beside, same = run(wild, state, solver, path=2)
+    assert torch.equal(beside[:, :2], alone)
+    assert same == evaluations
+
+
+# --- counts and gradients -----------------------------------------------------------------------
+
+
+class Counted:
+    """A field with a weight, that counts its own calls."""
+
+    def __init__(self) -> None:
+        self.weight = SPIN.clone().requires_grad_()
+        self.calls = 0
+
+    def __call__(self, t: Tensor, z: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.tanh(z @ self.weight.T) * torch.cos(t)
+
+    def gradients(self, solver: Solver) -> tuple[Tensor, Evaluations]:
+        z = start().requires_grad_()
+        end, evaluations = run(self, z, solver, parameters=[self.weight])
+        forward = self.calls
+        assert evaluations == Evaluations(forward, 0)
+        with solver_errors():
+            end.square().sum().backward()
+        assert evaluations == Evaluations(forward, self.calls - forward)
+        assert z.grad is not None
+        assert self.weight.grad is not None
+        return torch.cat([z.grad, self.weight.grad]), evaluations
+
+
+TIGHT = Solver("dopri5", rtol=1e-8, atol=1e-8, max_steps=1000)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        replace(TIGHT, adjoint=True),
+        replace(TIGHT, adjoint=True, adjoint_seminorm=True),
+        replace(TIGHT, adjoint=True, adjoint_seminorm=False),
+        Solver("dopri8", rtol=1e-8, atol=1e-8, max_steps=1000, adjoint=True),
+        Solver("rk4", step_size=0.01, adjoint=True),
+        Solver("implicit_adams", step_size=0.01, rtol=1e-8, atol=1e-8, adjoint=True),
+    ],
+    ids=["dopri5", "seminorm", "full-norm", "dopri8", "rk4", "implicit_adams"],
+)
+def test_adjoint_agrees_with_backpropagation(solver: Solver) -> None:
+    expected, evaluations = Counted().gradients(replace(TIGHT, adjoint=False))
+    assert evaluations.backward == 0
+    found, evaluations = Counted().gradients(solver)
+    assert evaluations.backward > 0
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_adjoint_tolerances_are_used() -> None:
+    def backward(**changes: float) -> int:
+        return Counted().gradients(replace(TIGHT, adjoint=True, **changes))[1].backward
+
+    assert backward(adjoint_rtol=1e-3, adjoint_atol=1e-3) < backward() / 2
+    assert backward(adjoint_rtol=1e-8, adjoint_atol=1e-8) == backward()
+
+
+def test_steps_are_constants_to_autograd() -> None:
+    times = []
+
+    def field(t: Tensor, z: Tensor) -> Tensor:
+        times.append(t)
+        return swing(t, z)
+
+    end, _ = run(field, start().requires_grad_(), DOPRI5)
+    assert end.requires_grad
+    assert not any(t.requires_grad for t in times)
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def one_bad_row(t: Tensor, z: Tensor) -> Tensor:
+    return torch.cat([z[:1] * torch.nan, z[1:]])
+
+
+FAILURES: dict[str, Field] = {
+    "nan": lambda t, z: z * torch.nan,
+    "nan in one row": one_bad_row,
+    "nan halfway": lambda t, z: torch.sqrt(0.5 - t) * z,
+    "infinite": lambda t, z: z * torch.inf,
+    "blows up": lambda t, z: 1e4 * z * z,
+    "stiff 1e6": lambda t, z: -1e6 * z,
+    "stiff 1e8": lambda t, z: -1e8 * z,
+}
+METHODS = {
+    **{name: Solver(name, rtol=1e-5, atol=1e-5, max_steps=100) for name in ADAPTIVE},
+    **{name: fixed(name) for name in FIXED},
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_failure_says_where_after_how_much_and_what_to_change(
+    method: str, failure: str
+) -> None:
+    with pytest.raises(SolverError) as caught:
+        run(FAILURES[failure], start(dtype=torch.float32), METHODS[method])
+    assert_helpful(caught.value, "the ODE solver")
+
+
+def assert_helpful(error: SolverError, who: str) -> None:
+    where = r"at (the start|t = \d[-\d.e]*)"
+    pattern = rf"{who} gave up {where}, after [1-9]\d* evaluations: \w.*\. Try a looser tolerance"
+    assert re.match(pattern, str(error)), error
+
+
+def test_max_steps_is_a_limit() -> None:
+    calls = 0
+
+    def field(t: Tensor, z: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return swing(100 * t, z)
+
+    solver = Solver("dopri5", rtol=1e-9, atol=1e-9, max_steps=7)
+    with pytest.raises(SolverError, match="it needs more than max_steps steps"):
+        run(field, start(), solver)
+    assert calls == 2 + 6 * 7
+
+
+def test_an_implicit_step_that_does_not_converge_is_an_error_whatever_the_filters() -> None:
+    with warnings.catch_warnings(), pytest.raises(SolverError, match="lower step_size"):
+        warnings.simplefilter("ignore")
+        run(lambda t, z: -60 * z, start(), fixed("implicit_adams"))
+
+
+def test_warning_filters_are_left_as_they_were() -> None:
+    before = list(warnings.filters)
+    run(swing, start(), fixed("implicit_adams"))
+    assert warnings.filters == before
+
+
+def bad_gradient(t: Tensor, z: Tensor) -> Tensor:
+    return -z + (z - z).sqrt()  # 0, with the slope inf - inf
+
+
+def test_a_failed_adjoint_says_so_too() -> None:
+    field = Counted()
+    end, _ = run(field, start(), replace(ADJOINT, adjoint_rtol=1e-13, adjoint_atol=1e-13, max_steps=20),
+                 parameters=[field.weight])  # fmt: skip
+    with pytest.raises(SolverError, match="max_steps") as caught, solver_errors():
+        end.sum().backward()
+    assert_helpful(caught.value, "the adjoint ODE solver")
+
+
+def test_a_nan_in_an_adaptive_adjoint_is_an_error() -> None:
+    end, _ = run(bad_gradient, start().requires_grad_(), ADJOINT)
+    with pytest.raises(SolverError, match="NaN or infinity") as caught, solver_errors():
+        end.sum().backward()
+    assert_helpful(caught.value, "the adjoint ODE solver")
+
+
+def test_a_nan_in_a_fixed_step_adjoint_reaches_the_gradient() -> None:
+    z = start().requires_grad_()
+    end, _ = run(bad_gradient, z, fixed("rk4", adjoint=True))
+    with solver_errors():
+        end.sum().backward()
+    assert z.grad is not None
+    assert z.grad.isnan().any()
+
+
+def test_errors_of_others_pass_unchanged() -> None:
+    with pytest.raises(AssertionError, match="not a solver's"), solver_errors():
+        raise AssertionError("not a solver's")
