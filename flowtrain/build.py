@@ -99,13 +99,11 @@ def pick_device(name: str, dtype: str) -> torch.device:
     accelerators = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         accelerators.append("mps")
-    if name == "auto":
-        name = accelerators[0] if accelerators else "cpu"
-    if name == "cuda":
-        name = "cuda:0"
-    if name not in ("cpu", *accelerators):
+    first = accelerators[0] if accelerators else "cpu"
+    chosen = {"auto": first, "cuda": "cuda:0"}.get(name, name)
+    if chosen not in ("cpu", *accelerators):
         here = ", ".join(["cpu", *accelerators])
         raise ConfigError(f"trainer.device: {name} is not on this machine; it has {here}")
-    if name == "mps" and dtype == "float64":
+    if chosen == "mps" and dtype == "float64":
         raise ConfigError("dtype: mps has no float64; use float32 or trainer.device=cpu")
-    return torch.device(name)
+    return torch.device(chosen)

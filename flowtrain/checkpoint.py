@@ -2,11 +2,11 @@
 
 import math
 import os
-import pickle
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -30,7 +30,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         kept = "; the one before it is kept" if path.exists() else ""
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}{kept}") from error
 
@@ -42,13 +43,17 @@ def read(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, truncated or no checkpoint of flowtrain's.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
-    except (OSError, RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is unreadable or truncated: {_first_line(error)}") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    except Exception:  # torch raises a dozen types on foreign bytes
+        state = None
     if not isinstance(state, dict) or not {"config", "model", "progress"} <= state.keys():
-        raise CheckpointError(f"{path} is no checkpoint of flowtrain's")
+        raise CheckpointError(f"{path} is truncated, damaged or no checkpoint of flowtrain's")
     return state
 
 
@@ -99,8 +104,11 @@ class TrainState:
         if self.average is not None:
             self.average.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
+        try:
+            self.generator.set_state(state["generator"])
+        except RuntimeError:  # it is of another kind of device: draw other batches from here on
+            self.generator.manual_seed(self.generator.initial_seed() + self.progress.step)
 
 
 def load_measured(flow: Flow, state: dict[str, Any]) -> None:
@@ -111,7 +119,3 @@ def load_measured(flow: Flow, state: dict[str, Any]) -> None:
         prefix = "module."
         weights = {k.removeprefix(prefix): v for k, v in state["ema"].items() if prefix in k}
         flow.load_state_dict(weights)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +28,7 @@ from flowtrain.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = next(c for c in (PACKAGE / "conf", PACKAGE.parent / "conf") if (c / "config.yaml").is_file())
+LONGEST_NAME = 200  # bytes; file systems take 255
 
 log = logging.getLogger("flowtrain")
 
@@ -38,6 +40,9 @@ def main() -> None:
         return
     # Hydra then raises instead of printing, and every message is ours to write.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # A full disk is told once: not by the log too, nor by TensorBoard's thread.
+    logging.raiseExceptions = False
+    threading.excepthook = tell_defect
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
         app()
@@ -55,6 +60,12 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
+def tell_defect(failure: threading.ExceptHookArgs) -> None:
+    """Tell what ended a thread, unless it was the disk."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
 def fail(error: Exception) -> NoReturn:
     """Tell a mistake in one message and exit."""
     sys.stderr.write(f"flowtrain: {explain(error)}\n")
@@ -65,7 +76,7 @@ def run(composed: DictConfig) -> float:
     """Run one job: a mistake in it ends a single run, but not the other jobs of a sweep."""
     try:
         return train_composed(composed)
-    except (UserError, OSError) as error:  # an OSError is the disk's or the network's, no defect
+    except UserError as error:
         log.error(explain(error))
         if HydraConfig.get().mode == RunMode.RUN:
             fail(error)
@@ -85,8 +96,11 @@ def train_composed(composed: DictConfig) -> float:
     from flowtrain.tracking import console_lines
     from flowtrain.train import train
 
-    with console_lines():
-        result = train(config, folder, asked=asked)
+    try:
+        with console_lines():
+            result = train(config, folder, asked=asked)
+    except OSError as error:  # the disk or the network, no defect
+        raise UserError(f"{error.filename or folder}: {error.strerror or error}") from error
     if result.signal is not None:
         sys.exit(128 + result.signal)
     return result.metric
@@ -114,6 +128,11 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
 def record_folder(resume: str | None) -> str | None:
     """Return where Hydra records the config; a resumed run keeps the record it has."""
     return None if resume else ".hydra"
+
+
+def short(name: str) -> str:
+    """Cut the name of a job's folder to what a file system takes; its number keeps it unique."""
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def overridden(raw: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +202,7 @@ def known_keys() -> list[str]:
 # At import, because a launcher's worker imports this module and never calls main.
 OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
+OmegaConf.register_new_resolver("flowtrain.short", short, replace=True)
 
 
 if __name__ == "__main__":

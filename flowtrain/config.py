@@ -152,6 +152,7 @@ class Adaptive(Section):
     name: Literal["dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2"]
     rtol: Positive
     atol: Positive
+    norm: Literal["rms", "max"]
     max_steps: Count
     dtype: Dtype | None
     adjoint: bool

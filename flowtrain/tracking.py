@@ -54,7 +54,7 @@ class Tracker:
 
     Args:
         folder: the run folder.
-        step: the step at which the run starts, above 0 when it is resumed.
+        step: the last step whose record stands when a run is resumed; -1 for a new run.
     """
 
     def __init__(self, folder: Path, *, step: int) -> None:
@@ -63,8 +63,9 @@ class Tracker:
         _drop_after(folder / "metrics.jsonl", step)
         self.folder = folder
         self.metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self.board = SummaryWriter(folder, purge_step=step + 1 if step else None)
-        if not step:
+        # Flushed often: a short run is watched live, and a killed one keeps its curves.
+        self.board = SummaryWriter(folder, purge_step=step + 1, flush_secs=5)
+        if step < 0:
             self.board.add_custom_scalars(LAYOUT)
         self.bar = live.Progress(
             live.BarColumn(bar_width=24),
@@ -76,7 +77,7 @@ class Tracker:
         )
         self.task = self.bar.add_task("", total=1.0, status="")
         self.silent_until = 0.0
-        self.mark = (step, time.monotonic())
+        self.mark = (max(step, 0), time.monotonic())
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from flowtrain.checkpoint import Progress, TrainState, load_measured
 from flowtrain.config import Config, validate
 from flowtrain.data import Density
 from flowtrain.data.pools import Pool, draw_pool
-from flowtrain.errors import TrainingError, UserError
+from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluate import evaluate, progress_figures
 from flowtrain.flows import ContinuousFlow
 from flowtrain.flows.ode import SolverError, solver_errors
@@ -121,12 +121,12 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
     run = build_run(config, folder)
     if saved is not None:
         run.state.load_state_dict(saved)
+        log.info("resuming at step %d", run.state.progress.step)
     progress = run.state.progress
-    if saved is not None:
-        log.info("resuming at step %d", progress.step)
     run.report("running")
     try:
-        with Tracker(folder, step=progress.step) as tracker, catch_signals() as caught:
+        recorded = -1 if saved is None else progress.step
+        with Tracker(folder, step=recorded) as tracker, catch_signals() as caught:
             if saved is None:
                 tracker.text("config", config.model_dump())
                 tracker.text("environment", environment(run.device))
@@ -144,8 +144,9 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
                 log.info("  flowtrain resume=%s", folder)
                 return Result("interrupted", progress.step, progress.metrics, caught[0])
             close(run, tracker)
-    except UserError as error:
-        run.report("failed", error=str(error))
+    except Exception as error:
+        with suppress(CheckpointError):  # a full disk may refuse this, too
+            run.report("failed", error=str(error))
         raise
     run.report("completed")
     return Result("completed", progress.step, progress.metrics)
@@ -242,7 +243,7 @@ def step(run: Run, tracker: Tracker) -> None:
         if "nfe/forward" in values:
             values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
         tracker.scalars(progress, values)
-        status = f"step {progress.step}  {describe(progress.metrics)}"
+        status = f"step {progress.step}  loss {values['loss']:.3f}  {describe(progress.metrics)}"
         for tag, unit in (("nfe/forward", "evaluations"), ("speed/steps_per_second", "steps/s")):
             if tag in values:
                 status += f"  {values[tag]:.0f} {unit}"
@@ -301,7 +302,8 @@ def close(run: Run, tracker: Tracker) -> None:
         grid=config.evaluation.grid,
         batch_size=config.evaluation.batch_size,
     )
-    tracker.scalars(progress, progress.metrics)
+    final = {tag: value for tag, value in progress.metrics.items() if tag.endswith("/test")}
+    tracker.scalars(progress, final)  # the others have their point of this step
     tracker.hparams(config.model_dump(), progress.metrics)
     if config.trainer.figures:
         draw(run, tracker, name="final")

@@ -1,19 +1,32 @@
 """Fixtures that tests of several folders share."""
 
-from collections.abc import Callable
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
+from flowtrain import cli
+from flowtrain.config import Config, validate
 from flowtrain.flows import FLOWS, ContinuousFlow, Standardize
 from flowtrain.flows.ode import Solver
 
 DOPRI5 = Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_ffjord() -> Callable[..., ContinuousFlow]:
     """Return a builder of small FFJORDs with random weights, in float64 unless told otherwise."""
 
@@ -35,7 +48,7 @@ def make_ffjord() -> Callable[..., ContinuousFlow]:
     return make
 
 
-@pytest.fixture(name="randomize")
+@pytest.fixture(scope="session", name="randomize")
 def fixture_randomize() -> Callable[[nn.Module, torch.Generator], None]:
     return randomize
 
@@ -46,3 +59,122 @@ def randomize(module: nn.Module, generator: torch.Generator) -> None:
     for parameter in module.parameters():
         spread = 1.5 * parameter.shape[-1] ** -0.5
         parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+
+
+CONF = Path(__file__).parents[1] / "conf"
+# A run of 20 steps in a quarter of a second.
+TINY = (
+    "data=gaussian_mixture", "trainer=debug", "trainer.device=cpu", "trainer.threads=1",
+    "trainer.figures=false", "pools.train=512", "pools.validation=64", "pools.test=64",
+    "evaluation.grid=16",
+)  # fmt: skip
+SMALL = {
+    "realnvp": ("model=realnvp", "model.couplings=2", "model.hidden=8", "model.depth=1"),
+    "ffjord": (
+        "model=ffjord", "model.width=8", "model.depth=1", "trainer.batch_size=32",
+        "solver=bosh3", "solver@evaluation.solver=bosh3",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., dict[str, Any]]:
+    """Return a function from overrides to the composed config, as plain containers."""
+
+    def compose(*overrides: str) -> dict[str, Any]:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("config", overrides=list(overrides))
+        raw = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(raw, dict)
+        return {str(key): value for key, value in raw.items()}
+
+    return compose
+
+
+@pytest.fixture(scope="session")
+def tiny(compose: Callable[..., dict[str, Any]]) -> Callable[..., Config]:
+    """Return a function from overrides to the valid config of a tiny run."""
+
+    def tiny(*overrides: str, model: str = "realnvp") -> Config:
+        return validate(compose(*TINY, *SMALL[model], *overrides))
+
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides() -> list[str]:
+    """Return what makes a run tiny on the command line."""
+    return [*TINY, *SMALL["realnvp"]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts the command `flowtrain` in an empty folder."""
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("flowtrain"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture
+def flowtrain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Return a function that runs the command `flowtrain` in an empty folder, in this process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["flowtrain", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    yield run
+    for handler in root.handlers:  # those of Hydra
+        handler.close()
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture(scope="session")
+def history() -> Callable[[Path], list[dict[str, Any]]]:
+    """Return a function that reads a run folder's metrics.jsonl."""
+
+    def read(folder: Path) -> list[dict[str, Any]]:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """Return a context in which no file grows beyond so many bytes, as on a disk that is full."""
+
+    @contextmanager
+    def full_disk(limit: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return full_disk

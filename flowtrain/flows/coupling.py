@@ -1,10 +1,12 @@
 """Coupling flows: RealNVP (arXiv 1605.08803), a stack of affine couplings and permutations."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from flowtrain.errors import ConfigError
-from flowtrain.flows.flow import Flow, Standardize, Transform
+from flowtrain.flows.flow import Flow, Standardize, Transform, widen
 
 
 class Permute(Transform):
@@ -43,6 +45,7 @@ class AffineCoupling(Transform):
         layers: list[nn.Module] = []
         for width in [given] + [hidden] * (depth - 1):
             layers += [nn.Linear(width, hidden), activation()]
+        widen(cast(nn.Linear, layers[0]))
         last = nn.Linear(hidden, 2 * changed)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)

@@ -13,6 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from flowtrain.flows.flow import widen
+
 # A smooth activation: values a -> (activation, its slope). A kink would cost the ODE its order.
 Activation = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -77,6 +79,7 @@ class ConcatSquash(nn.Module):
         self.activation = ACTIVATIONS[activation]
         sizes = [dim, *[width] * depth, dim]
         self.layers = nn.ModuleList(GatedLinear(a, b) for a, b in pairwise(sizes))
+        widen(cast(GatedLinear, self.layers[0]).linear)
         _rest(cast(GatedLinear, self.layers[-1]).linear, cast(GatedLinear, self.layers[-1]).shift)
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,6 +108,7 @@ class TimeMLP(nn.Module):
         self.embedding = nn.Sequential(
             nn.Linear(1, width), nn.Tanh(), nn.Linear(width, sizes[1], bias=False)
         )
+        widen(cast(nn.Linear, self.layers[0]))
         _rest(self.layers[-1])
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flowtrain.errors import ConfigError
 from flowtrain.flows import Flow, Standardize
@@ -25,6 +25,11 @@ def build(dim: int, *, seed: int = 0, permutation: str = "random") -> Flow:
     )
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def coupling() -> AffineCoupling:
     return AffineCoupling(4, hidden=16, depth=2, activation=nn.SiLU, bound=3.0)
@@ -32,7 +37,6 @@ def coupling() -> AffineCoupling:
 
 def orders(flow: Flow) -> list[list[int]]:
     return [part.order.tolist() for part in flow.transforms if isinstance(part, Permute)]
-
 
 
 def test_a_new_coupling_is_the_identity(coupling: AffineCoupling) -> None:
@@ -102,7 +106,7 @@ def test_permutations_are_in_the_state_dict() -> None:
 def test_training_and_evaluation_agree_and_keep_no_statistics(
     randomize: Callable[[nn.Module, torch.Generator], None],
 ) -> None:
-    flow, x = build(3), torch.randn(50, 3)
+    flow, x = build(3).double(), torch.randn(50, 3).double()
     randomize(flow, torch.Generator().manual_seed(0))
     before = {name: buffer.clone() for name, buffer in flow.named_buffers()}
     trained = flow.train().log_prob(x)

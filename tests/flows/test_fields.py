@@ -60,7 +60,7 @@ def test_slopes_are_those_of_autograd(name: str) -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_new_field_is_at_rest(field: str) -> None:
     velocity, pushed = FIELDS[field](2, width=16, depth=2, activation="tanh")(
-        torch.tensor(0.3), torch.randn(5, 2), torch.randn(2, 5, 2)
+        torch.tensor(0.3), draw(5, 2).float(), draw(2, 5, 2).float()
     )
     assert not velocity.any()
     assert not pushed.any()
