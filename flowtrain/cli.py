@@ -43,6 +43,7 @@ def main() -> None:
     # A full disk is told once: not by the log too, nor by TensorBoard's thread.
     logging.raiseExceptions = False
     threading.excepthook = tell_defect
+    sys.argv[1:] = quote_folder(sys.argv[1:])
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
         app()
@@ -64,6 +65,14 @@ def tell_defect(failure: threading.ExceptHookArgs) -> None:
     """Tell what ended a thread, unless it was the disk."""
     if not issubclass(failure.exc_type, OSError):
         threading.__excepthook__(failure)
+
+
+def quote_folder(arguments: list[str]) -> list[str]:
+    """Let a sweep's folder be resumed as it is called: to Hydra = and , have a meaning."""
+    if {"-m", "--multirun"} & {*arguments}:
+        return arguments
+    bare = re.compile("resume=([^'\"].*)")
+    return [f"resume='{m[1]}'" if (m := bare.fullmatch(each)) else each for each in arguments]
 
 
 def fail(error: Exception) -> NoReturn:
@@ -162,6 +171,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}: no option {option!r}; {suggest(option, error.options)}"
+    if absent := re.match(r"Interpolation key '([^']+)' not found", message):
+        return f"{absent[1]}: missing from the config"
     if unknown := re.match(r"Could not override '([^']+)'", message):
         return f"{unknown[1]}: no such key; {suggest(unknown[1], known_keys())}"
     if isinstance(error, OSError) and error.filename:

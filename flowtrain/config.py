@@ -255,7 +255,7 @@ class Config(Section):
 
     seed: int = Field(ge=0, lt=2**31)
     dtype: Dtype
-    resume: str | None
+    resume: Annotated[str, Field(min_length=1)] | None
     data: Data
     pools: Pools
     model: Model
@@ -332,6 +332,9 @@ def _describe(problem: Any) -> str:
             )
         case "value_error":
             return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
+        case "model_attributes_type" | "model_type":
+            option = f"; try {path[-1]}@{where}=option" if len(path) > 1 else ""
+            return f"{where}: {problem['input']!r} is no group of settings{option}"
         case "string_pattern_mismatch":
             allowed = problem["ctx"]["pattern"].strip("^$")
             return f"{where}: {problem['input']!r} is refused: it should match {allowed}"

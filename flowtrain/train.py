@@ -1,6 +1,7 @@
 """One training run, top to bottom: build, step, log, evaluate, checkpoint, stop, report."""
 
 import logging
+import shlex
 import signal
 import threading
 import time
@@ -141,7 +142,7 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
                 run.save("last")
                 run.report("interrupted")
                 log.info("interrupted at step %d; go on with", progress.step)
-                log.info("  flowtrain resume=%s", folder)
+                log.info("  flowtrain %s", shlex.quote(f"resume={folder}"))
                 return Result("interrupted", progress.step, progress.metrics, caught[0])
             close(run, tracker)
     except Exception as error:

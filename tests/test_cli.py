@@ -91,6 +91,7 @@ MISTAKES = [
     (["+foo=1"], "foo: unknown key"),
     (["data"], "data: cannot be read as key=value"),
     (["model.hidden=["], "model.hidden=[: cannot be read as key=value"),
+    (["~data"], "data.name: missing from the config"),
     (["data=moons,circles"], "Ambiguous value for argument 'data=moons,circles'"),
     (["optimizer.lr=-1"], "optimizer.lr: -1 is refused: it should be greater than 0"),
     (["solver=dopri5"], "solver: realnvp solves no ODE, dopri5 would have no effect"),
@@ -281,6 +282,17 @@ def test_in_a_sweep_the_others_finish_when_a_job_fails(
     result = json.loads((folders[2] / "result.json").read_text())
     assert result["status"] == "completed"
     assert f"Succeeded with return value: {result['metrics']['kl/val']}" in logs[2]
+
+
+def test_a_job_can_be_resumed_by_the_name_of_its_folder(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    flowtrain("-m", *tiny_overrides, "seed=0,1")
+    folder = run_folders(tmp_path)[1]
+    assert {"=", ","} <= {*folder.name}
+    told = flowtrain(f"resume={folder}", "trainer.max_steps=25")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads((folder / "result.json").read_text())["step"] == 25
 
 
 def test_the_folder_of_a_job_may_have_a_long_name(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowtrain.data.quadrature import midpoint
 
-REACH = 8.0  # standard deviations to the edge of a window: exp(-32), 1e-14 of the mass, lies beyond
+REACH = 6.0  # standard deviations to the edge of a window: exp(-18), 1e-8 of the mass, lies beyond
 BLOCK = 2**18  # numbers held at once while rows are worked through: 2 MB in float64, a core's cache
 MAX_NODES = 2**26  # of an entropy grid: some ten seconds, the most that is worth waiting for
 
@@ -21,7 +21,7 @@ class Density(ABC):
     A law states its samples and its log-density; quadrature and entropy follow from them.
 
     Args:
-        window: corners (low, high) of a box that holds all but about 1e-12 of the mass, each (2,).
+        window: corners (low, high) of a box that holds all but about 1e-8 of the mass, each (2,).
         resolution: the smallest length over which the density varies, a smooth law's noise;
             a grid twice as fine integrates p log p to better than 1e-6.
     """

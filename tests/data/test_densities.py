@@ -385,7 +385,7 @@ def test_bad_parameters_are_refused(name: str, changes: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("rings", {"noise": 1e-4}, "needs 120032 x 120032 nodes"),
+        ("rings", {"noise": 1e-4}, r"needs \d+ x \d+ nodes"),
         ("pinwheel", {"rate": 2.0, "arms": 1}, "rate 2 folds the blades too far"),
     ],
 )

@@ -114,6 +114,15 @@ def standard_errors_off(estimates: Tensor, truth: Tensor) -> float:
     return off.item()
 
 
+def test_noise_is_of_the_kind_asked_for(make_ffjord: Make) -> None:
+    z = draw(2000, 3)
+    signs = hutchinson(make_ffjord, "rademacher", 4).cnf.draw_probes(z, seeded())
+    assert torch.equal(signs.unique(), torch.tensor([-0.5, 0.5], dtype=z.dtype))
+    bell = hutchinson(make_ffjord, "gaussian", 4).cnf.draw_probes(z, seeded())
+    kurtosis = (2 * bell).pow(4).mean()  # 1 for signs
+    torch.testing.assert_close(kurtosis, torch.tensor(3.0, dtype=z.dtype), rtol=0, atol=0.2)
+
+
 def test_probes_are_drawn_once_a_solve_from_the_given_generator(make_ffjord: Make) -> None:
     flow, x = hutchinson(make_ffjord, "rademacher", 2), draw(dim=3)
     evaluated, generator, before = Evaluated(flow), seeded(5), torch.get_rng_state()
@@ -297,6 +306,12 @@ def test_penalties_leave_the_path_alone_bit_for_bit(
         assert (found.kinetic is None, found.jacobian is None) == (not kinetic, not jacobian)
         for mine, theirs in zip(bits(found), bits(plain), strict=True):
             assert torch.equal(torch.as_tensor(mine), torch.as_tensor(theirs))
+
+
+def test_penalties_never_enter_log_prob(make_ffjord: Make) -> None:
+    flow, x = make_ffjord().eval(), draw()
+    found = flow.likelihood(x, kinetic=True, jacobian=True)
+    torch.testing.assert_close(found.log_prob, flow.log_prob(x))
 
 
 @DIRECTIONS

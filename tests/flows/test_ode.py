@@ -139,6 +139,18 @@ def test_columns_beside_the_path_do_not_change_it(solver: Solver) -> None:
     assert same == evaluations
 
 
+def test_a_maximum_norm_solves_every_row_as_if_it_were_alone() -> None:
+    def crowded(t: Tensor, z: Tensor) -> Tensor:  # one fast row among a thousand at rest
+        return torch.cat([20 * torch.cos(20 * t) * z[:1], 0 * z[1:]])
+
+    def error(norm: str, rows: int) -> float:
+        end, _ = run(crowded, start()[:1].repeat(rows, 1), replace(DOPRI5, norm=norm))
+        return (end[0] - start()[0] * math.exp(math.sin(20.0))).abs().max().item()
+
+    assert error("max", 1000) == error("max", 1)
+    assert error("rms", 1000) > 3 * error("rms", 1)
+
+
 # --- counts and gradients -----------------------------------------------------------------------
 
 
@@ -198,6 +210,19 @@ def test_adjoint_tolerances_are_used() -> None:
     assert backward(1e-8) == backward(None)
 
 
+def test_a_seminorm_ignores_the_gradients_of_parameters() -> None:
+    silent = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    def backward(seminorm: bool | None) -> int:
+        solver = replace(ADJOINT, adjoint_seminorm=seminorm)
+        field: Field = lambda t, z: silent * torch.sin(40 * t) - z  # noqa: E731
+        end, evaluations = run(field, start(), solver, parameters=[silent])
+        end.sum().backward()
+        return evaluations.backward
+
+    assert backward(True) == backward(None) < backward(False) / 2
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 
@@ -216,6 +241,7 @@ FAILURES: dict[str, Field] = {
 }
 METHODS = {
     **{name: Solver(name, rtol=1e-5, atol=1e-5, max_steps=100) for name in ADAPTIVE},
+    "dopri5 max": Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=100, norm="max"),
     **{name: fixed(name) for name in FIXED},
 }
 
