@@ -272,13 +272,18 @@ def test_evaluations_are_counted_exactly(adjoint: bool, make_ffjord: Make) -> No
     assert (found.evaluations.backward > 0) == adjoint
 
 
-def test_each_mode_has_its_solver(make_ffjord: Make) -> None:
-    flow = make_ffjord(solver=Solver("euler", step_size=0.5), evaluation_solver=DOPRI5)
+@pytest.mark.parametrize("use", ["log_prob", "sample"])
+def test_each_mode_has_one_solver_for_all_uses(use: str, make_ffjord: Make) -> None:
+    flow = make_ffjord(solver=fixed_euler(0.5), evaluation_solver=fixed_euler(0.1))
     evaluated = Evaluated(flow)
-    flow.train().log_prob(draw())
-    assert evaluated.count == 2
-    flow.eval().log_prob(draw())
-    assert evaluated.count > 10
+    for training, expected in ((True, 2), (False, 2 + 10)):
+        flow.train(training)
+        flow.log_prob(draw()) if use == "log_prob" else flow.sample(6, seeded())
+        assert evaluated.count == expected
+
+
+def fixed_euler(step_size: float) -> Solver:
+    return Solver("euler", step_size=step_size)
 
 
 # --- penalties ----------------------------------------------------------------------------------
