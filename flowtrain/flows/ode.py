@@ -44,7 +44,8 @@ class Solver:
         max_steps: an adaptive solve that needs more is given up.
         dtype: of the state while it is solved; the model's own if None.
         adjoint: backpropagate by a second ODE, in memory that does not grow with the
-            evaluations, instead of through the solver's own steps.
+            evaluations, instead of through the solver's own steps. Its failures are told as
+            `SolverError`s where the backward pass runs inside `solver_errors()`.
         adjoint_rtol: of an adaptive adjoint; None is rtol.
         adjoint_atol: of an adaptive adjoint; None is atol.
         adjoint_seminorm: keep the parameters' gradients out of an adaptive adjoint's error norm,
