@@ -99,11 +99,12 @@ def test_a_law_whose_entropy_is_out_of_reach_is_refused(tiny: Tiny) -> None:
 
 def test_a_solver_takes_every_setting_of_its_config(tiny: Tiny) -> None:
     config = tiny(
-        "solver=dopri5", "solver.dtype=float64", "solver.adjoint=true",
-        "solver.adjoint_rtol=0.5", "solver.adjoint_seminorm=false", model="ffjord",
+        "solver=dopri5", "solver.rtol=1e-4", "solver.atol=1e-5", "solver.max_steps=77",
+        "solver.dtype=float64", "solver.adjoint=true", "solver.adjoint_rtol=0.5",
+        "solver.adjoint_seminorm=false", model="ffjord",
     )  # fmt: skip
     assert build_solver(config.solver) == Solver(
-        "dopri5", rtol=1e-4, atol=1e-4, max_steps=500, dtype=torch.float64, adjoint=True,
+        "dopri5", rtol=1e-4, atol=1e-5, max_steps=77, dtype=torch.float64, adjoint=True,
         adjoint_rtol=0.5, adjoint_seminorm=False,
     )  # fmt: skip
 

@@ -62,6 +62,15 @@ def test_a_process_killed_while_it_writes_keeps_the_checkpoint_before(
     assert checkpoint.read(path)["progress"] == {"step": 3}
 
 
+def test_a_checkpoint_is_replaced_and_never_written_over(tmp_path: Path) -> None:
+    path, old = tmp_path / "last.pt", tmp_path / "old.pt"
+    checkpoint.save(path, STATE)
+    old.hardlink_to(path)
+    checkpoint.save(path, {**STATE, "progress": {"step": 2}})
+    assert checkpoint.read(path)["progress"] == {"step": 2}
+    assert checkpoint.read(old)["progress"] == {"step": 1}
+
+
 def test_a_checkpoint_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("in the way")
     with pytest.raises(CheckpointError, match="cannot write the checkpoint"):

@@ -16,7 +16,7 @@ from flowtrain.flows.ode import Solver
 from flowtrain.report import doubts
 
 CPU = torch.device("cpu")
-MEAN, STD = [0.7, -0.4], [1.6, 0.8]  # of q
+MEAN, STD = [0.5, -0.1], [0.8, 0.6]  # of q, well within the window of p
 CENTRE, COVARIANCE = [0.2, 0.1], [[1.0, 0.3], [0.3, 0.5]]  # of p
 
 
@@ -141,25 +141,28 @@ def test_a_wrong_inverse_shows_in_the_data_s_units(flow: Flow) -> None:
 def pools(gaussian: Density) -> dict[str, Pool]:
     kind: dict[str, Any] = {"device": CPU, "dtype": torch.float64}
     names = ("train", "validation", "test")
-    return {name: draw_pool(gaussian, 300, seed, **kind) for seed, name in enumerate(names)}
+    return {name: draw_pool(gaussian, 100, seed, **kind) for seed, name in enumerate(names)}
 
 
-def test_a_flow_that_is_solved_coarsely_shows_a_gap_and_raises_a_doubt(
-    make_ffjord: Callable[..., ContinuousFlow], gaussian: Density, pools: dict[str, Pool]
+@pytest.mark.parametrize(
+    ("solver", "cheats"),
+    [
+        (Solver("euler", step_size=0.5), True),
+        (Solver("dopri5", rtol=1e-4, atol=1e-4, max_steps=500), False),
+    ],
+)
+def test_a_training_solver_that_is_off_shows_a_gap_and_raises_a_doubt(
+    make_ffjord: Callable[..., ContinuousFlow],
+    gaussian: Density,
+    pools: dict[str, Pool],
+    solver: Solver,
+    cheats: bool,
 ) -> None:
-    flow = make_ffjord(width=8, depth=1, solver=Solver("euler", step_size=0.5)).eval()
+    evaluation_solver = Solver("dopri5", rtol=1e-3, atol=1e-3, max_steps=500)
+    flow = make_ffjord(width=8, depth=1, solver=solver, evaluation_solver=evaluation_solver).eval()
     metrics = evaluate(flow, gaussian, pools, grid=16, batch_size=400)
-    assert abs(metrics["solver_gap/test"]) > 0.01
-    assert any("the model exploits its solver" in doubt for doubt in doubts(metrics))
-
-
-def test_a_flow_that_is_solved_tightly_has_no_gap(
-    make_ffjord: Callable[..., ContinuousFlow], gaussian: Density, pools: dict[str, Pool]
-) -> None:
-    tight = Solver("dopri5", rtol=1e-6, atol=1e-6, max_steps=500)
-    flow = make_ffjord(width=8, depth=1, solver=tight).eval()
-    metrics = evaluate(flow, gaussian, pools, grid=16, batch_size=400)
-    assert abs(metrics["solver_gap/test"]) < 1e-4
+    assert (abs(metrics["solver_gap/test"]) > 0.01) == cheats
+    assert any("the model exploits its solver" in doubt for doubt in doubts(metrics)) == cheats
 
 
 def test_a_likelihood_that_beats_the_entropy_raises_a_doubt() -> None:

@@ -163,7 +163,7 @@ def test_train_returns_the_signal_that_stopped_it_and_restores_its_handlers(
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
 
-def test_a_finished_run_is_left_as_it_is(tiny: Tiny, tmp_path: Path, history: History) -> None:
+def test_a_finished_run_is_left_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
     first = train(tiny(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     again = train(tiny(), tmp_path)
@@ -203,12 +203,12 @@ def test_contradictions_are_refused_with_both_values(tiny: Tiny) -> None:
         "optimizer": {"lr": 0.1},
     }  # fmt: skip
     with pytest.raises(ConfigError) as caught:
-        reconcile(tiny().model_dump(), asked)
+        reconcile(tiny("optimizer.lr=0.2").model_dump(), asked)
     assert set(str(caught.value).splitlines()[1:]) == {
         "seed: the run has 0, this asks for 3",
         "data.name: the run has 'gaussian_mixture', this asks for 'moons'",
         "model.hidden: the run has 8, this asks for 9",
-        "optimizer.lr: the run has 0.005, this asks for 0.1",
+        "optimizer.lr: the run has 0.2, this asks for 0.1",
     }
 
 
