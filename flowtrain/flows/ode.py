@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint, odeint_adjoint
 
 from flowtrain.errors import UserError
 
@@ -140,6 +139,8 @@ def solve(
     Raises:
         SolverError: NaN or infinity in the state, a step that underflows, or too many steps.
     """
+    from torchdiffeq import odeint, odeint_adjoint  # 0.3 s that a discrete flow need not wait
+
     rhs = _RightHandSide(function)
     options: dict[str, Any] = {}
     atol: float | Tensor = solver.atol
