@@ -63,6 +63,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    measured: int = -1  # step of the last evaluation
     best: float = math.inf  # validation NLL
     best_step: int = 0
     stale: int = 0  # evaluations since the best

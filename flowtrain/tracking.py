@@ -68,7 +68,7 @@ class Tracker:
         if step < 0:
             self.board.add_custom_scalars(LAYOUT)
         self.bar = live.Progress(
-            live.BarColumn(bar_width=24),
+            live.BarColumn(bar_width=16),
             live.TextColumn("{task.fields[status]}"),
             live.TimeRemainingColumn(),
             console=console,

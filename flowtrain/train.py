@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -35,6 +35,9 @@ from flowtrain.objectives import Objective
 from flowtrain.report import closing_table, describe, doubts, environment, read_result, write_result
 from flowtrain.resume import reconcile
 from flowtrain.tracking import Tracker
+
+if TYPE_CHECKING:
+    from flowtrain import plots
 
 log = logging.getLogger("flowtrain")
 
@@ -136,7 +139,7 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
             while not finished(config, progress) and not caught:
                 step(run, tracker)
                 progress.seconds = time.monotonic() - clock
-                if progress.step % config.trainer.evaluate_every == 0 or finished(config, progress):
+                if progress.step % config.trainer.evaluate_every == 0:
                     measure(run, tracker)
             if not finished(config, progress):
                 run.save("last")
@@ -144,13 +147,15 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
                 log.info("interrupted at step %d; go on with", progress.step)
                 log.info("  flowtrain %s", shlex.quote(f"resume={folder}"))
                 return Result("interrupted", progress.step, progress.metrics, caught[0])
+            if progress.measured < progress.step:
+                measure(run, tracker)
             close(run, tracker)
     except Exception as error:
         with suppress(CheckpointError):  # a full disk may refuse this, too
             run.report("failed", error=str(error))
         raise
     run.report("completed")
-    return Result("completed", progress.step, progress.metrics)
+    return Result("completed", progress.step, progress.metrics, caught[0] if caught else None)
 
 
 def build_run(config: Config, folder: Path) -> Run:
@@ -244,11 +249,11 @@ def step(run: Run, tracker: Tracker) -> None:
         if "nfe/forward" in values:
             values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
         tracker.scalars(progress, values)
-        status = f"step {progress.step}  loss {values['loss']:.3f}  {describe(progress.metrics)}"
-        for tag, unit in (("nfe/forward", "evaluations"), ("speed/steps_per_second", "steps/s")):
-            if tag in values:
-                status += f"  {values[tag]:.0f} {unit}"
-        tracker.progress(done(config, progress), status)
+        nll, kl = progress.metrics["nll/val"], progress.metrics["kl/val"]
+        status = f"step {progress.step}  NLL {nll:.3f}  KL {kl:.4f}"
+        if "nfe/forward" in values:
+            status += f"  nfe {values['nfe/forward']:.0f}"
+        tracker.progress(done(config, progress), f"{status}  {rate:.3g} steps/s")
 
 
 def count_failure(run: Run, what: str) -> None:
@@ -280,9 +285,11 @@ def measure(run: Run, tracker: Tracker) -> None:
     tracker.scalars(progress, {**metrics, "nll/entropy": run.density.entropy})
     log.info("step %6d  %s", progress.step, describe(metrics))
     if config.trainer.figures:
-        draw(run, tracker)
+        for kind, image in draw(run, f"step-{progress.step:06d}").items():
+            tracker.picture(progress.step, f"figures/{kind}", image)
     state.flow.train()
 
+    progress.measured = progress.step
     progress.stale += 1
     if metrics["nll/val"] < progress.best:
         progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
@@ -307,7 +314,7 @@ def close(run: Run, tracker: Tracker) -> None:
     tracker.scalars(progress, final)  # the others have their point of this step
     tracker.hparams(config.model_dump(), progress.metrics)
     if config.trainer.figures:
-        draw(run, tracker, name="final")
+        draw(run, "final")  # TensorBoard has the last step's
     if config.trainer.animation:
         animate(run)
     for line in closing_table(config, run.folder, state.progress, parameters=run.parameters):
@@ -316,13 +323,12 @@ def close(run: Run, tracker: Tracker) -> None:
         log.warning(line)
 
 
-def draw(run: Run, tracker: Tracker, *, name: str | None = None) -> None:
-    """Draw densities and samples, and a continuous flow's paths, for TensorBoard and figures/."""
+def draw(run: Run, name: str) -> dict[str, "plots.Image"]:
+    """Draw densities and samples, and a continuous flow's paths, into figures/<kind>-<name>.png."""
     from flowtrain import plots
 
     config, progress, density = run.config, run.state.progress, run.density
     flow, data = run.state.measured, run.pools["validation"].x
-    name = f"step-{progress.step:06d}" if name is None else name
     title = f"{config.model.name} on {config.data.name}, step {progress.step}: "
     title += describe(progress.metrics)
     rows = config.evaluation.batch_size
@@ -334,10 +340,10 @@ def draw(run: Run, tracker: Tracker, *, name: str | None = None) -> None:
     }
     if isinstance(flow, ContinuousFlow):
         figures["paths"] = plots.path_figure(flow, density, z[:2000], title=title)
-    for kind, figure in figures.items():
-        image = plots.pixels(figure)
+    images = {kind: plots.pixels(figure) for kind, figure in figures.items()}
+    for kind, image in images.items():
         plots.save_png(image, run.folder / "figures" / f"{kind}-{name}.png")
-        tracker.picture(progress.step, f"figures/{kind}", image)
+    return images
 
 
 def animate(run: Run) -> None:

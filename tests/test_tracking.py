@@ -180,6 +180,7 @@ def test_a_run_that_is_killed_and_goes_on_shows_one_curve(
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path)
     assert checkpoint.read(tmp_path / "checkpoints/last.pt")["progress"]["step"] == resumes_at
+    time.sleep(1.1)  # TensorBoard orders a folder's event files by the second
     train(config, tmp_path)
 
     events = board(tmp_path)
