@@ -284,6 +284,8 @@ def measure(run: Run, tracker: Tracker) -> None:
     progress.metrics = metrics
     tracker.scalars(progress, {**metrics, "nll/entropy": run.density.entropy})
     log.info("step %6d  %s", progress.step, describe(metrics))
+    for line in doubts(metrics):
+        log.warning(line)
     if config.trainer.figures:
         for kind, image in draw(run, f"step-{progress.step:06d}").items():
             tracker.picture(progress.step, f"figures/{kind}", image)

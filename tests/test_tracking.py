@@ -36,7 +36,7 @@ FINAL = {
     "inverse_error/test", "inverse_error_rms/test",
 }  # fmt: skip
 CONTINUOUS = {
-    "solver_gap/test", "nfe/forward", "nfe/backward", "regularization/kinetic",
+    "solver_gap/val", "solver_gap/test", "nfe/forward", "nfe/backward", "regularization/kinetic",
     "regularization/jacobian", "regularization/kinetic_weighted",
     "regularization/jacobian_weighted", "speed/milliseconds_per_evaluation",
 }  # fmt: skip
