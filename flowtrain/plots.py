@@ -86,9 +86,13 @@ def path_figure(flow: ContinuousFlow, density: Density, z: Tensor, *, title: str
     with torch.no_grad():
         fields = torch.stack([flow.velocity(times[moment], white) for moment in moments])
     arrows = (flow.standardize.std * fields).cpu().numpy()
-    # One scale for all moments: most arrows are shorter than the way to their neighbour.
-    spacing = (extent[1] - extent[0]) / ARROWS
-    scale = float(np.quantile(np.hypot(*arrows.T), 0.95)) / spacing or 1.0
+    # One scale for all moments: the fastest points move by a grid cell; where there are no points
+    # the field may be far faster, and its arrows are cut.
+    speeds = np.linalg.norm(np.diff(paths, axis=0), axis=-1) / float(times[1])
+    fastest = float(np.quantile(speeds, 0.98)) or 1.0
+    lengths = np.linalg.norm(arrows, axis=-1, keepdims=True)
+    arrows = arrows * np.minimum(1.0, 1.5 * fastest / np.maximum(lengths, 1e-12))
+    scale = fastest * ARROWS / (extent[1] - extent[0])
     at_x, at_y = grid.cpu().numpy().T
     for axis, moment, field in zip(axes[1:], moments, arrows, strict=True):
         x, y = paths[moment].T
