@@ -1,6 +1,7 @@
 """The truth about a trained flow: NLL, KL by quadrature and by Monte Carlo, mass, inverse error."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from flowtrain.data import Density
 from flowtrain.data.pools import Pool
 from flowtrain.flows import ContinuousFlow, Flow
+from flowtrain.flows.ode import SolverError
 
 TAIL = 1e-6  # of the mass of p, left out of KL by quadrature
 
@@ -41,7 +43,8 @@ def progress_figures(
     for name, value in likelihood(flow, validation, batch_size=batch_size).items():
         metrics[f"{name}/val"] = value
     if isinstance(flow, ContinuousFlow):
-        metrics["solver_gap/val"] = solver_gap(flow, validation, batch_size=batch_size)
+        with suppress(SolverError):  # a training solver that fails has no gap
+            metrics["solver_gap/val"] = solver_gap(flow, validation, batch_size=batch_size)
     return metrics
 
 
@@ -77,7 +80,8 @@ def evaluate(
     for name, value in inverse_error(flow, some.x, batch_size=batch_size).items():
         metrics[f"{name}/test"] = value
     if isinstance(flow, ContinuousFlow):
-        metrics["solver_gap/test"] = solver_gap(flow, some, batch_size=batch_size)
+        with suppress(SolverError):
+            metrics["solver_gap/test"] = solver_gap(flow, some, batch_size=batch_size)
     metrics["nll/entropy"] = density.entropy
     return metrics
 
