@@ -61,7 +61,6 @@ class Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
         _drop_after(folder / "metrics.jsonl", step)
-        self.folder = folder
         self.metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         # Flushed often: a short run is watched live, and a killed one keeps its curves.
         self.board = SummaryWriter(folder, purge_step=step + 1, flush_secs=5)
