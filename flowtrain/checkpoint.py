@@ -2,10 +2,11 @@
 
 import math
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from zipfile import ZipFile
 
 import torch
@@ -15,23 +16,36 @@ from flowtrain.errors import CheckpointError
 from flowtrain.flows import Flow
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint atomically: temporary file, fsync, rename. A failure keeps the old one.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` once it is written whole, and on the disk.
 
-    Raises:
-        CheckpointError: the disk is full or the folder cannot be written.
+    A failure keeps the file that was there, and leaves nothing else.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
+        raise
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically. A failure keeps the old one.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         kept = "; the one before it is kept" if path.exists() else ""
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}{kept}") from error
 

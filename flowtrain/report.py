@@ -7,13 +7,12 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowtrain.checkpoint import Progress
+from flowtrain.checkpoint import Progress, replacing
 from flowtrain.config import Config
 from flowtrain.errors import CheckpointError
 
@@ -25,14 +24,10 @@ def write_result(folder: Path, **content: Any) -> None:
         CheckpointError: the folder cannot be written.
     """
     path = folder / "result.json"
-    temporary = path.with_name("result.json.tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as file:
+            file.write((json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
 
 
