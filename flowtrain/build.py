@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from flowtrain.config import FFJORD, Config, Constant
 from flowtrain.config import Solver as SolverConfig
 from flowtrain.data import DENSITIES, Density
+from flowtrain.data.pools import Pool, draw_pool
 from flowtrain.errors import ConfigError
 from flowtrain.flows import FLOWS, Flow, Standardize
 from flowtrain.flows.ode import Solver
@@ -32,6 +33,24 @@ def build_density(config: Config) -> Density:
         return density
     except ValueError as error:
         raise ConfigError(f"data: {error}") from None
+
+
+def build_pools(config: Config, device: torch.device) -> dict[str, Pool]:
+    """Draw the points that `pools` asks for: train, validation and test."""
+    density, seeds = build_density(config), derive_seeds(config)
+    kind = {"device": device, "dtype": getattr(torch, config.dtype)}
+    return {
+        name: draw_pool(density, size, seeds[name], **kind)
+        for name, size in config.pools.arguments().items()
+    }
+
+
+def derive_seeds(config: Config) -> dict[str, int]:
+    """Return independent seeds of the weights, the batches and each pool, all from `seed`."""
+    names = ("weights", "batches", "train", "validation", "test")
+    master = torch.Generator().manual_seed(config.seed)
+    drawn = torch.randint(2**62, (len(names),), generator=master)
+    return dict(zip(names, drawn.tolist(), strict=True))
 
 
 def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:

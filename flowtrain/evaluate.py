@@ -55,18 +55,16 @@ def claimed_nll(flow: ContinuousFlow, pool: Pool, *, batch_size: int) -> float:
     return likelihood(flow.with_solver(flow.cnf.solver), pool, batch_size=batch_size)["nll"]
 
 
-def evaluate(
-    flow: Flow, density: Density, pools: dict[str, Pool], *, grid: int, batch_size: int
-) -> dict[str, float]:
+def evaluate(flow: Flow, pools: dict[str, Pool], *, grid: int, batch_size: int) -> dict[str, float]:
     """Return every figure of a trained flow, by tag, in nats and in the data's coordinates.
 
     Args:
         flow: in evaluation mode.
-        density: the law it learned.
-        pools: train, validation and test.
+        pools: train, validation and test, of the law it learned.
         grid: quadrature nodes per axis.
         batch_size: rows at a time.
     """
+    density = pools["test"].density
     metrics = progress_figures(flow, pools["train"], pools["validation"], batch_size=batch_size)
     paired = likelihood(flow, pools["test"], batch_size=batch_size)
     metrics["nll/test"] = paired["nll"]

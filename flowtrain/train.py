@@ -16,17 +16,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowtrain import checkpoint
 from flowtrain.build import (
-    build_density,
     build_flow,
     build_objective,
     build_optimizer,
+    build_pools,
+    derive_seeds,
     learning_rate,
     pick_device,
 )
 from flowtrain.checkpoint import Progress, TrainState, load_measured
 from flowtrain.config import Config, validate
 from flowtrain.data import Density
-from flowtrain.data.pools import Pool, draw_pool
+from flowtrain.data.pools import Pool
 from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluate import evaluate, progress_figures
 from flowtrain.flows import ContinuousFlow
@@ -64,10 +65,14 @@ class Run:
     config: Config
     folder: Path
     device: torch.device
-    density: Density
     pools: dict[str, Pool]
     objective: Objective
     state: TrainState
+
+    @property
+    def density(self) -> Density:
+        """The law that the points were drawn from."""
+        return self.pools["test"].density
 
     @property
     def parameters(self) -> int:
@@ -163,18 +168,8 @@ def build_run(config: Config, folder: Path) -> Run:
     device = pick_device(config.trainer.device, config.dtype)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    names = ("weights", "batches", *type(config.pools).model_fields)
-    master = torch.Generator().manual_seed(config.seed)
-    seeds = dict(
-        zip(names, torch.randint(2**62, (len(names),), generator=master).tolist(), strict=True)
-    )
-
-    density = build_density(config)
-    kind = {"device": device, "dtype": getattr(torch, config.dtype)}
-    pools = {
-        name: draw_pool(density, size, seeds[name], **kind)
-        for name, size in config.pools.arguments().items()
-    }
+    seeds = derive_seeds(config)
+    pools = build_pools(config, device)
     x = pools["train"].x
     flow = build_flow(config, x.mean(0).cpu(), x.std(0).cpu(), seed=seeds["weights"]).to(device)
     average = None
@@ -187,7 +182,7 @@ def build_run(config: Config, folder: Path) -> Run:
         generator=torch.Generator(device).manual_seed(seeds["batches"]),
         progress=Progress(),
     )
-    return Run(config, folder, device, density, pools, build_objective(config), state)
+    return Run(config, folder, device, pools, build_objective(config), state)
 
 
 def finished(config: Config, progress: Progress) -> bool:
@@ -307,7 +302,6 @@ def close(run: Run, tracker: Tracker) -> None:
     load_measured(flow, checkpoint.read(run.folder / "checkpoints" / "best.pt"))
     progress.metrics = evaluate(
         flow,
-        run.density,
         run.pools,
         grid=config.evaluation.grid,
         batch_size=config.evaluation.batch_size,

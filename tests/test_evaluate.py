@@ -160,7 +160,7 @@ def test_a_training_solver_that_is_off_shows_a_gap_and_raises_a_doubt(
 ) -> None:
     evaluation_solver = Solver("dopri5", rtol=1e-3, atol=1e-3, max_steps=500)
     flow = make_ffjord(width=8, depth=1, solver=solver, evaluation_solver=evaluation_solver).eval()
-    metrics = evaluate(flow, gaussian, pools, grid=16, batch_size=400)
+    metrics = evaluate(flow, pools, grid=16, batch_size=400)
     assert (abs(metrics["solver_gap/test"]) > 0.01) == cheats
     assert any("the model exploits its solver" in doubt for doubt in doubts(metrics)) == cheats
 
@@ -175,7 +175,7 @@ def test_a_likelihood_that_beats_the_entropy_raises_a_doubt() -> None:
 def test_every_figure_is_there_and_in_raw_coordinates(
     realnvp: Flow, gaussian: Density, pools: dict[str, Pool]
 ) -> None:
-    metrics = evaluate(realnvp, gaussian, pools, grid=64, batch_size=400)
+    metrics = evaluate(realnvp, pools, grid=64, batch_size=400)
     assert {*metrics} == {
         "nll/train", "nll/val", "kl/val", "kl_error/val", "nll/test", "kl_paired/test",
         "kl_paired_error/test", "kl/test", "kl_error/test", "mass/test", "inverse_error/test",
