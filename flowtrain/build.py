@@ -1,19 +1,34 @@
 """From a validated config to what it names: density, flow, objective, optimizer, device."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from flowtrain.config import FFJORD, Config, Constant
+from flowtrain.config import (
+    FFJORD,
+    Config,
+    Constant,
+    Cosine,
+    CouplingStack,
+    MaximumLikelihood,
+    NoSolver,
+)
+from flowtrain.config import FlowMatching as FlowMatchingConfig
 from flowtrain.config import Solver as SolverConfig
 from flowtrain.data import DENSITIES, Density
 from flowtrain.data.pools import Pool, draw_pool
 from flowtrain.errors import ConfigError
-from flowtrain.flows import FLOWS, Flow, Standardize
+from flowtrain.flows import ELEMENTWISE, FLOWS, Flow, Standardize
 from flowtrain.flows.ode import Solver
-from flowtrain.objectives import Objective, RegularizedLikelihood, maximum_likelihood
+from flowtrain.objectives import (
+    FlowMatching,
+    Objective,
+    RegularizedLikelihood,
+    maximum_likelihood,
+)
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -63,19 +78,19 @@ def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
         seed: of the weights and of whatever else the model draws once.
     """
     generator = torch.Generator().manual_seed(seed)
-    solvers = {}
+    settings = config.model.arguments()
     if isinstance(config.model, FFJORD):
-        solvers["solver"] = build_solver(config.solver)
-        solvers["evaluation_solver"] = build_solver(config.evaluation.solver)
+        settings["evaluation_solver"] = build_solver(config.evaluation.solver)
+        settings["solver"] = settings["evaluation_solver"]  # where training solves nothing
+        if not isinstance(config.solver, NoSolver):
+            settings["solver"] = build_solver(config.solver)
+    elif isinstance(config.model, CouplingStack):
+        elementwise = config.model.elementwise
+        settings["elementwise"] = ELEMENTWISE[elementwise.name](**elementwise.arguments())
     # nn.Linear draws its weights from torch's global generator: lend it ours.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        flow = FLOWS[config.model.name](
-            Standardize(mean, std),
-            generator=generator,
-            **config.model.arguments(),
-            **solvers,
-        )
+        flow = FLOWS[config.model.name](Standardize(mean, std), generator=generator, **settings)
     return flow.to(getattr(torch, config.dtype))
 
 
@@ -86,11 +101,27 @@ def build_solver(config: SolverConfig) -> Solver:
     return Solver(config.name, **{**settings, "dtype": dtype})
 
 
-def build_objective(config: Config) -> Objective:
-    """Build the loss: the objective that is named, with the penalties that have a weight."""
+@dataclass(frozen=True)
+class Part:
+    """A part of a run: what it minimises, until which fraction of the run, at which rate."""
+
+    objective: Objective
+    until: float
+    peak: float  # learning rate
+
+
+def build_parts(config: Config) -> list[Part]:
+    """Build the run's objectives, in their order; each has the learning rate's whole course."""
+    lr, objective = config.optimizer.lr, config.objective
+    likelihood: Objective = maximum_likelihood
     if isinstance(config.model, FFJORD):
-        return RegularizedLikelihood(**config.regularization.arguments())
-    return maximum_likelihood
+        likelihood = RegularizedLikelihood(**config.regularization.arguments())
+    if isinstance(objective, MaximumLikelihood):
+        return [Part(likelihood, 1.0, lr)]
+    matching = FlowMatching(objective.coupling, objective.path, objective.times)
+    if isinstance(objective, FlowMatchingConfig):
+        return [Part(matching, 1.0, lr)]
+    return [Part(matching, objective.switch, lr), Part(likelihood, 1.0, objective.likelihood_lr)]
 
 
 def build_optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -98,9 +129,18 @@ def build_optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> torch
     return OPTIMIZERS[config.optimizer.name](parameters, **config.optimizer.arguments(), fused=True)
 
 
-def learning_rate(config: Config, done: float) -> float:
-    """Return the learning rate after a fraction `done` of the run, in [0, 1]."""
-    peak, schedule = config.optimizer.lr, config.scheduler
+def part_at(parts: Sequence[Part], done: float) -> tuple[Part, float]:
+    """Return the part that a run is in after a fraction `done`, and how much of it is done."""
+    since = 0.0
+    for part in parts:
+        if done < part.until:
+            return part, (done - since) / (part.until - since)
+        since = part.until
+    return parts[-1], 1.0
+
+
+def learning_rate(schedule: Constant | Cosine, peak: float, done: float) -> float:
+    """Return the learning rate after a fraction `done` of a part of the run, in [0, 1]."""
     if done < schedule.warmup:  # 1. a linear rise
         return peak * done / schedule.warmup
     if isinstance(schedule, Constant):  # 2. level to the end

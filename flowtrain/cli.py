@@ -68,11 +68,11 @@ def tell_defect(failure: threading.ExceptHookArgs) -> None:
 
 
 def quote_folder(arguments: list[str]) -> list[str]:
-    """Let a sweep's folder be resumed as it is called: to Hydra = and , have a meaning."""
+    """Let a sweep's folder be named as it is called: to Hydra = and , have a meaning."""
     if {"-m", "--multirun"} & {*arguments}:
         return arguments
-    bare = re.compile("resume=([^'\"].*)")
-    return [f"resume='{m[1]}'" if (m := bare.fullmatch(each)) else each for each in arguments]
+    bare = re.compile("(resume|init_from)=([^'\"].*)")
+    return [f"{m[1]}='{m[2]}'" if (m := bare.fullmatch(each)) else each for each in arguments]
 
 
 def fail(error: Exception) -> NoReturn:
@@ -119,7 +119,7 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     """Name the run's folder, once the config is known to be valid, so that a mistake leaves none.
 
     Raises:
-        UserError: for an invalid config, or a folder to resume that holds no run.
+        UserError: for an invalid config, or a folder to take over that holds no run.
     """
     from flowtrain.config import validate
 
@@ -127,11 +127,10 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
         OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
     )  # type: ignore[assignment]
     validate(raw)
-    if resume is None:
-        return new
-    if not (Path(resume) / "checkpoints" / "last.pt").is_file():
-        raise UserError(f"resume: {resume} is no run folder: it has no checkpoints/last.pt")
-    return resume
+    for key, file in (("resume", "last.pt"), ("init_from", "best.pt")):
+        if raw[key] is not None and not (Path(raw[key]) / "checkpoints" / file).is_file():
+            raise UserError(f"{key}: {raw[key]} is no run folder: it has no checkpoints/{file}")
+    return new if resume is None else resume
 
 
 def record_folder(resume: str | None) -> str | None:

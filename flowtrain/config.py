@@ -1,6 +1,7 @@
 """The config's schema: types, ranges and the meaning of each field. Defaults live in conf/ only."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -115,14 +116,48 @@ class Pools(Section):
 # --- model --------------------------------------------------------------------------------------
 
 
-class RealNVP(Section):
-    name: Literal["realnvp"]
-    couplings: Annotated[int, Field(ge=2)]
+class Affine(Section):
+    """Maps of a coordinate in a coupling: a scale and a shift."""
+
+    name: Literal["affine"]
+    log_scale_bound: Positive
+
+
+class Spline(Section):
+    """Maps of a coordinate in a coupling: monotone rational-quadratic splines."""
+
+    name: Literal["spline"]
+    bins: int = Field(ge=2, le=256)
+    bound: Positive
+
+
+class CouplingStack(Section):
+    """Couplings and mixings; a name stands for what it is in the literature."""
+
+    name: Literal["realnvp", "glow", "spline"]
+    couplings: Count
     hidden: Count
     depth: Count
     activation: Literal["relu", "silu", "tanh"]
-    log_scale_bound: Positive
-    permutation: Literal["alternate", "random"]
+    elementwise: Annotated[Affine | Spline, Field(discriminator="name")]
+    mixing: Literal["alternate", "random", "lu"]
+
+    @model_validator(mode="after")
+    def _the_name_says_what_it_is(self) -> Self:
+        if self.elementwise.name == "spline":
+            fitting = "spline"
+        else:
+            fitting = "glow" if self.mixing == "lu" else "realnvp"
+        if self.name != fitting:
+            raise ValueError(
+                f"{self.elementwise.name} couplings with mixing={self.mixing} are no {self.name}; "
+                f"use model={fitting}"
+            )
+        return self
+
+
+class AffineFlow(Section):
+    name: Literal["affine"]
 
 
 class FFJORD(Section):
@@ -136,7 +171,7 @@ class FFJORD(Section):
     noise: Literal["rademacher", "gaussian"] | None
 
 
-Model = Annotated[RealNVP | FFJORD, Field(discriminator="name")]
+Model = Annotated[CouplingStack | AffineFlow | FFJORD, Field(discriminator="name")]
 
 
 # --- solver and regularization (continuous flows only) ------------------------------------------
@@ -204,6 +239,22 @@ class MaximumLikelihood(Section):
     name: Literal["maximum_likelihood"]
 
 
+class FlowMatching(Section):
+    name: Literal["flow_matching"]
+    coupling: Literal["independent", "optimal_transport"]
+    path: Literal["linear", "variance_preserving"]
+    times: Literal["uniform", "stratified", "logit_normal"]
+
+
+class FlowMatchingThenLikelihood(Section):
+    name: Literal["flow_matching_then_likelihood"]
+    coupling: Literal["independent", "optimal_transport"]
+    path: Literal["linear", "variance_preserving"]
+    times: Literal["uniform", "stratified", "logit_normal"]
+    switch: float = Field(gt=0, lt=1)
+    likelihood_lr: Positive
+
+
 class Adam(Section):
     name: Literal["adam"]
     lr: Positive
@@ -256,10 +307,13 @@ class Config(Section):
     seed: int = Field(ge=0, lt=2**31)
     dtype: Dtype
     resume: Annotated[str, Field(min_length=1)] | None
+    init_from: Annotated[str, Field(min_length=1)] | None
     data: Data
     pools: Pools
     model: Model
-    objective: MaximumLikelihood
+    objective: Annotated[
+        MaximumLikelihood | FlowMatching | FlowMatchingThenLikelihood, Field(discriminator="name")
+    ]
     solver: Solver
     regularization: Regularization
     optimizer: Annotated[Adam | AdamW, Field(discriminator="name")]
@@ -269,28 +323,47 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
-        continuous = isinstance(self.model, FFJORD)
-        solvers = {"solver": self.solver, "evaluation.solver": self.evaluation.solver}
-        for key, solver in solvers.items():
-            given = not isinstance(solver, NoSolver)
+        for problem in _without_effect(self):
+            raise ValueError(problem)
+        return self
+
+
+def _without_effect(config: Config) -> Iterator[str]:
+    """Yield what a config asks for and its model or objective has no use for, or lacks."""
+    model, objective = config.model.name, config.objective.name
+    if isinstance(config.model, FFJORD):
+        solves = not isinstance(config.objective, FlowMatching)
+        for key, solver, needed in (
+            ("solver", config.solver, solves),
+            ("evaluation.solver", config.evaluation.solver, True),
+        ):
             group = "solver" if key == "solver" else "solver@evaluation.solver"
-            if given and not continuous:
-                raise ValueError(
-                    f"{key}: {self.model.name} solves no ODE, {solver.name} would have no effect; "
-                    f"leave {group}=none"
-                )
-            if continuous and not given:
-                raise ValueError(f"{key}: {self.model.name} needs a solver; try {group}=dopri5")
-        if not continuous and self.trainer.animation:
-            raise ValueError(
-                f"trainer.animation: {self.model.name} has no time to animate; leave it false"
+            if needed and isinstance(solver, NoSolver):
+                yield f"{key}: {model} needs a solver; try {group}=dopri5"
+        if not solves and not isinstance(config.solver, NoSolver):
+            yield (
+                f"solver: {objective} solves no ODE in training, {config.solver.name} would have "
+                "no effect; leave solver=none"
             )
-        if not continuous and (self.regularization.kinetic or self.regularization.jacobian):
-            raise ValueError(
-                f"regularization: {self.model.name} has no path to penalise; "
+        if not solves and (config.regularization.kinetic or config.regularization.jacobian):
+            yield (
+                f"regularization: {objective} integrates no path to penalise; "
                 "leave regularization=none"
             )
-        return self
+        return
+    for key, solver in (("solver", config.solver), ("evaluation.solver", config.evaluation.solver)):
+        group = "solver" if key == "solver" else "solver@evaluation.solver"
+        if not isinstance(solver, NoSolver):
+            yield (
+                f"{key}: {model} solves no ODE, {solver.name} would have no effect; "
+                f"leave {group}=none"
+            )
+    if not isinstance(config.objective, MaximumLikelihood):
+        yield f"objective: {model} has no velocity to match; leave objective=maximum_likelihood"
+    if config.trainer.animation:
+        yield f"trainer.animation: {model} has no time to animate; leave it false"
+    if config.regularization.kinetic or config.regularization.jacobian:
+        yield f"regularization: {model} has no path to penalise; leave regularization=none"
 
 
 def validate(raw: dict[str, Any]) -> Config:

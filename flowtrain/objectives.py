@@ -1,8 +1,9 @@
 """What training minimises: (flow, batch, generator) -> loss, and the scalars worth a curve."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -58,3 +59,62 @@ class RegularizedLikelihood:
             }
 
         return loss, scalars
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """Regression of a continuous flow's velocity on given paths, arXiv 2210.02747: solves no ODE.
+
+    loss = E |f(t, z_t) - dz_t/dt|^2 in whitened coordinates, where z_t = a_t x + b_t z goes from a
+    base point z to a data point x.
+
+    Args:
+        coupling: which z belongs to which x: "independent", or "optimal_transport", the pairing
+            of the batch with the least total square distance (arXiv 2302.00482).
+        path: "linear", a = t, b = 1 - t; or "variance_preserving", a = sin(pi t / 2),
+            b = cos(pi t / 2), whose flow is a diffusion model's probability-flow ODE.
+        times: of the batch: "uniform" draws, "stratified" ones, one in each of n equal slices, or
+            "logit_normal" draws, which prefer the middle (arXiv 2403.03206).
+    """
+
+    coupling: str
+    path: str
+    times: str
+
+    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+        assert isinstance(flow, ContinuousFlow)
+        data, _ = flow.standardize.inverse(x)
+        kind: dict[str, Any] = {"generator": generator, "dtype": x.dtype, "device": x.device}
+        base = torch.randn(x.shape, **kind)
+        if self.coupling == "optimal_transport":
+            base = base[_assignment(data, base)]
+        t = self.draw_times(len(x), kind)
+        a, b, da, db = (each[:, None] for each in self.coefficients(t))
+        residual = flow.velocity(t, a * data + b * base) - (da * data + db * base)
+        return residual.square().sum(-1).mean(), dict
+
+    def draw_times(self, n: int, kind: dict[str, Any]) -> Tensor:
+        """Draw n times in (0, 1), with a generator, dtype and device."""
+        match self.times:
+            case "logit_normal":
+                return torch.sigmoid(torch.randn(n, **kind))
+            case "stratified":  # rows are in random order already
+                slices = torch.arange(n, dtype=kind["dtype"], device=kind["device"])
+                return (slices + torch.rand(n, **kind)) / n
+        return torch.rand(n, **kind)
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a, b of the path z_t = a x + b z and their derivatives, each like t."""
+        if self.path == "linear":
+            return t, 1 - t, torch.ones_like(t), -torch.ones_like(t)
+        quarter = math.pi / 2
+        a, b = torch.sin(quarter * t), torch.cos(quarter * t)
+        return a, b, quarter * b, -quarter * a
+
+
+def _assignment(data: Tensor, base: Tensor) -> Tensor:
+    """Return the base point that belongs to each data point, (n,), on the device of both."""
+    from scipy.optimize import linear_sum_assignment  # 0.2 s that other objectives need not wait
+
+    cost = torch.cdist(data, base).square().cpu().numpy()
+    return torch.from_numpy(linear_sum_assignment(cost)[1]).to(data.device)

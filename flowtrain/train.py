@@ -16,12 +16,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowtrain import checkpoint
 from flowtrain.build import (
+    Part,
     build_flow,
-    build_objective,
     build_optimizer,
+    build_parts,
     build_pools,
     derive_seeds,
     learning_rate,
+    part_at,
     pick_device,
 )
 from flowtrain.checkpoint import Progress, TrainState, load_measured
@@ -32,9 +34,8 @@ from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluate import evaluate, progress_figures
 from flowtrain.flows import ContinuousFlow
 from flowtrain.flows.ode import SolverError, solver_errors
-from flowtrain.objectives import Objective
 from flowtrain.report import closing_table, describe, doubts, environment, read_result, write_result
-from flowtrain.resume import reconcile
+from flowtrain.resume import reconcile, warm_start
 from flowtrain.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Run:
     folder: Path
     device: torch.device
     pools: dict[str, Pool]
-    objective: Objective
+    parts: list[Part]
     state: TrainState
 
     @property
@@ -131,6 +132,8 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
     if saved is not None:
         run.state.load_state_dict(saved)
         log.info("resuming at step %d", run.state.progress.step)
+    elif config.init_from is not None:
+        warm_start(run.state, config)
     progress = run.state.progress
     run.report("running")
     try:
@@ -182,7 +185,7 @@ def build_run(config: Config, folder: Path) -> Run:
         generator=torch.Generator(device).manual_seed(seeds["batches"]),
         progress=Progress(),
     )
-    return Run(config, folder, device, pools, build_objective(config), state)
+    return Run(config, folder, device, pools, build_parts(config), state)
 
 
 def finished(config: Config, progress: Progress) -> bool:
@@ -207,7 +210,8 @@ def step(run: Run, tracker: Tracker) -> None:
         TrainingError: the loss or its gradient was NaN or infinite too often in a row.
     """
     config, state, progress = run.config, run.state, run.state.progress
-    lr = learning_rate(config, done(config, progress))
+    part, part_done = part_at(run.parts, done(config, progress))
+    lr = learning_rate(config.scheduler, part.peak, part_done)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     pool = run.pools["train"].x
@@ -217,7 +221,7 @@ def step(run: Run, tracker: Tracker) -> None:
     progress.step += 1
     state.optimizer.zero_grad()
     try:
-        loss, scalars = run.objective(state.flow, pool[rows], state.generator)
+        loss, scalars = part.objective(state.flow, pool[rows], state.generator)
         with solver_errors():
             loss.backward()
     except SolverError as error:

@@ -69,7 +69,11 @@ TINY = (
     "evaluation.grid=16",
 )  # fmt: skip
 SMALL = {
-    "realnvp": ("model=realnvp", "model.couplings=2", "model.hidden=8", "model.depth=1"),
+    "affine": ("model=affine",),
+    **{
+        name: (f"model={name}", "model.couplings=2", "model.hidden=8", "model.depth=1")
+        for name in ("realnvp", "glow", "spline")
+    },
     "ffjord": (
         "model=ffjord", "model.width=8", "model.depth=1", "trainer.batch_size=32",
         "solver=bosh3", "solver@evaluation.solver=bosh3",

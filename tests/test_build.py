@@ -28,7 +28,7 @@ def test_weights_hang_on_the_seed_alone(tiny: Tiny) -> None:
 
 def test_building_leaves_the_global_generator_alone(tiny: Tiny) -> None:
     before = torch.get_rng_state()
-    build_flow(tiny("model.permutation=random"), ZEROS, ONES, seed=0)
+    build_flow(tiny("model.mixing=random"), ZEROS, ONES, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -42,7 +42,7 @@ def test_a_new_flow_is_the_standardised_normal(tiny: Tiny, model: str) -> None:
 
 
 def test_the_state_of_another_seed_gives_the_same_flow(tiny: Tiny) -> None:
-    config = tiny("model.permutation=random", "model.couplings=6")
+    config = tiny("model.mixing=random", "model.couplings=6")
     first, second = (build_flow(config, ZEROS + i, ONES + i, seed=i) for i in range(2))
     randomized = {k: v + torch.rand_like(v) / 10 for k, v in first.named_parameters()}
     first.load_state_dict(randomized, strict=False)

@@ -13,7 +13,7 @@ from flowtrain.build import OPTIMIZERS
 from flowtrain.config import FFJORD, Config, Section, validate
 from flowtrain.data import DENSITIES
 from flowtrain.errors import ConfigError
-from flowtrain.flows import FLOWS
+from flowtrain.flows import ELEMENTWISE, FLOWS
 from flowtrain.flows.ode import ADAPTIVE, FIXED
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -22,7 +22,13 @@ OPTIONS = {
     for group in CONF.iterdir()
     if group.is_dir()
 }
-CONTINUOUS_ONLY = ("solver", "regularization")
+# What an option needs beside it to have an effect.
+NEEDS = {
+    "solver": ["model=ffjord"],
+    "regularization": ["model=ffjord"],
+    "objective": ["model=ffjord"],
+}
+ELEMENTWISE_MODEL = {"affine": "model=realnvp", "spline": "model=spline"}
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -31,10 +37,12 @@ Compose = Callable[..., dict[str, Any]]
     ("group", "option"), [(group, option) for group in OPTIONS for option in OPTIONS[group]]
 )
 def test_every_file_composes_and_validates(compose: Compose, group: str, option: str) -> None:
-    model = ["model=ffjord"] if group in CONTINUOUS_ONLY and option != "none" else []
-    raw = compose(*model, f"{group}={option}")
-    config = validate(raw)
-    assert isinstance(config.model, FFJORD) == (raw["solver"]["name"] != "none")
+    overrides = [f"{group}={option}", *([] if option == "none" else NEEDS.get(group, []))]
+    if group == "elementwise":
+        overrides = [ELEMENTWISE_MODEL[option], f"{group}@model.{group}={option}"]
+    config = validate(compose(*overrides))
+    solves = isinstance(config.model, FFJORD) and config.objective.name != "flow_matching"
+    assert solves == (config.solver.name != "none")
 
 
 @pytest.mark.parametrize("data", OPTIONS["data"])
@@ -46,7 +54,7 @@ def test_every_model_goes_with_every_data_set(compose: Compose, model: str, data
 
 @pytest.mark.parametrize("solver", OPTIONS["solver"])
 def test_every_solver_can_be_the_evaluation_solver(compose: Compose, solver: str) -> None:
-    model = "realnvp" if solver == "none" else "ffjord"
+    model = "spline" if solver == "none" else "ffjord"
     config = validate(compose(f"model={model}", f"solver@evaluation.solver={solver}"))
     assert config.evaluation.solver.name == compose(f"solver={solver}")["solver"]["name"]
 
@@ -56,6 +64,7 @@ def test_every_solver_can_be_the_evaluation_solver(compose: Compose, solver: str
     [
         ("data", DENSITIES),
         ("model", FLOWS),
+        ("elementwise", ELEMENTWISE),
         ("optimizer", OPTIMIZERS),
         ("solver", ["none", *ADAPTIVE, *FIXED]),
     ],
@@ -130,11 +139,12 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("pools", 3, "no group of settings"),
     ("evaluation.solver", "dopri5", "no group of settings; try solver@evaluation.solver=option"),
     ("resume", "", "it should have at least 1 character"),
+    ("init_from", "", "it should have at least 1 character"),
     ("data.noise", 0, "it should be greater than 0"),
     ("data.shift", [1], "it should have at least 2 items, not 1"),
     ("data.shift", 1, "it should be a valid list"),
     ("data.name", "sun", "'checkerboard'"),
-    ("model.name", "realnpv", "choose from 'realnvp', 'ffjord'"),
+    ("model.name", "realnpv", "choose from 'realnvp', 'glow', 'spline', 'affine', 'ffjord'"),
     ("model.width", 0, "it should be greater than or equal to 1"),
     ("model.depth", 0, "it should be greater than or equal to 1"),
     ("model.activation", "relu", "it should be 'tanh', 'softplus', 'silu' or 'gelu'"),
@@ -150,10 +160,10 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
 ]
 BAD_REALNVP_VALUES: list[tuple[str, Any, str]] = [
     ("model.hidden", 0, "it should be greater than or equal to 1"),
-    ("model.couplings", 1, "it should be greater than or equal to 2"),
+    ("model.couplings", 0, "it should be greater than or equal to 1"),
     ("model.activation", "gleu", "it should be 'relu', 'silu' or 'tanh'"),
-    ("model.log_scale_bound", 0, "it should be greater than 0"),
-    ("model.permutation", "no", "it should be 'alternate' or 'random'"),
+    ("model.elementwise.log_scale_bound", 0, "it should be greater than 0"),
+    ("model.mixing", "no", "it should be 'alternate', 'random' or 'lu'"),
 ]
 
 
@@ -240,6 +250,48 @@ def test_a_setting_without_effect_on_the_model_is_refused(compose: Compose, over
     message = refusal(compose("model=realnvp", override))
     assert "realnvp" in message
     assert "leave" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fitting"),
+    [
+        (["model=realnvp", "elementwise@model.elementwise=spline"], "spline"),
+        (["model=realnvp", "model.mixing=lu"], "glow"),
+        (["model=glow", "model.mixing=random"], "realnvp"),
+        (["model=spline", "elementwise@model.elementwise=affine"], "glow"),
+    ],
+)
+def test_a_stack_is_called_by_its_name(
+    compose: Compose, overrides: list[str], fitting: str
+) -> None:
+    assert refusal(compose(*overrides)).endswith(f"use model={fitting}")
+
+
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("solver=dopri5", "leave solver=none"),
+        ("regularization=rnode", "leave regularization=none"),
+    ],
+)
+def test_flow_matching_has_no_use_for_a_path(compose: Compose, override: str, allowed: str) -> None:
+    message = refusal(compose("model=ffjord", "objective=flow_matching", override))
+    assert "flow_matching" in message
+    assert message.endswith(allowed)
+
+
+@pytest.mark.parametrize("objective", ["flow_matching", "flow_matching_then_likelihood"])
+@pytest.mark.parametrize("model", ["realnvp", "affine"])
+def test_only_a_continuous_flow_has_a_velocity_to_match(
+    compose: Compose, model: str, objective: str
+) -> None:
+    message = refusal(
+        compose(f"model={model}", f"objective={objective}", "solver=none", "regularization=none")
+    )
+    assert (
+        message
+        == f"objective: {model} has no velocity to match; leave objective=maximum_likelihood"
+    )
 
 
 def test_all_problems_come_in_one_message(defaults: dict[str, dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from flowtrain.data import Density, GaussianMixture
 from flowtrain.data.pools import Pool, draw_pool
 from flowtrain.evaluate import evaluate, inverse_error, likelihood, quadrature
 from flowtrain.flows import FLOWS, ContinuousFlow, Flow, Standardize, Transform
+from flowtrain.flows.elementwise import Affine
 from flowtrain.flows.ode import Solver
 from flowtrain.report import doubts
 
@@ -114,7 +115,7 @@ def realnvp(randomize: Callable[..., None]) -> Flow:
     generator = torch.Generator().manual_seed(0)
     flow = FLOWS["realnvp"](
         Standardize(torch.tensor(MEAN), torch.tensor(STD)), generator=generator, couplings=4,
-        hidden=8, depth=1, activation="tanh", log_scale_bound=1.0, permutation="alternate",
+        hidden=8, depth=1, activation="tanh", elementwise=Affine(1.0), mixing="alternate",
     )  # fmt: skip
     randomize(flow, generator)
     return flow.double()

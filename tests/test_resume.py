@@ -25,7 +25,7 @@ Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
 Launch = Callable[..., subprocess.Popen[str]]
 
 KINDS = {
-    "realnvp": ("realnvp", ["model.permutation=random"]),
+    "realnvp": ("realnvp", ["model.mixing=random"]),
     "adamw-ema-patience": (
         "realnvp",
         ["optimizer=adamw", "trainer.ema=0.8", "trainer.patience=50", "trainer.evaluate_every=3"],

@@ -41,7 +41,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Config
 @pytest.mark.parametrize(
     ("model", "overrides"),
     [
-        ("realnvp", ["model.permutation=random"]),
+        ("realnvp", ["model.mixing=random"]),
         ("realnvp", ["trainer.ema=0.5", "dtype=float64"]),
         ("ffjord", ["trainer.max_steps=4"]),
     ],

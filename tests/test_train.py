@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 
 from flowtrain import checkpoint
 from flowtrain import train as training
-from flowtrain.build import build_objective, build_optimizer, learning_rate
+from flowtrain.build import Part, build_optimizer, build_parts, learning_rate, part_at
 from flowtrain.config import Config
 from flowtrain.errors import TrainingError
 from flowtrain.flows import Flow
 from flowtrain.flows.ode import SolverError
-from flowtrain.objectives import Objective, Scalars
+from flowtrain.objectives import FlowMatching, RegularizedLikelihood, Scalars
 from flowtrain.tracking import Tracker
 from flowtrain.train import build_run, train
 
@@ -113,9 +114,34 @@ def test_training_lowers_the_loss(tiny: Tiny, tmp_path: Path, history: History) 
 def test_the_learning_rate_follows_its_schedule(
     tiny: Tiny, overrides: list[str], expected: list[float]
 ) -> None:
-    config = tiny(*overrides, "optimizer.lr=3.0")
-    rates = [learning_rate(config, done) for done in (0, 0.25, 0.5, 0.75, 1)]
+    schedule = tiny(*overrides).scheduler
+    rates = [learning_rate(schedule, 3.0, done) for done in (0, 0.25, 0.5, 0.75, 1)]
     assert rates == pytest.approx([3 * rate for rate in expected], abs=1e-5)
+
+
+def test_each_part_of_a_run_has_the_whole_course_of_the_rate(tiny: Tiny) -> None:
+    config = tiny(
+        "objective=flow_matching_then_likelihood", "objective.switch=0.75", "optimizer.lr=0.5",
+        "objective.likelihood_lr=0.125", model="ffjord",
+    )  # fmt: skip
+    parts = build_parts(config)
+    assert [type(part.objective) for part in parts] == [FlowMatching, RegularizedLikelihood]
+    where = [part_at(parts, done) for done in (0, 0.375, 0.74999, 0.75, 0.875, 1)]
+    assert [part.peak for part, _ in where] == [0.5, 0.5, 0.5, 0.125, 0.125, 0.125]
+    assert [done for _, done in where] == pytest.approx([0, 0.5, 1, 0, 0.5, 1], abs=1e-4)
+
+
+def test_flow_matching_gives_way_to_likelihood(
+    tiny: Tiny, tmp_path: Path, history: History
+) -> None:
+    config = tiny(
+        "objective=flow_matching_then_likelihood", "objective.switch=0.5", "trainer.log_every=1",
+        "trainer.max_steps=6", model="ffjord",
+    )  # fmt: skip
+    train(config, tmp_path)
+    lines = [line for line in history(tmp_path) if "loss" in line]
+    assert ["nfe/forward" in line for line in lines] == [False] * 3 + [True] * 3
+    assert [line["lr"] > 0 for line in lines[1:3] + lines[4:]] == [True] * 4
 
 
 def test_the_optimizer_steps_with_the_scheduled_rate(
@@ -269,7 +295,7 @@ def test_the_law_of_the_batches_does_not_depend_on_the_size_of_other_pools(
 
 @pytest.mark.parametrize(
     ("model", "overrides"),
-    [("realnvp", ["model.permutation=random"]), ("ffjord", ["model.divergence=hutchinson"])],
+    [("realnvp", ["model.mixing=random"]), ("ffjord", ["model.divergence=hutchinson"])],
 )
 def test_the_same_seed_gives_the_same_bits(
     tiny: Tiny, tmp_path: Path, history: History, model: str, overrides: list[str]
@@ -292,20 +318,20 @@ def test_the_same_seed_gives_the_same_bits(
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int], error: Exception | None = None) -> None:
     """Let the loss of some steps be NaN, or raise an error."""
 
-    def build_spoilt_objective(config: Config) -> Objective:
-        objective, step = build_objective(config), count(1)
+    def build_spoilt_parts(config: Config) -> list[Part]:
+        (part,), step = build_parts(config), count(1)
 
         def spoilt(flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
-            loss, scalars = objective(flow, x, generator)
+            loss, scalars = part.objective(flow, x, generator)
             if next(step) not in steps:
                 return loss, scalars
             if error is not None:
                 raise error
             return loss * math.nan, scalars
 
-        return spoilt
+        return [replace(part, objective=spoilt)]
 
-    monkeypatch.setattr(training, "build_objective", build_spoilt_objective)
+    monkeypatch.setattr(training, "build_parts", build_spoilt_parts)
 
 
 @pytest.mark.parametrize("error", [None, SolverError("the ODE solver gave up")])

@@ -86,6 +86,11 @@ class CNF(Transform):
         self.solver = solver
         self.evaluation_solver = evaluation_solver
 
+    @property
+    def has_training_solver(self) -> bool:
+        """Whether training solves otherwise than evaluation, and may read another likelihood."""
+        return self.solver != self.evaluation_solver
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         solution = self.solve(z, 0.0, 1.0, log_det=True)
         return solution.end, cast(Tensor, solution.log_det)
@@ -249,7 +254,12 @@ class ContinuousFlow(Flow):
         return x
 
     def velocity(self, t: float | Tensor, z: Tensor) -> Tensor:
-        """Return dz/dt at z, (n, d), in the whitened coordinates in which the ODE lives."""
+        """Return dz/dt at z, (n, d), in the whitened coordinates in which the ODE lives.
+
+        Args:
+            t: one time for all rows, or each row's own, (n,).
+            z: (n, d).
+        """
         time = torch.as_tensor(t, dtype=z.dtype, device=z.device)
         velocity: Tensor = self.cnf.field(time, z, z.new_empty(0, *z.shape))[0]
         return velocity

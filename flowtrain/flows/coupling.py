@@ -1,4 +1,4 @@
-"""Coupling flows: RealNVP (arXiv 1605.08803), a stack of affine couplings and permutations."""
+"""Coupling flows: one stack, of which RealNVP, Glow and neural spline flows are compositions."""
 
 from typing import cast
 
@@ -6,84 +6,74 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.errors import ConfigError
+from flowtrain.flows.elementwise import Elementwise
 from flowtrain.flows.flow import Flow, Standardize, Transform, widen
-
-
-class Permute(Transform):
-    """Reorder the coordinates by a fixed permutation, kept as a buffer."""
-
-    order: Tensor
-    inverse_order: Tensor
-
-    def __init__(self, order: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("order", order)
-        self.register_buffer("inverse_order", order.argsort())
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z.index_select(-1, self.order), z.new_zeros(len(z))
-
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.index_select(-1, self.inverse_order), x.new_zeros(len(x))
-
-
-class AffineCoupling(Transform):
-    """Scale and shift the second half of the coordinates by functions of the first.
-
-    x_b = z_b * exp(s(z_a)) + m(z_a), x_a = z_a (arXiv 1605.08803, eq. 7 and 8). The log-scale is
-    bounded smoothly and symmetrically, s = bound * tanh(raw / bound), so that exp(s) can neither
-    overflow nor vanish. The last layer of the conditioner starts at zero: the identity.
-    """
-
-    def __init__(
-        self, dim: int, *, hidden: int, depth: int, activation: type[nn.Module], bound: float
-    ) -> None:
-        super().__init__()
-        self.split = [dim // 2, dim - dim // 2]
-        self.bound = bound
-        given, changed = self.split
-        layers: list[nn.Module] = []
-        for width in [given] + [hidden] * (depth - 1):
-            layers += [nn.Linear(width, hidden), activation()]
-        widen(cast(nn.Linear, layers[0]))
-        last = nn.Linear(hidden, 2 * changed)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.conditioner = nn.Sequential(*layers, last)
-
-    def parameters_of(self, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the shift and the bounded log-scale, each (n, dim - dim // 2)."""
-        shift, raw = self.conditioner(given).chunk(2, dim=-1)
-        return shift, self.bound * torch.tanh(raw / self.bound)
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        given, changed = z.split(self.split, dim=-1)
-        shift, log_scale = self.parameters_of(given)
-        x = torch.cat([given, changed * log_scale.exp() + shift], dim=-1)
-        return x, log_scale.sum(-1)
-
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        given, changed = x.split(self.split, dim=-1)
-        shift, log_scale = self.parameters_of(given)
-        z = torch.cat([given, (changed - shift) * (-log_scale).exp()], dim=-1)
-        return z, -log_scale.sum(-1)
-
+from flowtrain.flows.linear import LULinear, Permute
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
-def realnvp(
+class Coupling(Transform):
+    """Move the second half of the coordinates by elementwise maps that depend on the first.
+
+    x_b = g(z_b; h(z_a)), x_a = z_a (arXiv 1410.8516, eq. 6). The last layer of the conditioner h
+    starts at zero: the identity.
+    """
+
+    def __init__(
+        self, dim: int, *, elementwise: Elementwise, hidden: int, depth: int, activation: str
+    ) -> None:
+        super().__init__()
+        self.elementwise = elementwise
+        self.split = [dim // 2, dim - dim // 2]
+        given, changed = self.split
+        layers: list[nn.Module] = []
+        for width in [given] + [hidden] * (depth - 1):
+            layers += [nn.Linear(width, hidden), ACTIVATIONS[activation]()]
+        widen(cast(nn.Linear, layers[0]))
+        last = nn.Linear(hidden, changed * elementwise.size)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.conditioner = nn.Sequential(*layers, last)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        given, changed = z.split(self.split, dim=-1)
+        moved, log_slope = self.elementwise.forward(changed, self.parameters_at(given))
+        return torch.cat([given, moved], dim=-1), log_slope.sum(-1)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        given, changed = x.split(self.split, dim=-1)
+        moved, log_slope = self.elementwise.inverse(changed, self.parameters_at(given))
+        return torch.cat([given, moved], dim=-1), log_slope.sum(-1)
+
+    def parameters_at(self, given: Tensor) -> Tensor:
+        """Return the parameters of the elementwise maps, (n, dim - dim // 2, size)."""
+        parameters: Tensor = self.conditioner(given)
+        return parameters.reshape(len(given), self.split[1], self.elementwise.size)
+
+
+def coupling_stack(
     standardize: Standardize,
     *,
     couplings: int,
     hidden: int,
     depth: int,
     activation: str,
-    log_scale_bound: float,
-    permutation: str,
+    elementwise: Elementwise,
+    mixing: str,
     generator: torch.Generator,
 ) -> Flow:
-    """Build RealNVP: affine couplings, each followed by a permutation, in whitened coordinates.
+    """Build couplings, each followed by a mixing of the coordinates, in whitened coordinates.
+
+    Args:
+        standardize: the last transform.
+        couplings: how many.
+        hidden: width of a conditioner.
+        depth: hidden layers of a conditioner.
+        activation: of a conditioner, a name of `ACTIVATIONS`.
+        elementwise: what a coupling does to a coordinate.
+        mixing: "alternate" swaps the halves, "random" permutes, "lu" is a learned linear map.
+        generator: draws the permutations.
 
     Raises:
         ConfigError: for data of fewer than two dimensions, which leave nothing to couple.
@@ -92,24 +82,26 @@ def realnvp(
     if dim < 2:
         raise ConfigError(
             f"model: a coupling flow needs data of at least 2 dimensions, this has {dim}; "
-            "use model=ffjord"
+            "use model=ffjord or model=affine"
         )
     transforms: list[Transform] = []
     for _ in range(couplings):
-        coupling = AffineCoupling(
-            dim,
-            hidden=hidden,
-            depth=depth,
-            activation=ACTIVATIONS[activation],
-            bound=log_scale_bound,
+        transforms.append(
+            Coupling(
+                dim, elementwise=elementwise, hidden=hidden, depth=depth, activation=activation
+            )
         )
-        transforms += [coupling, Permute(_order(dim, permutation, generator))]
+        match mixing:
+            case "alternate":
+                transforms.append(Permute(torch.arange(dim).roll(dim // 2)))
+            case "random":
+                transforms.append(Permute(_mixing_order(dim, generator)))
+            case "lu":
+                transforms.append(LULinear(torch.arange(dim).roll(dim // 2)))
     return Flow([*transforms, standardize], dim=dim)
 
 
-def _order(dim: int, permutation: str, generator: torch.Generator) -> Tensor:
-    if permutation == "alternate":
-        return torch.arange(dim).roll(dim // 2)
+def _mixing_order(dim: int, generator: torch.Generator) -> Tensor:
     half = dim // 2
     order = torch.arange(dim)
     while order[:half].max() < half:  # in 2D every other draw would leave the halves unmixed

@@ -1,7 +1,8 @@
 """Vector fields f(z, t) that carry tangents: velocity and Jacobian-vector products in one pass.
 
-`field(t, z, tangents) -> (velocity, J tangents)`: z is (n, d), tangents (k, n, d). Nothing
-needs autograd, so a divergence costs no double backward and works under no_grad.
+`field(t, z, tangents) -> (velocity, J tangents)`: z is (n, d), tangents (k, n, d), and t one time,
+(), or each row's own, (n,). Nothing needs autograd, so a divergence costs no double backward and
+works under no_grad.
 """
 
 import math
@@ -63,10 +64,15 @@ class GatedLinear(nn.Module):
         self.gate = nn.Linear(1, outputs)
         self.shift = nn.Linear(1, outputs, bias=False)
 
-    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weight and bias at a time, (1,): scaling a matrix is cheaper than rows."""
-        gate = torch.sigmoid(self.gate(time))
-        return gate[:, None] * self.linear.weight, gate * self.linear.bias + self.shift(time)
+    def forward(self, t: Tensor, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a value, (n, in), and its tangents, (k, n, in)."""
+        time = t[..., None]
+        gate, shift = torch.sigmoid(self.gate(time)), self.shift(time)
+        weight, bias = self.linear.weight, self.linear.bias
+        if t.dim() == 0:  # to scale a matrix is cheaper than to scale rows
+            return _affine(gate[:, None] * weight, gate * bias + shift, h, v)
+        h, v = _affine(weight, bias, h, v)
+        return gate * h + shift, gate * v
 
 
 class ConcatSquash(nn.Module):
@@ -86,8 +92,7 @@ class ConcatSquash(nn.Module):
             if index:
                 h, slope = self.activation(h)
                 v = v * slope
-            weight, bias = layer(t.reshape(1))
-            h, v = _affine(weight, bias, h, v)
+            h, v = layer(t, h, v)
         return h, v
 
 
@@ -111,7 +116,8 @@ class TimeMLP(nn.Module):
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
         first, *rest = cast(list[nn.Linear], list(self.layers))
-        h, v = _affine(first.weight, first.bias + self.embedding(t.reshape(1)), z, tangents)
+        h, v = _affine(first.weight, first.bias, z, tangents)
+        h = h + self.embedding(t[..., None])
         for layer in rest:
             h, slope = self.activation(h)
             h, v = _affine(layer.weight, layer.bias, h, v * slope)

@@ -1,4 +1,4 @@
-"""Affine couplings and permutations."""
+"""Coupling stacks: what a coupling moves, and what mixes the halves."""
 
 import math
 from collections.abc import Callable
@@ -9,18 +9,20 @@ from torch import nn
 
 from flowtrain.errors import ConfigError
 from flowtrain.flows import Flow, Standardize
-from flowtrain.flows.coupling import AffineCoupling, Permute, realnvp
+from flowtrain.flows.coupling import Coupling, coupling_stack
+from flowtrain.flows.elementwise import Affine
+from flowtrain.flows.linear import LULinear, Permute
 
 
-def build(dim: int, *, seed: int = 0, permutation: str = "random") -> Flow:
-    return realnvp(
+def build(dim: int, *, seed: int = 0, mixing: str = "random") -> Flow:
+    return coupling_stack(
         Standardize(torch.ones(dim), torch.full((dim,), 2.0)),
         couplings=6,
         hidden=16,
         depth=2,
         activation="silu",
-        log_scale_bound=3.0,
-        permutation=permutation,
+        elementwise=Affine(log_scale_bound=3.0),
+        mixing=mixing,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -31,22 +33,22 @@ def seeded() -> None:
 
 
 @pytest.fixture
-def coupling() -> AffineCoupling:
-    return AffineCoupling(4, hidden=16, depth=2, activation=nn.SiLU, bound=3.0)
+def coupling() -> Coupling:
+    return Coupling(4, elementwise=Affine(3.0), hidden=16, depth=2, activation="silu")
 
 
 def orders(flow: Flow) -> list[list[int]]:
     return [part.order.tolist() for part in flow.transforms if isinstance(part, Permute)]
 
 
-def test_a_new_coupling_is_the_identity(coupling: AffineCoupling) -> None:
+def test_a_new_coupling_is_the_identity(coupling: Coupling) -> None:
     z = torch.randn(5, 4)
     x, log_det = coupling(z)
     assert torch.equal(x, z)
     assert torch.equal(log_det, torch.zeros(5))
 
 
-def test_log_scale_is_bounded_for_weights_of_any_size(coupling: AffineCoupling) -> None:
+def test_log_scale_is_bounded_for_weights_of_any_size(coupling: Coupling) -> None:
     with torch.no_grad():
         for parameter in coupling.parameters():
             parameter.copy_(1e3 * torch.randn(parameter.shape))
@@ -57,15 +59,16 @@ def test_log_scale_is_bounded_for_weights_of_any_size(coupling: AffineCoupling) 
     assert coupling(z)[1].abs().max() > 5.9
 
 
-def test_one_coupling_can_stretch_by_its_bound(coupling: AffineCoupling) -> None:
+def test_one_coupling_can_stretch_by_its_bound(coupling: Coupling) -> None:
     with torch.no_grad():
-        next(reversed(list(coupling.parameters())))[2:] = 100.0  # the bias of the raw log-scales
+        last = next(reversed(list(coupling.parameters())))
+        last[1::2] = 100.0  # the bias of the raw log-scales
     z = torch.randn(5, 4)
     torch.testing.assert_close(coupling(z)[0][:, 2:], z[:, 2:] * math.exp(3.0))
 
 
 def test_a_coupling_changes_the_second_half_alone(
-    coupling: AffineCoupling, randomize: Callable[[nn.Module, torch.Generator], None]
+    coupling: Coupling, randomize: Callable[[nn.Module, torch.Generator], None]
 ) -> None:
     randomize(coupling, torch.Generator().manual_seed(0))
     z = torch.randn(5, 4)
@@ -92,10 +95,16 @@ def test_random_permutations_come_from_the_generator() -> None:
 def test_alternating_couplings_change_every_coordinate(dim: int) -> None:
     changed: set[int] = set()
     position = list(range(dim))  # which coordinate of z is at each place
-    for order in orders(build(dim, permutation="alternate")):
+    for order in orders(build(dim, mixing="alternate")):
         changed |= set(position[dim // 2 :])
         position = [position[place] for place in order]
     assert changed == set(range(dim))
+
+
+def test_learned_mixings_start_as_the_swap_of_the_halves() -> None:
+    learned, swapped, z = build(3, mixing="lu"), build(3, mixing="alternate"), torch.randn(5, 3)
+    assert sum(isinstance(part, LULinear) for part in learned.transforms) == 6
+    torch.testing.assert_close(learned(z), swapped(z))
 
 
 def test_permutations_are_in_the_state_dict() -> None:

@@ -87,3 +87,15 @@ def test_rows_do_not_depend_on_each_other(field: str, make: Callable[..., nn.Mod
     one, one_pushed = module(t, z[2:3], tangents[:, 2:3])
     torch.testing.assert_close(velocity[2:3], one)
     torch.testing.assert_close(pushed[:, 2:3], one_pushed)
+
+
+@pytest.mark.parametrize(("field", "activation"), KINDS)
+def test_every_row_may_have_its_own_time(
+    field: str, activation: str, make: Callable[..., nn.Module]
+) -> None:
+    module, times, z, tangents = make(field, activation), draw(5), draw(5, 3), draw(2, 5, 3)
+    velocity, pushed = module(times, z, tangents)
+    for row, t in enumerate(times):
+        alone, alone_pushed = module(t, z[row : row + 1], tangents[:, row : row + 1])
+        torch.testing.assert_close(velocity[row], alone[0])
+        torch.testing.assert_close(pushed[:, row], alone_pushed[:, 0])

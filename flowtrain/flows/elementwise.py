@@ -1,0 +1,115 @@
+"""Monotone maps of single coordinates, their parameters given: affine, rational-quadratic splines.
+
+Each is `forward(z, parameters) -> (x, log_slope)` and `inverse(x, parameters) -> (z, log_slope)`:
+z and x are (n, m), parameters (n, m, size), all zeros for the identity; log_slope, (n, m), is
+log dx/dz or log dz/dx.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Elementwise(Protocol):
+    """A family of increasing maps of the line, with so many parameters each."""
+
+    @property
+    def size(self) -> int: ...
+
+    def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def inverse(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x = z * exp(s) + m (arXiv 1605.08803, eq. 7).
+
+    The log-scale is bounded smoothly and symmetrically, s = bound * tanh(raw / bound), so that
+    exp(s) can neither overflow nor vanish.
+    """
+
+    log_scale_bound: float
+    size: int = 2
+
+    def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._read(parameters)
+        return z * log_scale.exp() + shift, log_scale
+
+    def inverse(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._read(parameters)
+        return (x - shift) * (-log_scale).exp(), -log_scale
+
+    def _read(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = parameters.unbind(-1)
+        return shift, self.log_scale_bound * torch.tanh(raw / self.log_scale_bound)
+
+
+@dataclass(frozen=True)
+class RationalQuadratic:
+    """A monotone rational-quadratic spline on [-bound, bound], the identity beyond.
+
+    `inverse` evaluates the spline (arXiv 1906.04032, eq. 4 and 5) and `forward` solves it (eq. 6
+    to 8): training, which maps data to base, takes the cheaper and more accurate direction.
+
+    Args:
+        bins: of the spline; it has 3 * bins - 1 parameters: widths, heights and inner slopes.
+        bound: half the side of its square.
+    """
+
+    bins: int
+    bound: float
+    smallest: float = 1e-3  # bin, as a fraction of the side; and slope
+
+    @property
+    def size(self) -> int:
+        return 3 * self.bins - 1
+
+    def inverse(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        inside = x.abs() < self.bound
+        knots = self._knots(parameters)
+        x0, y0, width, height, slope, d0, d1 = self._bin(x, knots, 0)
+        u = ((x - x0) / width).clamp(0, 1)  # out there the value is not used, its gradient must be
+        v = 1 - u
+        denominator = slope + (d0 + d1 - 2 * slope) * u * v
+        y = y0 + height * (slope * u * u + d0 * u * v) / denominator
+        rise = slope * slope * (d1 * u * u + 2 * slope * u * v + d0 * v * v)
+        log_slope = rise.log() - 2 * denominator.log()
+        return torch.where(inside, y, x), torch.where(inside, log_slope, 0)
+
+    def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        inside = z.abs() < self.bound
+        knots = self._knots(parameters)
+        x0, y0, width, height, slope, d0, d1 = self._bin(z, knots, 1)
+        rise = (z - y0).clamp(min=0).minimum(height)
+        bend = rise * (d0 + d1 - 2 * slope)
+        a, b, c = height * (slope - d0) + bend, height * d0 - bend, -slope * rise
+        u = 2 * c / (-b - (b * b - 4 * a * c).clamp(min=0).sqrt())
+        v = 1 - u
+        denominator = slope + (d0 + d1 - 2 * slope) * u * v
+        steep = slope * slope * (d1 * u * u + 2 * slope * u * v + d0 * v * v)
+        log_slope = 2 * denominator.log() - steep.log()
+        return torch.where(inside, x0 + u * width, z), torch.where(inside, log_slope, 0)
+
+    def _knots(self, parameters: Tensor) -> Tensor:
+        """Return positions, values and slopes of the knots, (n, m, 3, bins + 1)."""
+        k = self.bins
+        sides = parameters[..., : 2 * k].unflatten(-1, (2, k)).softmax(-1)
+        sides = self.smallest + (1 - self.smallest * k) * sides
+        corners = nn.functional.pad(sides.cumsum(-1), (1, 0)) * (2 * self.bound) - self.bound
+        one = math.log(math.expm1(1 - self.smallest))  # softplus of it is 1 - smallest
+        slopes = self.smallest + nn.functional.softplus(parameters[..., 2 * k :] + one)
+        slopes = nn.functional.pad(slopes, (1, 1), value=1.0)
+        return torch.cat([corners, slopes[..., None, :]], -2)
+
+    def _bin(self, at: Tensor, knots: Tensor, axis: int) -> tuple[Tensor, ...]:
+        """Return corner, sides, mean slope and end slopes of the bin that holds each value."""
+        inner = knots[..., axis, 1:-1]
+        left = (at[..., None] >= inner).sum(-1)[..., None, None].expand(*at.shape, 3, 1)
+        x0, y0, d0 = knots.gather(-1, left)[..., 0].unbind(-1)
+        x1, y1, d1 = knots.gather(-1, left + 1)[..., 0].unbind(-1)
+        width, height = x1 - x0, y1 - y0
+        return x0, y0, width, height, height / width, d0, d1
