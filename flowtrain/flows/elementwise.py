@@ -70,36 +70,39 @@ class RationalQuadratic:
 
     def inverse(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         inside = x.abs() < self.bound
-        knots = self._knots(parameters)
-        x0, y0, width, height, slope, d0, d1 = self._bin(x, knots, 0)
+        x0, y0, width, height, slope, d0, d1 = self._bin(x, self._knots(parameters), 0)
         u = ((x - x0) / width).clamp(0, 1)  # out there the value is not used, its gradient must be
-        v = 1 - u
-        denominator = slope + (d0 + d1 - 2 * slope) * u * v
-        y = y0 + height * (slope * u * u + d0 * u * v) / denominator
-        rise = slope * slope * (d1 * u * u + 2 * slope * u * v + d0 * v * v)
-        log_slope = rise.log() - 2 * denominator.log()
-        return torch.where(inside, y, x), torch.where(inside, log_slope, 0)
+        y, log_slope = self._within(u, height, slope, d0, d1)
+        return torch.where(inside, y0 + y, x), torch.where(inside, log_slope, 0)
 
     def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         inside = z.abs() < self.bound
-        knots = self._knots(parameters)
-        x0, y0, width, height, slope, d0, d1 = self._bin(z, knots, 1)
+        x0, y0, width, height, slope, d0, d1 = self._bin(z, self._knots(parameters), 1)
         rise = (z - y0).clamp(min=0).minimum(height)
         bend = rise * (d0 + d1 - 2 * slope)
         a, b, c = height * (slope - d0) + bend, height * d0 - bend, -slope * rise
         u = 2 * c / (-b - (b * b - 4 * a * c).clamp(min=0).sqrt())
+        _, log_slope = self._within(u, height, slope, d0, d1)
+        return torch.where(inside, x0 + u * width, z), torch.where(inside, -log_slope, 0)
+
+    def _within(
+        self, u: Tensor, height: Tensor, slope: Tensor, d0: Tensor, d1: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return a bin's value above its corner and the log of its slope, u in [0, 1] along it."""
         v = 1 - u
-        denominator = slope + (d0 + d1 - 2 * slope) * u * v
-        steep = slope * slope * (d1 * u * u + 2 * slope * u * v + d0 * v * v)
-        log_slope = 2 * denominator.log() - steep.log()
-        return torch.where(inside, x0 + u * width, z), torch.where(inside, log_slope, 0)
+        uu, uv = u * u, u * v
+        denominator = slope + (d0 + d1 - 2 * slope) * uv
+        ratio = slope / denominator
+        steepness = ratio * ratio * (d1 * uu + 2 * slope * uv + d0 * v * v)
+        return height * (slope * uu + d0 * uv) / denominator, steepness.log()
 
     def _knots(self, parameters: Tensor) -> Tensor:
         """Return positions, values and slopes of the knots, (n, m, 3, bins + 1)."""
-        k = self.bins
-        sides = parameters[..., : 2 * k].unflatten(-1, (2, k)).softmax(-1)
-        sides = self.smallest + (1 - self.smallest * k) * sides
-        corners = nn.functional.pad(sides.cumsum(-1), (1, 0)) * (2 * self.bound) - self.bound
+        k, side = self.bins, 2 * self.bound
+        shares = parameters[..., : 2 * k].unflatten(-1, (2, k)).softmax(-1)
+        shares = nn.functional.pad(shares.cumsum(-1), (1, 0))
+        least = torch.linspace(0, k * self.smallest * side, k + 1).to(shares) - self.bound
+        corners = torch.add(least, shares, alpha=(1 - k * self.smallest) * side)
         one = math.log(math.expm1(1 - self.smallest))  # softplus of it is 1 - smallest
         slopes = self.smallest + nn.functional.softplus(parameters[..., 2 * k :] + one)
         slopes = nn.functional.pad(slopes, (1, 1), value=1.0)
@@ -107,9 +110,8 @@ class RationalQuadratic:
 
     def _bin(self, at: Tensor, knots: Tensor, axis: int) -> tuple[Tensor, ...]:
         """Return corner, sides, mean slope and end slopes of the bin that holds each value."""
-        inner = knots[..., axis, 1:-1]
-        left = (at[..., None] >= inner).sum(-1)[..., None, None].expand(*at.shape, 3, 1)
-        x0, y0, d0 = knots.gather(-1, left)[..., 0].unbind(-1)
-        x1, y1, d1 = knots.gather(-1, left + 1)[..., 0].unbind(-1)
+        left = (at[..., None] >= knots[..., axis, 1:-1]).sum(-1, keepdim=True)
+        both = torch.cat([left, left + 1], -1)[..., None, :].expand(*at.shape, 3, 2)
+        (x0, y0, d0), (x1, y1, d1) = (end.unbind(-1) for end in knots.gather(-1, both).unbind(-1))
         width, height = x1 - x0, y1 - y0
         return x0, y0, width, height, height / width, d0, d1
