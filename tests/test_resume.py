@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from flowtrain import checkpoint
 from flowtrain import train as training
 from flowtrain.config import Config
 from flowtrain.errors import ConfigError
-from flowtrain.resume import reconcile
+from flowtrain.resume import reconcile, warm_start
+from flowtrain.runs import load
 from flowtrain.tracking import Tracker
-from flowtrain.train import Result, Run, train
+from flowtrain.train import Result, Run, build_run, train
 
 Tiny = Callable[..., Config]
 History = Callable[[Path], list[dict[str, Any]]]
@@ -29,6 +31,11 @@ KINDS = {
     "adamw-ema-patience": (
         "realnvp",
         ["optimizer=adamw", "trainer.ema=0.8", "trainer.patience=50", "trainer.evaluate_every=3"],
+    ),
+    "spline": ("spline", []),
+    "flow-matching-then-likelihood": (
+        "ffjord",
+        ["objective=flow_matching_then_likelihood", "objective.switch=0.5"],
     ),
     "ffjord-hutchinson": ("ffjord", ["model.divergence=hutchinson", "trainer.evaluate_every=5"]),
 }
@@ -305,3 +312,88 @@ def test_a_truncated_checkpoint_is_refused(flowtrain: Flowtrain, tmp_path: Path)
     assert refused.stderr == (
         f"flowtrain: {path} is truncated, damaged or no checkpoint of flowtrain's\n"
     )
+
+
+# --- starting from another run's weights --------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["spline", "ffjord"])
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_warm_start_is_the_other_run_s_best(
+    tiny: Tiny, tmp_path: Path, history: History, model: str, ema: float
+) -> None:
+    train(tiny(f"trainer.ema={ema}", model=model), tmp_path / "a")
+    other = load(tmp_path / "a")
+    again = tiny(
+        f"init_from={tmp_path / 'a'}",
+        "seed=1",
+        "trainer.ema=0.9",
+        "trainer.max_steps=1",
+        model=model,
+    )
+    run = build_run(again, tmp_path / "b")
+    warm_start(run.state, again)
+    x = run.pools["test"].x
+    with torch.no_grad():
+        for flow in (run.state.flow, run.state.measured):
+            assert torch.equal(flow.eval().log_prob(x), other.log_prob(x))
+    train(again, tmp_path / "b")
+    first = next(line for line in history(tmp_path / "b") if "nll/val" in line)
+    points = run.pools["validation"].x
+    assert first["nll/val"] == pytest.approx(-other.log_prob(points).mean().item(), rel=1e-5)
+
+
+def test_a_run_that_started_warm_resumes_without_the_other(
+    tiny: Tiny, tmp_path: Path, stop_after: Callable[..., None]
+) -> None:
+    train(tiny(), tmp_path / "a")
+    config = tiny(f"init_from={tmp_path / 'a'}", "seed=1")
+    train(config, tmp_path / "whole")
+    stop_after(config, tmp_path / "b", step=7, how=terminate)
+    shutil.rmtree(tmp_path / "a")
+    train(config, tmp_path / "b")
+    whole, resumed = (
+        checkpoint.read(tmp_path / name / "checkpoints" / "last.pt")["model"]
+        for name in ("whole", "b")
+    )
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_what_does_not_shape_the_weights_may_differ(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("objective=flow_matching", "solver=none", model="ffjord"), tmp_path / "a")
+    config = tiny(f"init_from={tmp_path / 'a'}", "model.divergence=hutchinson", model="ffjord")
+    assert train(config, tmp_path / "b").status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("model", "override", "difference"),
+    [
+        ("spline", "model.hidden=16", "model.hidden: the run has 8, this asks for 16"),
+        (
+            "spline",
+            "model.elementwise.bound=2.5",
+            "model.elementwise.bound: the run has 4.0, this asks for 2.5",
+        ),
+        ("realnvp", "model.depth=2", "model.name: the run has 'spline', this asks for 'realnvp'"),
+    ],
+)
+def test_another_architecture_is_refused_by_its_differences(
+    tiny: Tiny, tmp_path: Path, model: str, override: str, difference: str
+) -> None:
+    train(tiny(model="spline"), tmp_path / "a")
+    with pytest.raises(ConfigError) as caught:
+        train(tiny(f"init_from={tmp_path / 'a'}", override, model=model), tmp_path / "b")
+    assert str(caught.value).splitlines() == [
+        f"init_from: {tmp_path / 'a'} holds another model:", difference
+    ]  # fmt: skip
+
+
+def test_a_folder_without_weights_is_refused_and_leaves_none(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    done = flowtrain(*tiny_overrides, "init_from=nowhere")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "init_from: nowhere is no run folder: it has no checkpoints/best.pt\n"
+    )
+    assert list(tmp_path.iterdir()) == []
