@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from flowtrain import checkpoint
 from flowtrain import train as training
 from flowtrain.build import Part, build_optimizer, build_parts, learning_rate, part_at
-from flowtrain.config import Config
+from flowtrain.config import Config, validate
+from flowtrain.data import DENSITIES
 from flowtrain.errors import TrainingError
-from flowtrain.flows import Flow
+from flowtrain.flows import FLOWS, Flow
 from flowtrain.flows.ode import SolverError
 from flowtrain.objectives import FlowMatching, RegularizedLikelihood, Scalars
 from flowtrain.tracking import Tracker
@@ -385,3 +386,34 @@ def test_a_solver_without_enough_steps_ends_the_run(tiny: Tiny, tmp_path: Path) 
     with pytest.raises(TrainingError, match="it needs more than max_steps steps"):
         train(config, tmp_path)
     assert result(tmp_path)["skipped_steps"] == config.trainer.max_failures
+
+
+# --- every combination --------------------------------------------------------------------------
+
+CONF = Path(__file__).parents[1] / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+BRIEF = (
+    "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
+    "trainer.device=cpu", "trainer.threads=1", "pools.train=512", "pools.validation=64",
+    "pools.test=64", "evaluation.grid=16",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("data", DENSITIES)
+@pytest.mark.parametrize("model", FLOWS)
+def test_every_model_trains_on_every_density(
+    tiny: Tiny, tmp_path: Path, model: str, data: str
+) -> None:
+    result = train(tiny(f"data={data}", "trainer.max_steps=3", model=model), tmp_path)
+    assert (result.status, result.step) == ("completed", 3)
+    assert math.isfinite(result.metrics["kl/test"])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_trains(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path, experiment: str
+) -> None:
+    config = validate(compose(f"experiment={experiment}", *BRIEF))
+    result = train(config, tmp_path)
+    assert (result.status, result.step) == ("completed", 3)
+    assert math.isfinite(result.metrics["kl/test"])
