@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format compare adjoint-memory tensorboard clean
+.PHONY: help install train test test-slow lint format results compare adjoint-memory tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -35,6 +35,9 @@ lint: install ## Check style and types
 format: install ## Mend style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+results: install ## Train every row of the README's table that is missing (two hours), rewrite it
+	$(BIN)/python benchmarks/results.py
 
 compare: install ## Train RealNVP and FFJORD on three data sets and print the README's table
 	$(BIN)/python benchmarks/compare.py

@@ -53,23 +53,23 @@ class Row:
 
     def mean(self, tag: str) -> float:
         """Return the mean of a metric over the seeds."""
-        return statistics.mean(result["metrics"][tag] for result in self.results)
+        return float(statistics.mean(result["metrics"][tag] for result in self.results))
 
     @property
     def seconds(self) -> float:
         """The mean time from the first step to the last figure, all evaluations included."""
-        return statistics.mean(result["seconds"] for result in self.results)
+        return float(statistics.mean(result["seconds"] for result in self.results))
 
 
 def main() -> None:
     """Train what is missing, rewriting the table after every run; draw the gallery at the end."""
     jobs = [
         (seed, density, model)
-        for density in DENSITIES
         for model in MODELS
+        for density in DENSITIES
         for seed in SEEDS.get(model, (0,))
     ]
-    for seed, density, model in sorted(jobs, key=lambda job: job[0]):
+    for seed, density, model in sorted(jobs, key=lambda job: job[0]):  # a whole table first
         if train(density, model, seed):
             write_table(finished_rows())
     rows = finished_rows()

@@ -1,8 +1,10 @@
 """From a validated config to what it names: density, flow, objective, optimizer, device."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,16 @@ from flowtrain.config import (
     CouplingStack,
     MaximumLikelihood,
     NoSolver,
+    Split,
 )
 from flowtrain.config import FlowMatching as FlowMatchingConfig
 from flowtrain.config import Solver as SolverConfig
+from flowtrain.config import Table as TableConfig
 from flowtrain.data import DENSITIES, Density
+from flowtrain.data.datasets import check, load_sklearn, split
 from flowtrain.data.pools import Pool, draw_pool
-from flowtrain.errors import ConfigError
+from flowtrain.data.tables import Table, read_table
+from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows import ELEMENTWISE, FLOWS, Flow, Standardize
 from flowtrain.flows.ode import Solver
 from flowtrain.objectives import (
@@ -29,6 +35,8 @@ from flowtrain.objectives import (
     RegularizedLikelihood,
     maximum_likelihood,
 )
+
+log = logging.getLogger("flowtrain")
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -51,13 +59,45 @@ def build_density(config: Config) -> Density:
 
 
 def build_pools(config: Config, device: torch.device) -> dict[str, Pool]:
-    """Draw the points that `pools` asks for: train, validation and test."""
+    """Draw the points that `pools` asks for from the law, or deal those of the table.
+
+    Returns:
+        Pools called train, validation and test.
+
+    Raises:
+        UserError: the law or the table cannot be used; says where and why.
+    """
+    kind: dict[str, Any] = {"device": device, "dtype": getattr(torch, config.dtype)}
+    if isinstance(config.pools, Split):
+        table = build_table(config)
+        return {
+            name: Pool(rows.to(**kind), columns=table.columns, levels=table.levels)
+            for name, rows in split(table.values, **config.pools.arguments()).items()
+        }
     density, seeds = build_density(config), derive_seeds(config)
-    kind = {"device": device, "dtype": getattr(torch, config.dtype)}
     return {
         name: draw_pool(density, size, seeds[name], **kind)
         for name, size in config.pools.arguments().items()
     }
+
+
+def build_table(config: Config) -> Table:
+    """Read the points that `data` names, and log what makes their likelihood doubtful.
+
+    Raises:
+        UserError: a file that cannot be read as finite numbers, or a constant column.
+    """
+    if isinstance(config.data, TableConfig):
+        table = read_table(**config.data.arguments())
+    else:
+        # The noise of dequantisation belongs to the data: it is the same for every run's seed.
+        table = load_sklearn(config.data.name, generator=torch.Generator().manual_seed(0))
+    try:
+        for warning in check(table.values, table.columns):
+            log.warning("data: %s", warning)
+    except UserError as error:
+        raise UserError(f"data: {error}") from None
+    return table
 
 
 def derive_seeds(config: Config) -> dict[str, int]:

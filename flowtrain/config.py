@@ -2,9 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from flowtrain.errors import ConfigError
 
@@ -91,6 +99,22 @@ class GaussianMixture(Section):
     weights: list[Positive] = Field(min_length=1)
 
 
+class Table(Section):
+    name: Literal["table"]
+    path: Annotated[str, Field(min_length=1)]
+    columns: Annotated[list[str | int], Field(min_length=1)] | None
+    header: Literal["auto", True, False]
+
+    @field_validator("path")
+    @classmethod
+    def _from_any_folder(cls, path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+
+class Sklearn(Section):
+    name: Literal["digits", "iris", "wine", "breast_cancer"]
+
+
 Data = Annotated[
     Moons
     | Circles
@@ -100,17 +124,29 @@ Data = Annotated[
     | Checkerboard
     | Rings
     | Swissroll
-    | GaussianMixture,
+    | GaussianMixture
+    | Table
+    | Sklearn,
     Field(discriminator="name"),
 ]
 
 
-class Pools(Section):
-    """Points drawn once, from independent seeds, and held on the device."""
+class Drawn(Section):
+    """Points drawn from a density once, from independent seeds."""
 
+    name: Literal["drawn"]
     train: Annotated[int, Field(ge=2)]
     validation: Annotated[int, Field(ge=2)]
     test: Annotated[int, Field(ge=2)]
+
+
+class Split(Section):
+    """A table's rows, dealt at random."""
+
+    name: Literal["split"]
+    validation: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+    seed: int = Field(ge=0, lt=2**31)
 
 
 # --- model --------------------------------------------------------------------------------------
@@ -309,7 +345,7 @@ class Config(Section):
     resume: Annotated[str, Field(min_length=1)] | None
     init_from: Annotated[str, Field(min_length=1)] | None
     data: Data
-    pools: Pools
+    pools: Annotated[Drawn | Split, Field(discriminator="name")]
     model: Model
     objective: Annotated[
         MaximumLikelihood | FlowMatching | FlowMatchingThenLikelihood, Field(discriminator="name")
@@ -330,6 +366,12 @@ class Config(Section):
 
 def _without_effect(config: Config) -> Iterator[str]:
     """Yield what a config asks for and its model or objective has no use for, or lacks."""
+    is_table = isinstance(config.data, Table | Sklearn)
+    if is_table != isinstance(config.pools, Split):
+        fitting = "split" if is_table else "drawn"
+        yield f"pools: {config.data.name} needs pools={fitting}, not {config.pools.name}"
+    if is_table and config.trainer.animation:
+        yield f"trainer.animation: {config.data.name} has no plane to animate in; leave it false"
     model, objective = config.model.name, config.objective.name
     if isinstance(config.model, FFJORD):
         solves = not isinstance(config.objective, FlowMatching)

@@ -1,4 +1,4 @@
-"""The truth about a trained flow: NLL, KL by quadrature and by Monte Carlo, mass, inverse error."""
+"""The truth about a trained flow: NLL, KL by quadrature and by Monte Carlo, mass, baselines."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,8 +6,11 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from flowtrain.baselines import gaussian_nll, kde_nll
 from flowtrain.data import Density
+from flowtrain.data.datasets import bits_per_dimension
 from flowtrain.data.pools import Pool
+from flowtrain.distances import POINTS, sample_distances
 from flowtrain.flows import ContinuousFlow, Flow
 from flowtrain.flows.ode import SolverError
 
@@ -21,24 +24,28 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int)
 
 
 def likelihood(flow: Flow, pool: Pool, *, batch_size: int) -> dict[str, float]:
-    """Return the NLL of a pool and, by the same points, the KL divergence, in nats.
+    """Return the NLL of a pool and, where its law is known, the KL by the same points, in nats.
 
-    The paired mean of log p - log q has a fraction of the NLL's standard error; `kl_error` is it.
+    Beside each stands its standard error; the paired mean of log p - log q has a fraction of the
+    NLL's.
     """
     log_q = in_batches(flow.log_prob, pool.x, batch_size).cpu().double()
-    gap = pool.log_p - log_q
-    return {
-        "nll": -log_q.mean().item(),
-        "kl": gap.mean().item(),
-        "kl_error": gap.std().item() / len(gap) ** 0.5,
-    }
+    found = {"nll": -log_q.mean().item(), "nll_error": _standard_error(log_q)}
+    if pool.density is not None:
+        gap = pool.log_p - log_q
+        found |= {"kl": gap.mean().item(), "kl_error": _standard_error(gap)}
+    return found
+
+
+def _standard_error(values: Tensor) -> float:
+    return float(values.std() / len(values) ** 0.5)
 
 
 def progress_figures(
     flow: Flow, train: Pool, validation: Pool, *, batch_size: int
 ) -> dict[str, float]:
     """Return what training is watched by: NLL of both pools, KL on the validation points."""
-    like_validation = Pool(train.x[: len(validation.x)], train.density)
+    like_validation = Pool(train.x[: len(validation.x)])
     metrics = {"nll/train": likelihood(flow, like_validation, batch_size=batch_size)["nll"]}
     for name, value in likelihood(flow, validation, batch_size=batch_size).items():
         metrics[f"{name}/val"] = value
@@ -58,6 +65,9 @@ def claimed_nll(flow: ContinuousFlow, pool: Pool, *, batch_size: int) -> float:
 def evaluate(flow: Flow, pools: dict[str, Pool], *, grid: int, batch_size: int) -> dict[str, float]:
     """Return every figure of a trained flow, by tag, in nats and in the data's coordinates.
 
+    Where the law is known that is its KL, by quadrature and by the test points; elsewhere the
+    NLL stands beside two baselines'.
+
     Args:
         flow: in evaluation mode.
         pools: train, validation and test, of the law it learned.
@@ -67,12 +77,19 @@ def evaluate(flow: Flow, pools: dict[str, Pool], *, grid: int, batch_size: int) 
     density = pools["test"].density
     metrics = progress_figures(flow, pools["train"], pools["validation"], batch_size=batch_size)
     paired = likelihood(flow, pools["test"], batch_size=batch_size)
-    metrics["nll/test"] = paired["nll"]
-    metrics["kl_paired/test"], metrics["kl_paired_error/test"] = paired["kl"], paired["kl_error"]
-    for name, value in quadrature(flow, density, points=grid, batch_size=batch_size).items():
-        metrics[f"{name}/test"] = value
+    metrics["nll/test"], metrics["nll_error/test"] = paired["nll"], paired["nll_error"]
+    if density is None:
+        metrics |= without_density(flow, pools, metrics["nll/test"])
+    else:
+        metrics["kl_paired/test"], metrics["kl_paired_error/test"] = (
+            paired["kl"],
+            paired["kl_error"],
+        )
+        for name, value in quadrature(flow, density, points=grid, batch_size=batch_size).items():
+            metrics[f"{name}/test"] = value
+        metrics["nll/entropy"] = density.entropy
     # A few thousand points tell these two as well as the whole test pool would.
-    some = Pool(pools["test"].x[: len(pools["validation"].x)], density)
+    some = Pool(pools["test"].x[: len(pools["validation"].x)])
     for name, value in inverse_error(flow, some.x, batch_size=batch_size).items():
         metrics[f"{name}/test"] = value
     if isinstance(flow, ContinuousFlow) and flow.cnf.has_training_solver:
@@ -80,8 +97,26 @@ def evaluate(flow: Flow, pools: dict[str, Pool], *, grid: int, batch_size: int) 
             claimed = claimed_nll(flow, some, batch_size=batch_size)
             true = likelihood(flow, some, batch_size=batch_size)["nll"]
             metrics["solver_gap/test"] = claimed - true
-    metrics["nll/entropy"] = density.entropy
     return metrics
+
+
+def without_density(flow: Flow, pools: dict[str, Pool], nll: float) -> dict[str, float]:
+    """Return what stands in for KL where nobody knows the law: baselines and sample distances.
+
+    Chance comes from seed 0: the figures are of the flow and the points alone.
+    """
+    train, test = pools["train"].x, pools["test"].x
+    metrics = {
+        "nll_gaussian/test": gaussian_nll(train, test).nll,
+        "nll_kde/test": kde_nll(train, test, seed=0).nll,
+    }
+    if pools["test"].levels is not None:
+        metrics["bits_per_dimension/test"] = bits_per_dimension(
+            nll, dim=flow.dim, levels=pools["test"].levels
+        )
+    generator = torch.Generator().manual_seed(0)
+    samples = flow.sample(min(len(test), POINTS), generator)
+    return metrics | sample_distances(samples, test, generator=generator)
 
 
 def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) -> dict[str, float]:

@@ -16,6 +16,8 @@ from flowtrain.checkpoint import Progress, replacing
 from flowtrain.config import Config
 from flowtrain.errors import CheckpointError
 
+DISTANCES = {"energy": "energy distance", "mmd": "squared MMD", "sliced_w2": "sliced W2"}
+
 
 def write_result(folder: Path, **content: Any) -> None:
     """Write result.json whole: a reader never sees half of it.
@@ -58,10 +60,13 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 def describe(metrics: dict[str, float]) -> str:
     """Say in a few words how good a model is."""
+    pool = "test" if "nll/test" in metrics else "val"
+    nll = f"NLL {metrics[f'nll/{pool}']:.4f}"
     if "kl/test" in metrics:
-        return f"NLL {metrics['nll/test']:.4f}  KL {metrics['kl/test']:.4f} nats"
-    nll, kl, error = (metrics[f"{tag}/val"] for tag in ("nll", "kl", "kl_error"))
-    return f"NLL {nll:.4f}  KL {kl:.4f} ± {error:.4f} nats"
+        return f"{nll}  KL {metrics['kl/test']:.4f} nats"
+    if "kl/val" in metrics:
+        return f"{nll}  KL {metrics['kl/val']:.4f} ± {metrics['kl_error/val']:.4f} nats"
+    return f"{nll} ± {metrics[f'nll_error/{pool}']:.4f} nats"
 
 
 def closing_table(
@@ -70,12 +75,27 @@ def closing_table(
     """Yield the lines that end a run: its figures, its folder and what to type next."""
     m = progress.metrics
     yield f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats"
-    rows = {
-        "KL(data | model)": f"{m['kl/test']:.5f} by quadrature, error {m['kl_error/test']:.0e}",
-        "KL, paired samples": f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}",
-        "NLL train, val, test": "{nll/train:.4f}, {nll/val:.4f}, {nll/test:.4f}".format_map(m),
-        "entropy of the data": f"{m['nll/entropy']:.4f}: no NLL can be lower",
-        "mass of the model": f"{m['mass/test']:.6f}: must be 1",
+    rows = {}
+    if "kl/test" in m:
+        rows["KL(data | model)"] = (
+            f"{m['kl/test']:.5f} by quadrature, error {m['kl_error/test']:.0e}"
+        )
+        paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
+        rows["KL, paired samples"] = paired
+    rows["NLL train, val, test"] = "{nll/train:.4f}, {nll/val:.4f}, {nll/test:.4f}".format_map(m)
+    if "nll/entropy" in m:
+        rows["entropy of the data"] = f"{m['nll/entropy']:.4f}: no NLL can be lower"
+        rows["mass of the model"] = f"{m['mass/test']:.6f}: must be 1"
+    else:
+        rows["NLL test, error"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
+        rows["  best Gaussian"] = f"{m['nll_gaussian/test']:.4f}"
+        rows["  kernel density"] = f"{m['nll_kde/test']:.4f}, its bandwidth by cross-validation"
+        if "bits_per_dimension/test" in m:
+            rows["bits per dimension"] = f"{m['bits_per_dimension/test']:.4f}"
+        for tag, name in DISTANCES.items():
+            apart, floor = m[f"{tag}/test"], m[f"{tag}_floor/test"]
+            rows[name] = f"{apart:.4f}; of the data to itself {floor:.4f}"
+    rows |= {
         "inverse error": f"{m['inverse_error/test']:.1e} max, "
         f"{m['inverse_error_rms/test']:.1e} rms",
         "parameters": f"{parameters:,}",
@@ -102,6 +122,9 @@ def doubts(metrics: dict[str, float]) -> Iterator[str]:
             f"the training solver reads NLL {gap:+.4f} nats off the evaluation solver: "
             "the model exploits its solver; train with a tighter one"
         )
+    baselines = [metrics[tag] for tag in ("nll_gaussian/test", "nll_kde/test") if tag in metrics]
+    if baselines and metrics["nll/test"] > min(baselines):
+        yield "a Gaussian or a kernel density estimate beats this flow on held-out points"
     mass = metrics.get("mass/test", 1.0)
     if mass > 1.01:
         yield f"the model's density integrates to {mass:.4f}: it is no density"

@@ -71,8 +71,8 @@ class Run:
     state: TrainState
 
     @property
-    def density(self) -> Density:
-        """The law that the points were drawn from."""
+    def density(self) -> Density | None:
+        """The law that the points were drawn from, where it is known."""
         return self.pools["test"].density
 
     @property
@@ -249,8 +249,7 @@ def step(run: Run, tracker: Tracker) -> None:
         if "nfe/forward" in values:
             values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
         tracker.scalars(progress, values)
-        nll, kl = progress.metrics["nll/val"], progress.metrics["kl/val"]
-        status = f"step {progress.step}  NLL {nll:.3f}  KL {kl:.4f}"
+        status = f"step {progress.step}  {describe(progress.metrics)}"
         if "nfe/forward" in values:
             status += f"  nfe {values['nfe/forward']:.0f}"
         tracker.progress(done(config, progress), f"{status}  {rate:.3g} steps/s")
@@ -282,7 +281,8 @@ def measure(run: Run, tracker: Tracker) -> None:
         flow, run.pools["train"], run.pools["validation"], batch_size=config.evaluation.batch_size
     )
     progress.metrics = metrics
-    tracker.scalars(progress, {**metrics, "nll/entropy": run.density.entropy})
+    floor = {} if run.density is None else {"nll/entropy": run.density.entropy}
+    tracker.scalars(progress, {**metrics, **floor})
     log.info("step %6d  %s", progress.step, describe(metrics))
     for line in doubts(metrics):
         log.warning(line)
@@ -325,22 +325,30 @@ def close(run: Run, tracker: Tracker) -> None:
 
 
 def draw(run: Run, name: str) -> dict[str, "plots.Image"]:
-    """Draw densities and samples, and a continuous flow's paths, into figures/<kind>-<name>.png."""
+    """Draw densities and samples, a continuous flow's paths, or a table's marginals.
+
+    They go into figures/<kind>-<name>.png.
+    """
     from flowtrain import plots
 
     config, progress, density = run.config, run.state.progress, run.density
-    flow, data = run.state.measured, run.pools["validation"].x
+    flow, pool = run.state.measured, run.pools["validation"]
     title = f"{config.model.name} on {config.data.name}, step {progress.step}: "
     title += describe(progress.metrics)
-    rows = config.evaluation.batch_size
-    z = flow.sample_base(len(data), torch.Generator(run.device).manual_seed(config.seed))
+    z = flow.sample_base(len(pool.x), torch.Generator(run.device).manual_seed(config.seed))
     with torch.no_grad():
         samples = flow.transport(z)
-    figures = {
-        "density": plots.density_figure(flow, density, data, samples, title=title, batch_size=rows)
-    }
-    if isinstance(flow, ContinuousFlow):
-        figures["paths"] = plots.path_figure(flow, density, z[:2000], title=title)
+    if density is None:
+        figures = {"marginals": plots.marginals_figure(pool.x, samples, pool.columns, title=title)}
+    else:
+        rows = config.evaluation.batch_size
+        figures = {
+            "density": plots.density_figure(
+                flow, density, pool.x, samples, title=title, batch_size=rows
+            )
+        }
+        if isinstance(flow, ContinuousFlow):
+            figures["paths"] = plots.path_figure(flow, density, z[:2000], title=title)
     images = {kind: plots.pixels(figure) for kind, figure in figures.items()}
     for kind, image in images.items():
         plots.save_png(image, run.folder / "figures" / f"{kind}-{name}.png")
@@ -353,6 +361,7 @@ def animate(run: Run) -> None:
 
     flow = run.state.measured
     assert isinstance(flow, ContinuousFlow)
+    assert run.density is not None
     z = flow.sample_base(2000, torch.Generator(run.device).manual_seed(run.config.seed))
     frames = plots.animation(
         flow, run.density, z, frames=31, batch_size=run.config.evaluation.batch_size

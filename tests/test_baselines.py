@@ -12,7 +12,7 @@ from torch import Tensor
 from flowtrain import baselines
 from flowtrain.baselines import Score, gaussian_nll, kde_log_prob, kde_nll, left_out_bandwidth
 from flowtrain.data import Moons
-from flowtrain.data.tables import load_sklearn, split
+from flowtrain.data.datasets import load_sklearn, split
 from flowtrain.errors import UserError
 
 BASELINES: dict[str, Callable[[Tensor, Tensor], Score]] = {

@@ -33,11 +33,19 @@ ELEMENTWISE_MODEL = {"affine": "model=realnvp", "spline": "model=spline"}
 Compose = Callable[..., dict[str, Any]]
 
 
+def data_overrides(option: str) -> list[str]:
+    return [f"data={option}", *(["data.path=points.csv"] if option == "table" else [])]
+
+
 @pytest.mark.parametrize(
     ("group", "option"), [(group, option) for group in OPTIONS for option in OPTIONS[group]]
 )
 def test_every_file_composes_and_validates(compose: Compose, group: str, option: str) -> None:
     overrides = [f"{group}={option}", *([] if option == "none" else NEEDS.get(group, []))]
+    if group == "data":
+        overrides = data_overrides(option)
+    if (group, option) == ("pools", "split"):
+        overrides = ["data=sklearn"]
     if group == "elementwise":
         overrides = [ELEMENTWISE_MODEL[option], f"{group}@model.{group}={option}"]
     config = validate(compose(*overrides))
@@ -48,8 +56,9 @@ def test_every_file_composes_and_validates(compose: Compose, group: str, option:
 @pytest.mark.parametrize("data", OPTIONS["data"])
 @pytest.mark.parametrize("model", OPTIONS["model"])
 def test_every_model_goes_with_every_data_set(compose: Compose, model: str, data: str) -> None:
-    config = validate(compose(f"model={model}", f"data={data}", "optimizer=adamw"))
-    assert (config.model.name, config.data.name) == (model, data)
+    config = validate(compose(f"model={model}", *data_overrides(data), "optimizer=adamw"))
+    expected = "digits" if data == "sklearn" else data
+    assert (config.model.name, config.data.name) == (model, expected)
 
 
 @pytest.mark.parametrize("solver", OPTIONS["solver"])
@@ -62,7 +71,7 @@ def test_every_solver_can_be_the_evaluation_solver(compose: Compose, solver: str
 @pytest.mark.parametrize(
     ("group", "registered"),
     [
-        ("data", DENSITIES),
+        ("data", [*DENSITIES, "table", "digits"]),
         ("model", FLOWS),
         ("elementwise", ELEMENTWISE),
         ("optimizer", OPTIMIZERS),
@@ -292,6 +301,38 @@ def test_only_a_continuous_flow_has_a_velocity_to_match(
         message
         == f"objective: {model} has no velocity to match; leave objective=maximum_likelihood"
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (["data=moons", "pools=split"], "pools: moons needs pools=drawn, not split"),
+        (["data=sklearn", "pools=drawn"], "pools: digits needs pools=split, not drawn"),
+        (
+            ["data=sklearn", "model=ffjord", "trainer.animation=true"],
+            "trainer.animation: digits has no plane to animate in; leave it false",
+        ),
+        (["data=table"], "data.path: None is refused: it should be a valid string"),
+        (
+            ["data=sklearn", "data.name=mnist"],
+            "data.name: 'mnist' is unknown; choose from ",
+        ),
+        (["data=table", "data.path=a.csv", "data.columns=[]"], "data.columns: [] is refused"),
+        (["data=table", "data.path=a.csv", "data.header=maybe"], "data.header: 'maybe' is refused"),
+        (["data=sklearn", "pools.test=1"], "pools.test: 1 is refused: it should be"),
+    ],
+)
+def test_tables_and_laws_have_their_own_pools(
+    compose: Compose, overrides: list[str], refused: str
+) -> None:
+    assert refusal(compose(*overrides)).startswith(refused)
+
+
+def test_a_table_is_found_from_any_folder(compose: Compose) -> None:
+    config = validate(compose("data=table", "data.path=points.csv", "data.columns=[x,2]"))
+    assert config.data.arguments() == {
+        "path": str(Path.cwd() / "points.csv"), "columns": ["x", 2], "header": "auto"
+    }  # fmt: skip
 
 
 def test_all_problems_come_in_one_message(defaults: dict[str, dict[str, Any]]) -> None:

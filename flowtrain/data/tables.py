@@ -1,8 +1,7 @@
-"""Points of a user's file or of scikit-learn's small sets: read, checked and split."""
+"""Points of a user's file: CSV, TSV, NPY, NPZ or Parquet."""
 
 import csv
 import io
-import math
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,12 +18,6 @@ from torch import Tensor
 
 from flowtrain.errors import UserError
 
-SKLEARN = ("digits", "iris", "wine", "breast_cancer")
-LEVELS = 17  # grey levels of a pixel of the digits: 0 to 16
-# Even a Gaussian fitted to n rows of d columns loses about d (d + 3) / 4n nats of held-out NLL to
-# the noise in its own parameters; at 50 rows a column that is 0.025 nats for d = 2, 0.3 for d = 64.
-ROWS_PER_COLUMN = 50
-
 
 @dataclass(frozen=True)
 class Table:
@@ -34,11 +27,13 @@ class Table:
         values: (n, d) in float64, all finite.
         columns: the d names.
         labels: (n,) booleans, true for an anomaly; None where no column of labels was asked for.
+        levels: that each value had before it was dequantised onto [0, 1]; None for others.
     """
 
     values: Tensor
     columns: tuple[str, ...]
     labels: Tensor | None = None
+    levels: int | None = None
 
 
 def read_table(
@@ -139,7 +134,7 @@ def _choose(
     else:
         chosen = [_position(path, names, key) for key in columns]
     if not chosen:
-        raise UserError(f"{path}: no column is chosen; it has {_listed(names)}")
+        raise UserError(f"{path}: no column is chosen; it has {listed(names)}")
     for position in chosen:
         if chosen.count(position) > 1:
             raise UserError(f"{path}: column {names[position]!r} is chosen twice")
@@ -151,14 +146,15 @@ def _choose(
 def _position(path: Path, names: list[str], key: str | int) -> int:
     if isinstance(key, str):
         if key not in names:
-            raise UserError(f"{path}: no column {key!r}; it has {_listed(names)}")
+            raise UserError(f"{path}: no column {key!r}; it has {listed(names)}")
         return names.index(key)
     if not 0 <= key < len(names):
         raise UserError(f"{path}: no column {key}; its {len(names)} columns count from 0")
     return key
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Name the first ten."""
     shown = [repr(name) for name in names[:10]]
     return ", ".join(shown + ["..."] * (len(names) > 10)) or "none"
 
@@ -355,88 +351,3 @@ FORMATS: dict[str, Callable[[Path, Literal["auto"] | bool], _Source]] = {
     ".npz": _open_npz,
     ".parquet": _open_parquet,
 }
-
-
-# --- data sets ----------------------------------------------------------------------------------
-
-
-def split(values: Tensor, *, validation: float, test: float, seed: int) -> dict[str, Tensor]:
-    """Deal rows (n, d) at random into train, validation and test; the seed alone decides.
-
-    Args:
-        validation, test: fractions of the rows; train has the rest.
-
-    Raises:
-        UserError: a part would have fewer than 2 rows.
-    """
-    n = len(values)
-    sizes = {"validation": round(validation * n), "test": round(test * n)}
-    sizes = {"train": n - sum(sizes.values())} | sizes
-    for name, size in sizes.items():
-        if size < 2:
-            raise UserError(
-                f"{n} rows with validation={validation:g} and test={test:g} leave "
-                f"{max(size, 0)} for {name}; each part needs 2"
-            )
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    parts = order.split(list(sizes.values()))
-    return {name: values[part] for name, part in zip(sizes, parts, strict=True)}
-
-
-def check(values: Tensor, columns: Sequence[str]) -> list[str]:
-    """Return a warning for each thing about rows (n, d) that makes a likelihood doubtful.
-
-    Raises:
-        UserError: a column is constant: no density on R^d has such points.
-    """
-    n, d = values.shape
-    constant = (values == values[0]).all(0)
-    if constant.any():
-        names = _listed([name for name, same in zip(columns, constant, strict=True) if same])
-        raise UserError(f"constant, so without a density: {names}; choose the other columns")
-    warnings = []
-    rows = np.ascontiguousarray(values.numpy() + 0.0)  # -0.0 and 0.0 differ in bytes
-    repeated = n - len(np.unique(rows.view(np.dtype((np.void, rows.itemsize * d)))))
-    if repeated:
-        warnings.append(
-            f"{repeated} of {n} rows ({100 * repeated / n:.2g} %) repeat another: a flow can raise "
-            "its likelihood without bound there, and train and test may share points"
-        )
-    if n < ROWS_PER_COLUMN * d:
-        warnings.append(
-            f"{n} rows for {d} columns are few: below {ROWS_PER_COLUMN} a column even a Gaussian "
-            "overfits; watch nll/val, and stop early"
-        )
-    return warnings
-
-
-def load_sklearn(name: str, *, generator: torch.Generator) -> Table:
-    """Load one of scikit-learn's sets that come with it: digits, iris, wine or breast_cancer.
-
-    The digits are dequantised, (pixel + u) / 17 with u uniform on [0, 1) from the generator: 64
-    columns on [0, 1]; `bits_per_dimension` turns their NLL back. The others are as they are.
-
-    Raises:
-        UserError: the name is another.
-    """
-    if name not in SKLEARN:
-        raise UserError(f"{name!r} is no set of scikit-learn's; choose from {', '.join(SKLEARN)}")
-    from sklearn import datasets
-
-    loaded = getattr(datasets, f"load_{name}")()
-    values = torch.from_numpy(np.asarray(loaded.data, dtype=np.float64))
-    if name == "digits":
-        values = (
-            values + torch.rand(values.shape, generator=generator, dtype=values.dtype)
-        ) / LEVELS
-    return Table(values, tuple(str(column) for column in loaded.feature_names))
-
-
-def bits_per_dimension(nll_nats: float, *, dim: int, levels: int) -> float:
-    """Turn the NLL of dequantised points on [0, 1]^dim, in nats, into bits per dimension.
-
-    A cell of side 1 / levels around a discrete point has probability P = ∫ q over the cell, and
-    by Jensen -log P <= E[-log q] + dim log(levels): the bound nll / (dim log 2) + log2(levels)
-    on the discrete points' code length (Theis et al. 2016, arXiv:1511.01844).
-    """
-    return nll_nats / (dim * math.log(2)) + math.log2(levels)

@@ -16,6 +16,7 @@ from flowtrain.flows.flow import Flow, Standardize, Transform, base_log_prob
 from flowtrain.flows.ode import Evaluations, Solver, solve
 
 EXACT_UP_TO = 8  # dimensions in which `auto` computes the trace exactly
+EXACT_EVALUATION_UP_TO = 64  # and in which evaluation does whatever the divergence
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class CNF(Transform):
 
     In training mode (`.train()`) the training solver and the chosen probes are used, in
     evaluation mode (`.eval()`) the evaluation solver, with the exact trace up to
-    `EXACT_UP_TO` dimensions.
+    `EXACT_EVALUATION_UP_TO` dimensions.
 
     Args:
         field: the vector field, with tangents (`fields`).
@@ -151,7 +152,7 @@ class CNF(Transform):
     def draw_probes(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the probes of one solve, (k, n, d), scaled so that their sum is the trace."""
         n, dim = like.shape
-        if self.exact or (not self.training and dim <= EXACT_UP_TO):
+        if self.exact or (not self.training and dim <= EXACT_EVALUATION_UP_TO):
             basis = torch.eye(dim, dtype=like.dtype, device=like.device)
             return basis[:, None].expand(dim, n, dim)
         if generator is None:
