@@ -178,7 +178,8 @@ def test_every_figure_is_there_and_in_raw_coordinates(
 ) -> None:
     metrics = evaluate(realnvp, pools, grid=64, batch_size=400)
     assert {*metrics} == {
-        "nll/train", "nll/val", "nll_error/val", "kl/val", "kl_error/val", "nll/test", "nll_error/test", "kl_paired/test",
+        "nll/train", "nll/val", "nll_error/val", "kl/val", "kl_error/val", "nll/test",
+        "nll_error/test", "kl_paired/test",
         "kl_paired_error/test", "kl/test", "kl_error/test", "mass/test", "inverse_error/test",
         "inverse_error_rms/test", "nll/entropy",
     }  # fmt: skip
