@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format results compare adjoint-memory tensorboard clean
+.PHONY: help install train test test-slow lint format results compare sampling adjoint-memory tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -41,6 +41,10 @@ results: install ## Train every row of the README's table that is missing (two h
 
 compare: install ## Train RealNVP and FFJORD on three data sets and print the README's table
 	$(BIN)/python benchmarks/compare.py
+
+sampling: install ## Time sampling beside zuko and normflows
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/sampling.py
 
 adjoint-memory: install ## Print the README's table of memory against evaluations
 	$(BIN)/python benchmarks/adjoint_memory.py

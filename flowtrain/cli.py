@@ -18,6 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -113,6 +114,20 @@ def train_composed(composed: DictConfig) -> float:
     if result.signal is not None:
         sys.exit(128 + result.signal)
     return result.metric
+
+
+class CompareSweep(Callback):
+    """Leaves a table and a picture over all jobs in a sweep's folder when its last one ends."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Write them; a sweep without a completed run has none."""
+        from flowtrain.compare import write_comparison
+
+        try:
+            for path in write_comparison(Path(config.hydra.sweep.dir)):
+                print(path)
+        except UserError as error:  # the runs are there: a table that is not is no reason to fail
+            sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
 
 
 def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:

@@ -80,9 +80,9 @@ def marginals_figure(
         title: a line above the panels.
     """
     dim = len(columns)
-    shown = sorted({round(place) for place in np.linspace(0, dim - 1, min(dim, MARGINALS))})
+    side = min(dim, MARGINALS)
+    shown = [(2 * place + 1) * dim // (2 * side) for place in range(side)]
     x, y = (points[:, shown].double().cpu().numpy() for points in (data, samples))
-    side = len(shown)
     figure = Figure(figsize=(2.0 * side + 1.5, 2.0 * side + 0.8), layout="constrained")
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(side, side, squeeze=False)

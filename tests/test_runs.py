@@ -11,9 +11,10 @@ import torch
 import flowtrain
 from flowtrain import checkpoint
 from flowtrain import train as training
-from flowtrain.config import Config
-from flowtrain.errors import CheckpointError
+from flowtrain.config import Config, validate
+from flowtrain.errors import CheckpointError, ConfigError
 from flowtrain.flows import Flow
+from flowtrain.runs import open_run
 from flowtrain.train import Run, train
 
 Tiny = Callable[..., Config]
@@ -86,12 +87,72 @@ def test_the_averaged_weights_are_what_is_loaded(tiny: Tiny, tmp_path: Path) -> 
     assert not torch.equal(loaded[name], state["model"][name])
 
 
-@pytest.mark.parametrize("name", ["best", "first"])
-def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def refusal(folder: Path, name: str = "best") -> str:
     with pytest.raises(CheckpointError) as caught:
-        flowtrain.load(tmp_path, checkpoint=name)
-    path = tmp_path / "checkpoints" / f"{name}.pt"
-    assert str(caught.value) == f"there is no checkpoint {path}"
+        flowtrain.load(folder, checkpoint=name)
+    return str(caught.value)
+
+
+def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "best.pt"
+    assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
+    assert refusal(tmp_path) == f"there is no checkpoint {path}: {tmp_path} is no run folder"
+    (tmp_path / "0-seed=0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "0-seed=0" / "checkpoints" / "best.pt").touch()
+    assert refusal(tmp_path).endswith(
+        f" is no run folder; one below it is: {tmp_path / '0-seed=0'}"
+    )
+    (tmp_path / "result.json").write_text("{}")
+    assert refusal(tmp_path) == f"there is no checkpoint {path}: the run has saved none yet"
+    assert refusal(tmp_path / "result.json").endswith(": a file, not a run folder")
+    path.parent.mkdir()
+    path.with_name("last.pt").touch()
+    assert refusal(tmp_path) == f"there is no checkpoint {path}; the run has last"
+
+
+def test_an_opened_run_has_the_pools_and_the_law_that_it_trained_on(
+    tiny: Tiny, tmp_path: Path, trained: Callable[[Config], Run]
+) -> None:
+    run = trained(tiny("seed=4"))
+    opened = open_run(tmp_path, "last")
+    assert (opened.step, opened.config, opened.device.type) == (20, run.config, "cpu")
+    pools, law = opened.pools(), opened.law()
+    assert pools.keys() == run.pools.keys()
+    assert all(torch.equal(pools[name].x, pool.x) for name, pool in run.pools.items())
+    assert law is not None
+    assert torch.equal(law.log_prob(pools["test"].x.double()), run.pools["test"].log_p)
+    assert opened.columns == ("x0", "x1")
+    with pytest.raises(ConfigError, match="cuda:77 is not on this machine"):
+        open_run(tmp_path, device="cuda:77")
+
+
+def test_an_opened_run_can_be_evaluated_by_another_solver(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("optimizer.lr=0.1", "trainer.max_steps=10", model="ffjord"), tmp_path)
+    opened, x = open_run(tmp_path), torch.ones(1, 2)
+    coarse = {"name": "euler", "step_size": 1.0, "dtype": None, "adjoint": False}
+    other = opened.with_solver(coarse)
+    assert other.config.evaluation.solver.model_dump() == coarse
+    with torch.no_grad():
+        assert (opened.flow.log_prob(x) - other.flow.log_prob(x)).abs() > 1e-4
+    with pytest.raises(ConfigError, match=r"evaluation\.solver\.step_size: 0 is refused"):
+        opened.with_solver({**coarse, "step_size": 0})
+
+
+def test_the_columns_of_a_table_keep_their_names_while_it_is_there(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.csv"
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    path.write_text("a,b,c\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    data = {"name": "table", "path": str(path), "columns": ["c", "a"], "header": "auto"}
+    pools = {"name": "split", "validation": 0.2, "test": 0.2, "seed": 0}
+    config = validate({**tiny().model_dump(), "data": data, "pools": pools})
+    train(config, tmp_path / "run")
+    opened = open_run(tmp_path / "run")
+    assert opened.law() is None
+    assert opened.columns == ("c", "a")
+    path.unlink()
+    assert opened.columns == ("x0", "x1")
 
 
 def test_the_densities_are_public() -> None:

@@ -47,12 +47,21 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def _activate(name: str, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply an activation to a value, (n, m), and its tangents, (k, n, m)."""
+    if not len(v):  # a slope that nobody asks for would cost three times the value
+        value: Tensor = getattr(nn.functional, name)(h)
+        return value, v
+    value, slope = ACTIVATIONS[name](h)
+    return value, v * slope
+
+
 def _affine(weight: Tensor, bias: Tensor, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Apply an affine layer to a value, (n, in), and its tangents, (k, n, in).
 
     Two matmuls beat one over the joined rows: nothing is copied in either direction.
     """
-    return nn.functional.linear(h, weight, bias), nn.functional.linear(v, weight)
+    return nn.functional.linear(h, weight, bias), nn.functional.linear(v, weight) if len(v) else v
 
 
 class GatedLinear(nn.Module):
@@ -72,7 +81,7 @@ class GatedLinear(nn.Module):
         if t.dim() == 0:  # to scale a matrix is cheaper than to scale rows
             return _affine(gate[:, None] * weight, gate * bias + shift, h, v)
         h, v = _affine(weight, bias, h, v)
-        return gate * h + shift, gate * v
+        return gate * h + shift, gate * v if len(v) else v
 
 
 class ConcatSquash(nn.Module):
@@ -80,7 +89,7 @@ class ConcatSquash(nn.Module):
 
     def __init__(self, dim: int, *, width: int, depth: int, activation: str) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         sizes = [dim, *[width] * depth, dim]
         self.layers = nn.ModuleList(GatedLinear(a, b) for a, b in pairwise(sizes))
         widen(cast(GatedLinear, self.layers[0]).linear)
@@ -90,8 +99,7 @@ class ConcatSquash(nn.Module):
         h, v = z, tangents
         for index, layer in enumerate(self.layers):
             if index:
-                h, slope = self.activation(h)
-                v = v * slope
+                h, v = _activate(self.activation, h, v)
             h, v = layer(t, h, v)
         return h, v
 
@@ -105,7 +113,7 @@ class TimeMLP(nn.Module):
 
     def __init__(self, dim: int, *, width: int, depth: int, activation: str) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         sizes = [dim, *[width] * depth, dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.embedding = nn.Sequential(
@@ -119,8 +127,8 @@ class TimeMLP(nn.Module):
         h, v = _affine(first.weight, first.bias, z, tangents)
         h = h + self.embedding(t[..., None])
         for layer in rest:
-            h, slope = self.activation(h)
-            h, v = _affine(layer.weight, layer.bias, h, v * slope)
+            h, v = _activate(self.activation, h, v)
+            h, v = _affine(layer.weight, layer.bias, h, v)
         return h, v
 
 

@@ -7,10 +7,13 @@ Direction, stated once: ``z`` is base (t = 0) and ``x`` is data (t = 1). ``forwa
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from flowtrain.flows.distribution import FlowDistribution
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
 
@@ -113,6 +116,12 @@ class Flow(nn.Module):
         device = self.like.device if generator is None else generator.device
         z = torch.randn(n, self.dim, generator=generator, dtype=self.like.dtype, device=device)
         return z.to(self.like.device)
+
+    def distribution(self, generator: torch.Generator | None = None) -> "FlowDistribution":
+        """Return the flow's law as a `torch.distributions.Distribution` over points (d,)."""
+        from flowtrain.flows.distribution import FlowDistribution
+
+        return FlowDistribution(self, generator=generator)
 
 
 def base_log_prob(z: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""A flow as a `torch.distributions.Distribution`, for code that speaks that language."""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.types import _size
+
+from flowtrain.flows.flow import Flow
+
+
+class FlowDistribution(Distribution):
+    """The law of a flow's samples: an event is a point (d,), in the data's own coordinates.
+
+    Gradients reach the weights through both `rsample` and `log_prob`. Batches, by `expand`, are
+    independent draws of the one law. Whether the flow trains or evaluates stays as it is.
+
+    Args:
+        flow: the model; its weights are shared, not copied.
+        generator: draws the samples; without one, torch's default generator does.
+        batch_shape: of independent draws that count as one batch.
+        validate_args: check the shape and the values given to `log_prob`; None is torch's default.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self,
+        flow: Flow,
+        *,
+        generator: torch.Generator | None = None,
+        batch_shape: _size = (),
+        validate_args: bool | None = None,
+    ) -> None:
+        self.flow = flow
+        self.generator = generator
+        super().__init__(torch.Size(batch_shape), torch.Size([flow.dim]), validate_args)
+
+    def expand(self, batch_shape: _size, _instance: Any = None) -> "FlowDistribution":
+        """Return the law of a batch of independent draws."""
+        return FlowDistribution(
+            self.flow,
+            generator=self.generator,
+            batch_shape=batch_shape,
+            validate_args=self._validate_args,
+        )
+
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
+        """Draw points, (*sample_shape, *batch_shape, d), differentiable in the flow's weights."""
+        shape = self._extended_shape(sample_shape)
+        z = self.flow.sample_base(math.prod(shape[:-1]), self.generator)
+        return self.flow.transport(z).reshape(shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log q in nats, (..., d) -> (...), broadcast against the batch shape.
+
+        Raises:
+            ValueError: arguments are validated, and the shape does not fit or a value is NaN.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
+        rows = value.expand(shape).reshape(-1, self.flow.dim)
+        return self.flow.log_prob(rows).reshape(shape[:-1])
