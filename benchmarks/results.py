@@ -57,7 +57,7 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """The mean time from the first step to the last figure, all evaluations included."""
+        """The mean time of training, its evaluations and pictures included."""
         return float(statistics.mean(result["seconds"] for result in self.results))
 
 

@@ -158,7 +158,6 @@ def train(config: Config, folder: Path, *, asked: dict[str, Any] | None = None) 
             if progress.measured < progress.step:
                 measure(run, tracker)
             close(run, tracker)
-            progress.seconds = time.monotonic() - clock
     except Exception as error:
         with suppress(CheckpointError):  # a full disk may refuse this, too
             run.report("failed", error=str(error))
