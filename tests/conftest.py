@@ -76,7 +76,7 @@ SMALL = {
     },
     "ffjord": (
         "model=ffjord", "model.width=8", "model.depth=1", "trainer.batch_size=32",
-        "solver=bosh3", "solver@evaluation.solver=bosh3",
+        "solver=bosh3", "solver@evaluation.solver=dopri5",
     ),
 }  # fmt: skip
 

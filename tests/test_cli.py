@@ -59,7 +59,7 @@ def test_the_version_is_ours(flowtrain: Flowtrain) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("flowtrain model=", "model=ffjord model=realnvp"),
+        ("flowtrain model=", "model=affine model=ffjord model=glow model=realnvp model=spline"),
         ("flowtrain optimizer.l", "optimizer.lr="),
     ],
 )
@@ -82,7 +82,7 @@ def test_completion_can_be_installed(flowtrain: Flowtrain) -> None:
 MISTAKES = [
     (["model=realnpv"], "model: no option 'realnpv'; did you mean realnvp?"),
     (["data=sun"], "data: no option 'sun'; choose from checkerboard, circles,"),
-    (["model="], "model: no option ''; choose from ffjord, realnvp"),
+    (["model="], "model: no option ''; choose from affine, ffjord, glow, realnvp, spline"),
     (["data=3"], "Config group override must be a string"),
     (["optimzer=adam"], "optimzer: no such key; did you mean optimizer"),
     (["optimizer.rl=1"], "optimizer.rl: no such key; did you mean optimizer.lr"),

@@ -30,10 +30,10 @@ Tiny = Callable[..., Config]
 History = Callable[[Path], list[dict[str, Any]]]
 
 LOGGED = {"loss", "grad_norm", "lr", "speed/steps_per_second"}
-MEASURED = {"nll/train", "nll/val", "nll/entropy", "kl/val", "kl_error/val"}
+MEASURED = {"nll/train", "nll/val", "nll_error/val", "nll/entropy", "kl/val", "kl_error/val"}
 FINAL = {
-    "nll/test", "kl/test", "kl_error/test", "kl_paired/test", "kl_paired_error/test", "mass/test",
-    "inverse_error/test", "inverse_error_rms/test",
+    "nll/test", "nll_error/test", "kl/test", "kl_error/test", "kl_paired/test",
+    "kl_paired_error/test", "mass/test", "inverse_error/test", "inverse_error_rms/test",
 }  # fmt: skip
 CONTINUOUS = {
     "solver_gap/val", "solver_gap/test", "nfe/forward", "nfe/backward", "regularization/kinetic",

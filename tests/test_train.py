@@ -394,8 +394,7 @@ CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 BRIEF = (
     "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
-    "trainer.device=cpu", "trainer.threads=1", "pools.train=512", "pools.validation=64",
-    "pools.test=64", "evaluation.grid=16",
+    "trainer.device=cpu", "trainer.threads=1", "evaluation.grid=16",
 )  # fmt: skip
 
 
@@ -413,7 +412,9 @@ def test_every_model_trains_on_every_density(
 def test_every_experiment_trains(
     compose: Callable[..., dict[str, Any]], tmp_path: Path, experiment: str
 ) -> None:
-    config = validate(compose(f"experiment={experiment}", *BRIEF))
+    few = ["pools.train=512", "pools.validation=64", "pools.test=64"]
+    overrides = [] if experiment.startswith("digits") else few
+    config = validate(compose(f"experiment={experiment}", *BRIEF, *overrides))
     result = train(config, tmp_path)
     assert (result.status, result.step) == ("completed", 3)
-    assert math.isfinite(result.metrics["kl/test"])
+    assert math.isfinite(result.metrics["nll/test"])
