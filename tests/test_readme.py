@@ -1,0 +1,42 @@
+"""The README's transcript of commands, typed as written, in an empty folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+TRANSCRIPT = re.search(
+    r"<!-- transcript.*?```\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+)
+assert TRANSCRIPT is not None
+COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT[1].splitlines()]
+# What makes a training brief; a table has other pools.
+BRIEF = (
+    "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
+    "evaluation.grid=16", "trainer.device=cpu",
+)  # fmt: skip
+FEW = ("pools.train=512", "pools.validation=64", "pools.test=64")
+
+
+def test_every_command_of_the_transcript_works(tmp_path: Path) -> None:
+    for program, *arguments in COMMANDS:
+        command: list[str | Path] = [Path(sys.executable).with_name(program), *arguments]
+        if program == "flowtrain":
+            command += [*BRIEF, *(() if "data=table" in arguments else FEW)]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stderr}"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"samples.npy", "points.csv", "scores.csv", "compare.md", "flow.gif"} <= names
+
+
+def test_the_transcript_has_every_command() -> None:
+    programs = {tuple(command[:2]) for command in COMMANDS if command[0] == "flowrun"}
+    assert programs == {
+        ("flowrun", name) for name in ("evaluate", "sample", "score", "compare", "animate")
+    }
