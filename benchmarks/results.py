@@ -41,14 +41,15 @@ MODELS = {
     "best": "best: spline couplings",
 }
 SEEDS = {"best": (0, 1, 2)}  # one seed for the others
+SMALL = "swissroll_small"
+DIGITS = ("digits_realnvp", "digits_ffjord")
 
 
 @dataclass(frozen=True)
 class Row:
     """A recipe and what its finished runs found."""
 
-    density: str
-    model: str
+    experiment: str
     results: list[dict[str, Any]]
 
     def mean(self, tag: str) -> float:
@@ -60,34 +61,39 @@ class Row:
         """The mean time of training, its evaluations and pictures included."""
         return float(statistics.mean(result["seconds"] for result in self.results))
 
+    @property
+    def parameters(self) -> int:
+        """The number of trained weights."""
+        return int(self.results[0]["parameters"])
+
 
 def main() -> None:
     """Train what is missing, rewriting the table after every run; draw the gallery at the end."""
-    jobs = [
-        (seed, density, model)
-        for model in MODELS
-        for density in DENSITIES
-        for seed in SEEDS.get(model, (0,))
-    ]
-    for seed, density, model in sorted(jobs, key=lambda job: job[0]):  # a whole table first
-        if train(density, model, seed):
-            write_table(finished_rows())
-    rows = finished_rows()
-    write_table(rows)
-    draw_gallery(rows)
+    grid = [f"{density}_{model}" for model in MODELS for density in DENSITIES]
+    jobs = [(seed, name) for name in (*grid, SMALL, *DIGITS) for seed in seeds_of(name)]
+    for seed, name in sorted(jobs, key=lambda job: job[0]):  # a whole table first
+        if train(name, seed):
+            write_tables()
+    write_tables()
+    draw_gallery()
 
 
-def run_folder(density: str, model: str, seed: int) -> Path:
+def seeds_of(experiment: str) -> tuple[int, ...]:
+    """Return the seeds that a recipe is trained with."""
+    return SEEDS.get(experiment.rpartition("_")[2], (0,))
+
+
+def run_folder(experiment: str, seed: int) -> Path:
     """Return where a seed of a recipe is trained."""
-    return FOLDER / f"{density}_{model}" / f"seed-{seed}"
+    return FOLDER / experiment / f"seed-{seed}"
 
 
-def train(density: str, model: str, seed: int) -> bool:
+def train(experiment: str, seed: int) -> bool:
     """Train a recipe with a seed; return whether there was anything to do."""
-    folder = run_folder(density, model, seed)
+    folder = run_folder(experiment, seed)
     if finished(folder) is not None:
         return False
-    command = [f"experiment={density}_{model}", f"seed={seed}", f"hydra.run.dir={folder}"]
+    command = [f"experiment={experiment}", f"seed={seed}", f"hydra.run.dir={folder}"]
     subprocess.run([sys.executable, "-m", "flowtrain.cli", *command], check=True)
     return True
 
@@ -99,79 +105,93 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return result if result.get("status") == "completed" else None
 
 
-def finished_rows() -> list[Row]:
-    """Return the rows all of whose seeds have finished."""
-    rows = []
-    for density in DENSITIES:
-        for model in MODELS:
-            seeds = SEEDS.get(model, (0,))
-            results = [finished(run_folder(density, model, seed)) for seed in seeds]
-            whole = [result for result in results if result is not None]
-            if len(whole) == len(seeds):
-                rows.append(Row(density, model, whole))
-    return rows
+def finished_row(experiment: str) -> Row | None:
+    """Return a row all of whose seeds have finished."""
+    seeds = seeds_of(experiment)
+    results = [finished(run_folder(experiment, seed)) for seed in seeds]
+    whole = [result for result in results if result is not None]
+    return Row(experiment, whole) if len(whole) == len(seeds) else None
 
 
-def write_table(rows: list[Row]) -> None:
+def write_tables() -> None:
     """Replace what stands between the markers in the README."""
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    lines = ["", *overview(rows), "", "<details><summary>Every row</summary>", "", *details(rows)]
-    README.write_text(
-        "\n".join([before + BEGIN, *lines, "", "</details>", "", END + after]), encoding="utf-8"
-    )
+    lines = [
+        *["", *overview(), "", "<details><summary>Every row</summary>", "", *details()],
+        *["", "</details>", "", *digits(), ""],
+    ]
+    README.write_text("\n".join([before + BEGIN, *lines, END + after]), encoding="utf-8")
 
 
-def overview(rows: list[Row]) -> list[str]:
+def overview() -> list[str]:
     """Return the table of KL by density and model, with the seconds, the best in bold."""
     lines = [
         "| KL in nats (seconds) | " + " | ".join(MODELS.values()) + " |",
         "|---|" + "--:|" * len(MODELS),
     ]
     for density in DENSITIES:
-        there = {row.model: row for row in rows if row.density == density}
+        rows = [finished_row(f"{density}_{model}") for model in MODELS]
+        least = min((row.mean("kl/test") for row in rows if row is not None), default=0.0)
         cells = []
-        for model in MODELS:
-            cell = "…"
-            if model in there:
-                row = there[model]
-                kl = f"{row.mean('kl/test'):.4f}"
-                least = min(other.mean("kl/test") for other in there.values())
-                if row.mean("kl/test") == least:
-                    kl = f"**{kl}**"
-                cell = f"{kl} ({row.seconds:.0f})"
-            cells.append(cell)
+        for row in rows:
+            if row is None:
+                cells.append("…")
+                continue
+            kl = f"{row.mean('kl/test'):.4f}"
+            cells.append(
+                f"{f'**{kl}**' if row.mean('kl/test') == least else kl} ({row.seconds:.0f})"
+            )
         lines.append(f"| {density} | " + " | ".join(cells) + " |")
     return lines
 
 
-def details(rows: list[Row]) -> list[str]:
+def details() -> list[str]:
     """Return the table of every row: figures, cost, and the command's own name for it."""
     lines = [
         "| `flowtrain experiment=` | entropy | KL, each seed | mass | inverse error | seconds "
         "| parameters |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in rows:
+    for name in (*(f"{density}_{model}" for density in DENSITIES for model in MODELS), SMALL):
+        row = finished_row(name)
+        if row is None:
+            continue
         kls = " ".join(f"{result['metrics']['kl/test']:.4f}" for result in row.results)
         worst = max(result["metrics"]["inverse_error/test"] for result in row.results)
         lines.append(
-            f"| `{row.density}_{row.model}` | {row.mean('nll/entropy'):.4f} | {kls} "
-            f"| {row.mean('mass/test'):.4f} | {worst:.0e} | {row.seconds:.0f} "
-            f"| {row.results[0]['parameters']:,} |"
+            f"| `{name}` | {row.mean('nll/entropy'):.4f} | {kls} | {row.mean('mass/test'):.4f} "
+            f"| {worst:.0e} | {row.seconds:.0f} | {row.parameters:,} |"
         )
     return lines
 
 
-def draw_gallery(rows: list[Row]) -> None:
+def digits() -> list[str]:
+    """Return the table of the digits: held-out NLL beside its baselines."""
+    lines = [
+        "| `flowtrain experiment=` | held-out NLL (nats) | best Gaussian | kernel density "
+        "| bits per dimension | seconds | parameters |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in DIGITS:
+        row = finished_row(name)
+        if row is None:
+            continue
+        lines.append(
+            f"| `{name}` | {row.mean('nll/test'):.1f} ± {row.mean('nll_error/test'):.1f} "
+            f"| {row.mean('nll_gaussian/test'):.1f} | {row.mean('nll_kde/test'):.1f} "
+            f"| {row.mean('bits_per_dimension/test'):.2f} | {row.seconds:.0f} "
+            f"| {row.parameters:,} |"
+        )
+    return lines
+
+
+def draw_gallery() -> None:
     """Draw data, exact density and each model's density, a row for each density."""
     pictures = []
     for density in DENSITIES:
-        there = [row for row in rows if row.density == density]
-        if len(there) < len(MODELS):
-            continue
-        folders = {row.model: run_folder(density, row.model, 0) for row in there}
+        folders = {model: run_folder(f"{density}_{model}", 0) for model in MODELS}
         law = build_density(validate(read_config(folders["best"])))
         flows = {MODELS[model]: flowtrain.load(folder) for model, folder in folders.items()}
         data = law.sample(50_000, torch.Generator().manual_seed(0))

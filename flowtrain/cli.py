@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -47,7 +47,10 @@ def main() -> None:
     sys.argv[1:] = quote_folder(sys.argv[1:])
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
-        app()
+        try:
+            app()
+        finally:
+            compare_sweep()
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -116,18 +119,28 @@ def train_composed(composed: DictConfig) -> float:
     return result.metric
 
 
-class CompareSweep(Callback):
-    """Leaves a table and a picture over all jobs in a sweep's folder when its last one ends."""
+class RememberSweep(Callback):
+    """Keeps the folder of a sweep: Hydra tells of its end only if no job failed."""
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write them; a sweep without a completed run has none."""
-        from flowtrain.compare import write_comparison
+    folder: ClassVar[Path | None] = None
 
-        try:
-            for path in write_comparison(Path(config.hydra.sweep.dir)):
-                print(path)
-        except UserError as error:  # the runs are there: a table that is not is no reason to fail
-            sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Take note of where the jobs will be."""
+        RememberSweep.folder = Path(config.hydra.sweep.dir)
+
+
+def compare_sweep() -> None:
+    """Leave a table and a picture over all jobs in a sweep's folder, if this was a sweep."""
+    folder, RememberSweep.folder = RememberSweep.folder, None
+    if folder is None or not any(folder.glob("*/result.json")):
+        return
+    from flowtrain.compare import write_comparison
+
+    try:
+        for path in write_comparison(folder):
+            print(path)
+    except UserError as error:  # the runs are there: a table that is not is no reason to fail
+        sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
 
 
 def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:

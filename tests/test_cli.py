@@ -282,6 +282,10 @@ def test_in_a_sweep_the_others_finish_when_a_job_fails(
     result = json.loads((folders[2] / "result.json").read_text())
     assert result["status"] == "completed"
     assert f"Succeeded with return value: {result['metrics']['kl/val']}" in logs[2]
+    table = (folders[0].parent / "compare.md").read_text()
+    assert f"{result['metrics']['kl/test']:.4f}" in table
+    assert table.count(": failed: ") == 1  # the first was refused before it was a run
+    assert (folders[0].parent / "compare.png").exists()
 
 
 def test_a_job_can_be_resumed_by_the_name_of_its_folder(

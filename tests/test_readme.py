@@ -1,4 +1,4 @@
-"""The README's transcript of commands, typed as written, in an empty folder."""
+"""The README's transcript and its Python, typed as written, in an empty folder."""
 
 import os
 import re
@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
-TRANSCRIPT = re.search(
-    r"<!-- transcript.*?```\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
-)
-assert TRANSCRIPT is not None
-COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT[1].splitlines()]
+TEXT = README.read_text(encoding="utf-8")
+(TRANSCRIPT,) = re.findall(r"<!-- transcript.*?```\n(.*?)```", TEXT, re.DOTALL)
+(PYTHON,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT.splitlines()]
 # What makes a training brief; a table has other pools.
 BRIEF = (
     "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
@@ -21,7 +20,7 @@ BRIEF = (
 FEW = ("pools.train=512", "pools.validation=64", "pools.test=64")
 
 
-def test_every_command_of_the_transcript_works(tmp_path: Path) -> None:
+def test_transcript_and_python_work_as_written(tmp_path: Path) -> None:
     for program, *arguments in COMMANDS:
         command: list[str | Path] = [Path(sys.executable).with_name(program), *arguments]
         if program == "flowtrain":
@@ -31,8 +30,13 @@ def test_every_command_of_the_transcript_works(tmp_path: Path) -> None:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stderr}"
+    subprocess.run(
+        [sys.executable, "-c", PYTHON], cwd=tmp_path, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+    )  # fmt: skip
     names = {path.name for path in tmp_path.iterdir()}
     assert {"samples.npy", "points.csv", "scores.csv", "compare.md", "flow.gif"} <= names
+    assert "density.png" in names
 
 
 def test_the_transcript_has_every_command() -> None:
