@@ -27,7 +27,7 @@ def run_folders(folder: Path) -> list[Path]:
 # --- help, completion, speed --------------------------------------------------------------------
 
 
-def test_help_explains_every_group_and_shows_five_examples(flowtrain: Flowtrain) -> None:
+def test_help_explains_every_group_and_shows_examples(flowtrain: Flowtrain) -> None:
     told = flowtrain("--help")
     assert told.returncode == 0
     for group in (path for path in CONF.iterdir() if path.is_dir()):
@@ -35,7 +35,7 @@ def test_help_explains_every_group_and_shows_five_examples(flowtrain: Flowtrain)
         for option in group.glob("*.yaml"):
             assert option.stem in told.stdout
     examples = told.stdout.split("examples:\n")[1].split("\n\n")[0].splitlines()
-    assert len(examples) == 5
+    assert len(examples) >= 5
     assert all(line.strip().startswith("flowtrain ") for line in examples)
 
 
