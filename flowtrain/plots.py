@@ -25,7 +25,7 @@ from flowtrain.flows import ContinuousFlow, Flow
 Image = np.ndarray[Any, Any]
 
 COLORS = "magma"
-PIXELS = 160  # a density's picture, per side
+PIXELS = 128  # a density's picture, per side
 PATHS = 150  # drawn whole
 ARROWS = 18  # of a vector field, per side
 MARGINALS = 5  # columns of a table drawn against one another
