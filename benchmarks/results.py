@@ -16,11 +16,8 @@ from typing import Any
 
 import torch
 
-import flowtrain
 from flowtrain import plots
-from flowtrain.build import build_density
-from flowtrain.checkpoint import read
-from flowtrain.config import validate
+from flowtrain.runs import open_run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "outputs" / "results"
@@ -191,18 +188,13 @@ def draw_gallery() -> None:
     """Draw data, exact density and each model's density, a row for each density."""
     pictures = []
     for density in DENSITIES:
-        folders = {model: run_folder(f"{density}_{model}", 0) for model in MODELS}
-        law = build_density(validate(read_config(folders["best"])))
-        flows = {MODELS[model]: flowtrain.load(folder) for model, folder in folders.items()}
+        runs = {MODELS[model]: open_run(run_folder(f"{density}_{model}", 0)) for model in MODELS}
+        law = runs[MODELS["best"]].law()
+        assert law is not None
+        flows = {name: run.flow for name, run in runs.items()}
         data = law.sample(50_000, torch.Generator().manual_seed(0))
         pictures.append((density, law, data, flows))
     plots.save_png(plots.pixels(plots.gallery_figure(pictures), dpi=60), GALLERY)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the config that a run was trained with."""
-    config: dict[str, Any] = read(folder / "checkpoints" / "best.pt")["config"]
-    return config
 
 
 if __name__ == "__main__":

@@ -18,6 +18,29 @@ KL = {
 }
 INVERSE_ERROR = {"realnvp": 1e-4, "ffjord": 1e-2}
 
+RECIPES = {
+    **{
+        f"{data}_best": 0.005
+        for data in ("moons", "circles", "pinwheel", "eight_gaussians", "swissroll")
+    },
+    "rings_best": 0.02,
+    "two_spirals_best": 0.02,
+    "checkerboard_best": 0.03,
+    "moons_flow_matching": 0.03,
+    "circles_flow_matching": 0.03,
+    "moons_ffjord": 0.01,
+    "circles_ffjord": 0.01,
+    "swissroll_small": 0.0155,
+}
+
+
+def train(folder: Path, *overrides: str) -> dict[str, float]:
+    """Train in a process of its own and return the final metrics."""
+    command = [*overrides, f"hydra.run.dir={folder}"]
+    subprocess.run([sys.executable, "-m", "flowtrain.cli", *command], check=True)
+    metrics: dict[str, float] = json.loads((folder / "result.json").read_text())["metrics"]
+    return metrics
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -25,11 +48,25 @@ INVERSE_ERROR = {"realnvp": 1e-4, "ffjord": 1e-2}
 def test_the_defaults_come_close_to_the_truth(
     model: str, data: str, seed: int, tmp_path: Path
 ) -> None:
-    command = [f"model={model}", f"data={data}", f"seed={seed}", f"hydra.run.dir={tmp_path}"]
-    subprocess.run([sys.executable, "-m", "flowtrain.cli", *command], check=True)
-    metrics = json.loads((tmp_path / "result.json").read_text())["metrics"]
+    metrics = train(tmp_path, f"model={model}", f"data={data}", f"seed={seed}")
     assert -3 * metrics["kl_error/test"] < metrics["kl/test"] <= KL[model, data]
     assert metrics["kl_error/test"] < 1e-3
     assert metrics["mass/test"] == pytest.approx(1, abs=1e-3)
     assert metrics["inverse_error/test"] < INVERSE_ERROR[model]
     assert abs(metrics.get("solver_gap/test", 0.0)) <= 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_reaches_its_row(recipe: str, tmp_path: Path) -> None:
+    metrics = train(tmp_path, f"experiment={recipe}")
+    assert -3 * metrics["kl_error/test"] < metrics["kl/test"] <= RECIPES[recipe]
+    assert metrics["mass/test"] == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["digits_realnvp", "digits_ffjord"])
+def test_flows_of_digits_beat_both_baselines(recipe: str, tmp_path: Path) -> None:
+    metrics = train(tmp_path, f"experiment={recipe}")
+    baselines = metrics["nll_gaussian/test"], metrics["nll_kde/test"]
+    assert metrics["nll/test"] < min(baselines) - 2 * metrics["nll_error/test"]
