@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ def _peak_memory(device: torch.device) -> int:
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
+@cache
 def _revision() -> str:
     """Return the git revision of the source, if it is a checkout."""
     git = [

@@ -48,7 +48,7 @@ class Density(ABC):
             ValueError: the law is so sharp that a grid over its window would be too large.
         """
         low, high = self.window
-        counts = ((high - low) / (self.resolution / 2)).ceil().to(torch.int64).tolist()
+        counts = [math.ceil(side / (self.resolution / 2)) for side in (high - low).tolist()]
         if math.prod(counts) > MAX_NODES:
             raise ValueError(
                 f"the entropy of a law with details of size {self.resolution:g} needs "
