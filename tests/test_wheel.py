@@ -80,3 +80,6 @@ def test_the_installed_command_helps_and_trains(
     )
     assert (told.returncode, told.stderr) == (0, "")
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "completed"
+    told = installed("flowrun", "sample", str(tmp_path), "-n", "3", "-o", "-")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert len(told.stdout.splitlines()) == 4
