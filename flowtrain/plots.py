@@ -167,12 +167,15 @@ def path_figure(flow: ContinuousFlow, density: Density, z: Tensor, *, title: str
     return figure
 
 
-def gallery_figure(rows: list[tuple[str, Density, Tensor, dict[str, Flow]]]) -> Figure:
+def gallery_figure(
+    rows: list[tuple[str, Density, Tensor, dict[str, Flow]]], *, batch_size: int
+) -> Figure:
     """Draw a row for each density: its data, its exact density, and that of each flow.
 
     Args:
         rows: a name, the law, points of it, (n, 2), and flows that learned it, by name; the same
             names in every row.
+        batch_size: rows evaluated at a time.
     """
     names = ["data", "exact", *rows[0][3]]
     figure = Figure(figsize=(2.2 * len(names), 2.2 * len(rows) + 0.4), layout="constrained")
@@ -183,7 +186,7 @@ def gallery_figure(rows: list[tuple[str, Density, Tensor, dict[str, Flow]]]) -> 
         exact = density.log_prob(grid).exp()
         images = [_histogram(data, extent), exact.reshape(PIXELS, PIXELS).numpy()]
         for flow in flows.values():
-            model = in_batches(flow.log_prob, grid.to(flow.like), len(grid)).double().exp()
+            model = in_batches(flow.log_prob, grid.to(flow.like), batch_size).double().exp()
             images.append(model.reshape(PIXELS, PIXELS).numpy())
         for axis, image in zip(line, images, strict=True):
             axis.imshow(
