@@ -1,5 +1,6 @@
 """Figures of densities, samples and paths. The only module that knows matplotlib."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -196,7 +197,7 @@ def gallery_figure(
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name.replace("_", " "), fontsize=13)
     for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize=13)
+        axis.set_title(textwrap.fill(name, 16), fontsize=13)
     return figure
 
 
