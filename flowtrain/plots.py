@@ -118,7 +118,7 @@ def marginals_figure(
             if column == 0 and row > 0:
                 axis.set_ylabel(columns[shown[row]], fontsize=9)
             axis.tick_params(labelsize=7)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend(fontsize=8, loc="upper right")
     return figure
 
 
