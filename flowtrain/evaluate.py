@@ -1,5 +1,6 @@
 """The truth about a trained flow: NLL, KL by quadrature and by Monte Carlo, mass, baselines."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -38,7 +39,7 @@ def likelihood(flow: Flow, pool: Pool, *, batch_size: int) -> dict[str, float]:
 
 
 def _standard_error(values: Tensor) -> float:
-    return float(values.std() / len(values) ** 0.5)
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else math.nan
 
 
 def progress_figures(

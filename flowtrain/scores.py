@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from flowtrain.config import Table as TableConfig
+from flowtrain.data.pools import Pool
 from flowtrain.data.tables import Table, read_table
 from flowtrain.errors import UserError
-from flowtrain.evaluate import in_batches
+from flowtrain.evaluate import in_batches, likelihood
 from flowtrain.runs import SavedRun
 
 
@@ -62,17 +63,10 @@ def point_figures(run: SavedRun, values: Tensor, *, batch_size: int) -> dict[str
     `kl/points` is the mean of log p - log q: it estimates KL(p|q) if the points follow the law.
     Errors are standard errors of the mean, for two points or more.
     """
-    log_q = log_likelihood(run, values, batch_size=batch_size).double()
-    terms = {"nll": -log_q}
-    density = run.law()
-    if density is not None:
-        terms["kl"] = density.log_prob(values) - log_q
-    figures = {}
-    for name, term in terms.items():
-        figures[f"{name}/points"] = term.mean().item()
-        if len(term) > 1:
-            figures[f"{name}_error/points"] = term.std().item() / len(term) ** 0.5
-    return figures
+    pool = Pool(values.to(run.flow.like), run.law())
+    found = likelihood(run.flow, pool, batch_size=batch_size)
+    several = len(values) > 1
+    return {f"{k}/points": v for k, v in found.items() if several or not k.endswith("_error")}
 
 
 def threshold(run: SavedRun, quantile: float, *, batch_size: int) -> tuple[float, int]:
