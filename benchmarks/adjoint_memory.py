@@ -12,9 +12,10 @@ import sys
 
 import torch
 
-from flowtrain.flows import Standardize
+from flowtrain.config.solver import FixedStep
 from flowtrain.flows.continuous import ffjord
-from flowtrain.flows.ode import Solver
+from flowtrain.flows.fields import ConcatSquash
+from flowtrain.flows.flow import Standardize
 
 POINTS = 20_000
 STEP_SIZES = (0.5, 0.25, 0.125, 0.0625)
@@ -37,11 +38,11 @@ def measured_elsewhere(step_size: float, adjoint: bool) -> list[str]:
 
 def measure(step_size: float, adjoint: bool) -> None:
     """Take one gradient and print its evaluations and the growth of the peak memory."""
-    solver = Solver("rk4", step_size=step_size, adjoint=adjoint)
+    solver = FixedStep(name="rk4", step_size=step_size, adjoint=adjoint)
     generator = torch.Generator().manual_seed(0)
     flow = ffjord(
         Standardize(torch.zeros(2), torch.ones(2)),
-        field="concatsquash",
+        field=ConcatSquash,
         width=64,
         depth=3,
         activation="tanh",
@@ -49,9 +50,8 @@ def measure(step_size: float, adjoint: bool) -> None:
         probes=None,
         noise=None,
         solver=solver,
-        evaluation_solver=solver,
         generator=generator,
-    ).train()
+    )
     x = torch.randn(POINTS, 2, generator=generator)
     flow.likelihood(x[:10]).log_prob.mean().backward()  # what a first call allocates for good
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

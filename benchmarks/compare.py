@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import flowtrain
-from flowtrain.flows import ContinuousFlow
+from flowtrain.flows.continuous import ContinuousFlow
 
 FOLDER = Path("outputs/compare")
 MODELS = ("realnvp", "ffjord")
@@ -37,7 +37,7 @@ def main() -> None:
             folder = FOLDER / f"{model}-{data}"
             command = [f"model={model}", f"data={data}", f"hydra.run.dir={folder}"]
             subprocess.run(
-                [sys.executable, "-m", "flowtrain.cli", *command], check=True, stdout=sys.stderr
+                [sys.executable, "-m", "flowtrain", *command], check=True, stdout=sys.stderr
             )
             print("| " + " | ".join([data, model, *figures(folder)]) + " |", flush=True)
 

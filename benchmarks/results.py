@@ -1,97 +1,80 @@
-"""The README's table of results and its gallery: trains every row that is missing, one at a time.
+"""The tables of results: trains every row that is missing, one at a time, and writes them down.
 
     make results
 
-A row is a recipe of conf/experiment, `<density>_<model>`. Its run folders are kept, so that an
-interrupted table goes on where it stopped; every figure comes from their result.json files.
+A row is a command of `flowtrain`, printed in its first column; docs/results.md holds all rows and
+README.md an overview. Run folders are kept, so that an interrupted table goes on where it stopped;
+a row that has no finished run here keeps what docs/results.md says of it.
 """
 
 import json
+import re
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowtrain import plots
-from flowtrain.runs import open_run
+from flowtrain.evaluation.figures import gallery_figure
+from flowtrain.evaluation.images import pixels, save_png
+from flowtrain.flows.flow import Flow
+from flowtrain.runs.load import SavedRun, open_run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "outputs" / "results"
-README = ROOT / "README.md"
+README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
 GALLERY = ROOT / "docs" / "gallery.png"
-BEGIN, END = "<!-- results: written by `make results` -->", "<!-- end of results -->"
+END = "<!-- end of table -->"
 
 DENSITIES = (
     "moons", "circles", "pinwheel", "eight_gaussians", "swissroll", "two_spirals", "rings",
     "checkerboard",
 )  # fmt: skip
-MODELS = {
-    "affine": "affine",
-    "realnvp": "RealNVP",
-    "glow": "Glow",
-    "flow_matching": "flow matching",
-    "ffjord": "flow matching, then likelihood",
-    "best": "best: spline couplings",
+# The overview's columns: a title, and what the command says beside the data.
+RECIPES = {
+    "affine": "model=affine",
+    "RealNVP": "model=realnvp",
+    "Glow": "model=glow",
+    "flow matching": "model=ffjord objective=flow_matching",
+    "flow matching, then likelihood": "model=ffjord objective=flow_matching_then_likelihood",
+    "best: spline couplings": "experiment=best",
 }
-SEEDS = {"best": (0, 1, 2)}  # one seed for the others
-SMALL = "swissroll_small"
-DIGITS = ("digits_realnvp", "digits_ffjord")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A recipe and what its finished runs found."""
-
-    experiment: str
-    results: list[dict[str, Any]]
-
-    def mean(self, tag: str) -> float:
-        """Return the mean of a metric over the seeds."""
-        return float(statistics.mean(result["metrics"][tag] for result in self.results))
-
-    @property
-    def seconds(self) -> float:
-        """The mean time of training, its evaluations and pictures included."""
-        return float(statistics.mean(result["seconds"] for result in self.results))
-
-    @property
-    def parameters(self) -> int:
-        """The number of trained weights."""
-        return int(self.results[0]["parameters"])
+SEEDS = {"experiment=best": (0, 1, 2)}  # one seed for the others
+GRID = [f"data={density} {recipe}" for density in DENSITIES for recipe in RECIPES.values()]
+KNOWN = [*GRID, "experiment=swissroll_small"]  # rows with a KL
+DIGITS = ["experiment=digits_realnvp", "experiment=digits_ffjord"]
 
 
 def main() -> None:
-    """Train what is missing, rewriting the table after every run; draw the gallery at the end."""
-    grid = [f"{density}_{model}" for model in MODELS for density in DENSITIES]
-    jobs = [(seed, name) for name in (*grid, SMALL, *DIGITS) for seed in seeds_of(name)]
-    for seed, name in sorted(jobs, key=lambda job: job[0]):  # a whole table first
-        if train(name, seed):
+    """Train what is missing, rewriting the tables after every run; draw the gallery at the end."""
+    jobs = [(seed, row) for row in (*KNOWN, *DIGITS) for seed in seeds_of(row)]
+    for seed, row in sorted(jobs, key=lambda job: job[0]):  # a whole table first
+        if train(row, seed):
             write_tables()
     write_tables()
     draw_gallery()
 
 
-def seeds_of(experiment: str) -> tuple[int, ...]:
-    """Return the seeds that a recipe is trained with."""
-    return SEEDS.get(experiment.rpartition("_")[2], (0,))
+def seeds_of(row: str) -> tuple[int, ...]:
+    """Return the seeds that a row is trained with."""
+    return SEEDS.get(row.rpartition(" ")[2], (0,))
 
 
-def run_folder(experiment: str, seed: int) -> Path:
-    """Return where a seed of a recipe is trained."""
-    return FOLDER / experiment / f"seed-{seed}"
+def run_folder(row: str, seed: int) -> Path:
+    """Return where a seed of a row is trained."""
+    name = "-".join(setting.partition("=")[2] for setting in row.split())
+    return FOLDER / name / f"seed-{seed}"
 
 
-def train(experiment: str, seed: int) -> bool:
-    """Train a recipe with a seed; return whether there was anything to do."""
-    folder = run_folder(experiment, seed)
+def train(row: str, seed: int) -> bool:
+    """Train a row with a seed; return whether there was anything to do."""
+    folder = run_folder(row, seed)
     if finished(folder) is not None:
         return False
-    command = [f"experiment={experiment}", f"seed={seed}", f"hydra.run.dir={folder}"]
-    subprocess.run([sys.executable, "-m", "flowtrain.cli", *command], check=True)
+    command = [*row.split(), f"seed={seed}", f"hydra.run.dir={folder}"]
+    subprocess.run([sys.executable, "-m", "flowtrain", *command], check=True)
     return True
 
 
@@ -102,100 +85,113 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return result if result.get("status") == "completed" else None
 
 
-def finished_row(experiment: str) -> Row | None:
-    """Return a row all of whose seeds have finished."""
-    seeds = seeds_of(experiment)
-    results = [finished(run_folder(experiment, seed)) for seed in seeds]
-    whole = [result for result in results if result is not None]
-    return Row(experiment, whole) if len(whole) == len(seeds) else None
+def results_of(row: str) -> list[dict[str, Any]]:
+    """Return what the runs of a row found, if all of them have finished; else nothing."""
+    found = [finished(run_folder(row, seed)) for seed in seeds_of(row)]
+    return [] if None in found else [result for result in found if result is not None]
 
 
 def write_tables() -> None:
-    """Replace what stands between the markers in the README."""
+    """Rewrite the tables of docs/results.md, and the overview in README.md from them."""
+    text = DETAILS.read_text(encoding="utf-8")
+    known = {row: cells(row) or written(text, row) for row in KNOWN}
+    digits = {row: digit_cells(row) or written(text, row) for row in DIGITS}
+    text = with_table(text, "<!-- densities: by `make results` -->", table_lines(known))
+    text = with_table(text, "<!-- digits: by `make results` -->", table_lines(digits))
+    DETAILS.write_text(text, encoding="utf-8")
     text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    lines = [
-        *["", *overview(), "", "<details><summary>Every row</summary>", "", *details()],
-        *["", "</details>", "", *digits(), ""],
-    ]
-    README.write_text("\n".join([before + BEGIN, *lines, END + after]), encoding="utf-8")
+    text = with_table(text, "<!-- overview: by `make results` -->", overview(known))
+    README.write_text(text, encoding="utf-8")
 
 
-def overview() -> list[str]:
-    """Return the table of KL by density and model, with the seconds, the best in bold."""
-    lines = [
-        "| KL in nats (seconds) | " + " | ".join(MODELS.values()) + " |",
-        "|---|" + "--:|" * len(MODELS),
+def with_table(text: str, begin: str, lines: list[str]) -> str:
+    """Replace the rows of the table that begins at a marker; its header stays."""
+    before, rest = text.split(begin)
+    table, after = rest.split(END, 1)
+    header = table.strip().splitlines()[:2]
+    return before + begin + "\n\n" + "\n".join([*header, *lines]) + "\n\n" + END + after
+
+
+def written(text: str, row: str) -> list[str]:
+    """Return the cells that a document has for a row; none if it has no such row."""
+    line = re.search(rf"^\| `flowtrain {re.escape(row)}` \| (.*) \|$", text, re.MULTILINE)
+    return line[1].split(" | ") if line else []
+
+
+def table_lines(rows: dict[str, list[str]]) -> list[str]:
+    """Return the lines of a table whose first column is the command that repeats a row."""
+    return [
+        f"| `flowtrain {row}` | " + " | ".join(each) + " |" for row, each in rows.items() if each
     ]
+
+
+def cells(row: str) -> list[str]:
+    """Return entropy, KL of each seed, mass, inverse error, seconds and parameters of a row."""
+    results = results_of(row)
+    if not results:
+        return []
+    metrics = [result["metrics"] for result in results]
+    return [
+        f"{metrics[0]['nll/entropy']:.4f}",
+        " ".join(f"{each['kl/test']:.4f}" for each in metrics),
+        f"{mean(metrics, 'mass/test'):.4f}",
+        f"{max(each['inverse_error/test'] for each in metrics):.0e}",
+        f"{mean(results, 'seconds'):.0f}",
+        f"{results[0]['parameters']:,}",
+    ]
+
+
+def digit_cells(row: str) -> list[str]:
+    """Return the held-out NLL of the digits beside its baselines, and what it cost."""
+    results = results_of(row)
+    if not results:
+        return []
+    metrics = [result["metrics"] for result in results]
+    return [
+        f"{mean(metrics, 'nll/test'):.1f} ± {mean(metrics, 'nll_error/test'):.1f}",
+        f"{mean(metrics, 'nll_gaussian/test'):.1f}",
+        f"{mean(metrics, 'nll_kde/test'):.1f}",
+        f"{mean(metrics, 'bits_per_dimension/test'):.2f}",
+        f"{mean(results, 'seconds'):.0f}",
+        f"{results[0]['parameters']:,}",
+    ]
+
+
+def mean(results: list[dict[str, Any]], key: str) -> float:
+    """Return the mean of a number over the seeds."""
+    return float(statistics.mean(result[key] for result in results))
+
+
+def overview(known: dict[str, list[str]]) -> list[str]:
+    """Return the lines of KL by density and recipe, with the seconds, the best in bold."""
+    lines = []
     for density in DENSITIES:
-        rows = [finished_row(f"{density}_{model}") for model in MODELS]
-        least = min((row.mean("kl/test") for row in rows if row is not None), default=0.0)
-        cells = []
-        for row in rows:
-            if row is None:
-                cells.append("…")
-                continue
-            kl = f"{row.mean('kl/test'):.4f}"
-            cells.append(
-                f"{f'**{kl}**' if row.mean('kl/test') == least else kl} ({row.seconds:.0f})"
-            )
-        lines.append(f"| {density} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def details() -> list[str]:
-    """Return the table of every row: figures, cost, and the command's own name for it."""
-    lines = [
-        "| `flowtrain experiment=` | entropy | KL, each seed | mass | inverse error | seconds "
-        "| parameters |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name in (*(f"{density}_{model}" for density in DENSITIES for model in MODELS), SMALL):
-        row = finished_row(name)
-        if row is None:
-            continue
-        kls = " ".join(f"{result['metrics']['kl/test']:.4f}" for result in row.results)
-        worst = max(result["metrics"]["inverse_error/test"] for result in row.results)
-        lines.append(
-            f"| `{name}` | {row.mean('nll/entropy'):.4f} | {kls} | {row.mean('mass/test'):.4f} "
-            f"| {worst:.0e} | {row.seconds:.0f} | {row.parameters:,} |"
-        )
-    return lines
-
-
-def digits() -> list[str]:
-    """Return the table of the digits: held-out NLL beside its baselines."""
-    lines = [
-        "| `flowtrain experiment=` | held-out NLL (nats) | best Gaussian | kernel density "
-        "| bits per dimension | seconds | parameters |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name in DIGITS:
-        row = finished_row(name)
-        if row is None:
-            continue
-        lines.append(
-            f"| `{name}` | {row.mean('nll/test'):.1f} ± {row.mean('nll_error/test'):.1f} "
-            f"| {row.mean('nll_gaussian/test'):.1f} | {row.mean('nll_kde/test'):.1f} "
-            f"| {row.mean('bits_per_dimension/test'):.2f} | {row.seconds:.0f} "
-            f"| {row.parameters:,} |"
-        )
+        rows = [known[f"data={density} {recipe}"] for recipe in RECIPES.values()]
+        kls = [statistics.mean(map(float, row[1].split())) if row else None for row in rows]
+        least = min((kl for kl in kls if kl is not None), default=None)
+        texts = ["…"] * len(rows)
+        for place, (row, kl) in enumerate(zip(rows, kls, strict=True)):
+            if kl is not None:
+                texts[place] = f"**{kl:.4f}** ({row[4]})" if kl == least else f"{kl:.4f} ({row[4]})"
+        lines.append(f"| {density} | " + " | ".join(texts) + " |")
     return lines
 
 
 def draw_gallery() -> None:
-    """Draw data, exact density and each model's density, a row for each density."""
+    """Draw data, exact density and each recipe's density, a row for each density."""
     torch.set_num_threads(1)  # as runs do: on busy cores a second thread makes it ten times slower
     pictures = []
-    for density in DENSITIES:
-        runs = {MODELS[model]: open_run(run_folder(f"{density}_{model}", 0)) for model in MODELS}
-        law = runs[MODELS["best"]].law()
-        assert law is not None
-        flows = {name: run.flow for name, run in runs.items()}
-        data = law.sample(50_000, torch.Generator().manual_seed(0))
-        pictures.append((density, law, data, flows))
-    plots.save_png(plots.pixels(plots.gallery_figure(pictures, batch_size=2048), dpi=60), GALLERY)
+    for name in DENSITIES:
+        runs: dict[str, SavedRun] = {
+            title: open_run(run_folder(f"data={name} {recipe}", 0))
+            for title, recipe in RECIPES.items()
+        }
+        density = next(iter(runs.values())).density
+        assert density is not None
+        flows: dict[str, Flow] = {title: run.flow for title, run in runs.items()}
+        data = density.sample(50_000, torch.Generator().manual_seed(0))
+        pictures.append((name, density, data, flows))
+    save_png(pixels(gallery_figure(pictures, batch_size=2048), dpi=60), GALLERY)
 
 
 if __name__ == "__main__":

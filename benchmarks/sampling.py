@@ -13,9 +13,11 @@ import normflows
 import torch
 import zuko
 
-from flowtrain.flows import FLOWS, ContinuousFlow, Standardize
-from flowtrain.flows.elementwise import Affine, RationalQuadratic
-from flowtrain.flows.ode import Solver
+from flowtrain.config.solver import Adaptive
+from flowtrain.flows.continuous import ffjord
+from flowtrain.flows.coupling import realnvp, spline
+from flowtrain.flows.fields import ConcatSquash
+from flowtrain.flows.flow import Standardize
 
 COUPLINGS, HIDDEN, DEPTH = 24, 48, 2
 SPLINES, BINS, WIDTH = 8, 16, 64
@@ -59,9 +61,9 @@ def in_turns(samplers: dict[str, Sampler]) -> dict[str, float]:
 
 def realnvps() -> dict[str, Sampler]:
     """Return samplers of 24 affine couplings with conditioners of two layers of 48."""
-    ours = FLOWS["realnvp"](
+    ours = realnvp(
         Standardize(torch.zeros(2), torch.ones(2)), couplings=COUPLINGS, hidden=HIDDEN,
-        depth=DEPTH, activation="silu", elementwise=Affine(3.0), mixing="alternate",
+        depth=DEPTH, activation="silu", log_scale_bound=3.0, mixing="alternate",
         generator=torch.Generator(),
     )  # fmt: skip
     theirs = zuko.flows.RealNVP(
@@ -83,9 +85,9 @@ def realnvps() -> dict[str, Sampler]:
 
 def splines() -> dict[str, Sampler]:
     """Return samplers of 8 spline couplings, or of as many autoregressive spline transforms."""
-    ours = FLOWS["spline"](
+    ours = spline(
         Standardize(torch.zeros(2), torch.ones(2)), couplings=SPLINES, hidden=WIDTH, depth=DEPTH,
-        activation="silu", elementwise=RationalQuadratic(BINS, 4.0), mixing="lu",
+        activation="silu", bins=BINS, bound=4.0, mixing="lu",
         generator=torch.Generator(),
     )  # fmt: skip
     # Coupling, as ours is: passes=2 makes zuko's autoregressive transform one in 2D.
@@ -115,13 +117,12 @@ def splines() -> dict[str, Sampler]:
 
 def cnfs() -> tuple[dict[str, Sampler], dict[str, Callable[[], int]]]:
     """Return samplers of a field of three layers of 64, dopri5 at 1e-5, and their evaluations."""
-    solver = Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=500)
-    ours = FLOWS["ffjord"](
-        Standardize(torch.zeros(2), torch.ones(2)), field="concatsquash", width=WIDTH, depth=3,
+    solver = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5)
+    ours = ffjord(
+        Standardize(torch.zeros(2), torch.ones(2)), field=ConcatSquash, width=WIDTH, depth=3,
         activation="silu", divergence="auto", probes=None, noise=None, solver=solver,
-        evaluation_solver=solver, generator=torch.Generator(),
-    ).eval()  # fmt: skip
-    assert isinstance(ours, ContinuousFlow)
+        generator=torch.Generator(),
+    )  # fmt: skip
     for parameter in ours.cnf.field.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     theirs = zuko.flows.CNF(

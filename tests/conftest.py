@@ -18,12 +18,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from flowtrain import cli
-from flowtrain.config import Config, validate
-from flowtrain.flows import FLOWS, ContinuousFlow, Standardize
-from flowtrain.flows.ode import Solver
+from flowtrain.cli import flowtrain as cli
+from flowtrain.config.schema import Config, validate
+from flowtrain.config.solver import Adaptive
+from flowtrain.flows.continuous import ContinuousFlow, ffjord
+from flowtrain.flows.fields import ConcatSquash
+from flowtrain.flows.flow import Standardize
 
-DOPRI5 = Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
+DOPRI5 = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +36,12 @@ def make_ffjord() -> Callable[..., ContinuousFlow]:
         dim: int = 2, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any
     ) -> ContinuousFlow:
         settings: dict[str, Any] = {
-            "field": "concatsquash", "width": 16, "depth": 2, "activation": "tanh",
-            "divergence": "auto", "probes": None, "noise": None,
-            "solver": DOPRI5, "evaluation_solver": DOPRI5,
+            "field": ConcatSquash, "width": 16, "depth": 2, "activation": "tanh",
+            "divergence": "auto", "probes": None, "noise": None, "solver": DOPRI5,
         }  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
         standardize = Standardize(0.5 + torch.arange(dim), 1.5 + torch.arange(dim))
-        flow = FLOWS["ffjord"](standardize, generator=generator, **(settings | changes))
-        assert isinstance(flow, ContinuousFlow)
+        flow = ffjord(standardize, generator=generator, **(settings | changes))
         randomize(flow, generator)
         return flow.to(dtype)
 
@@ -65,7 +65,7 @@ CONF = Path(__file__).parents[1] / "conf"
 # A run of 20 steps in a quarter of a second.
 TINY = (
     "data=gaussian_mixture", "trainer=debug", "trainer.device=cpu", "trainer.threads=1",
-    "trainer.figures=false", "pools.train=512", "pools.validation=64", "pools.test=64",
+    "trainer.figures=false", "splits.train=512", "splits.val=64", "splits.test=64",
     "evaluation.grid=16",
 )  # fmt: skip
 SMALL = {

@@ -1,17 +1,33 @@
 """From a config to what it names."""
 
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from flowtrain import build
-from flowtrain.build import build_density, build_flow, build_solver, pick_device
-from flowtrain.config import Config, validate
-from flowtrain.errors import ConfigError
-from flowtrain.flows import ContinuousFlow, Flow
-from flowtrain.flows.ode import Solver
+from flowtrain.build import (
+    build_data,
+    build_density,
+    build_flow,
+    build_splits,
+    derive_seeds,
+    pick_device,
+)
+from flowtrain.config.data import Data
+from flowtrain.config.model import Model
+from flowtrain.config.optimizer import Optimizer
+from flowtrain.config.schema import Config, validate
+from flowtrain.config.section import names, options
+from flowtrain.config.solver import Adaptive
+from flowtrain.data.read import Table
+from flowtrain.densities.density import Density
+from flowtrain.errors import ConfigError, UserError
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
 
 Tiny = Callable[..., Config]
 ZEROS, ONES = torch.zeros(2), torch.ones(2)
@@ -57,7 +73,7 @@ def test_probes_are_refused_where_the_trace_is_exact(
     tiny: Tiny, setting: str, divergence: str
 ) -> None:
     config = tiny(setting, f"model.divergence={divergence}", model="ffjord")
-    with pytest.raises(ConfigError, match=r"set model\.divergence=hutchinson"):
+    with pytest.raises(ConfigError, match=r"^model: probes and noise .* choose hutchinson$"):
         build_flow(config, ZEROS, ONES, seed=0)
     estimated = tiny(setting, "model.divergence=hutchinson", model="ffjord")
     assert isinstance(build_flow(estimated, ZEROS, ONES, seed=0), ContinuousFlow)
@@ -83,7 +99,9 @@ def test_any_dimension_builds(tiny: Tiny) -> None:
         ({"means": [[0.0, 0.0, 0.0]]}, "means must have shape"),
     ],
 )
-def test_a_law_that_cannot_be_is_refused(tiny: Tiny, data: dict[str, Any], message: str) -> None:
+def test_a_density_that_cannot_be_is_refused(
+    tiny: Tiny, data: dict[str, Any], message: str
+) -> None:
     raw = tiny().model_dump()
     raw["data"] |= {
         "means": [[0.0, 0.0]], "covariances": [[[1.0, 0.0], [0.0, 1.0]]], "weights": [1.0],
@@ -92,19 +110,23 @@ def test_a_law_that_cannot_be_is_refused(tiny: Tiny, data: dict[str, Any], messa
         build_density(validate(raw))
 
 
-def test_a_law_whose_entropy_is_out_of_reach_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match="data: the entropy of a law with details of size"):
+def test_a_density_whose_entropy_is_out_of_reach_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match="data: the entropy of a density with details of size"):
         build_density(tiny("data=eight_gaussians", "data.radius=1e6"))
 
 
-def test_a_solver_takes_every_setting_of_its_config(tiny: Tiny) -> None:
+def test_a_flow_is_evaluated_by_every_setting_of_its_solver(tiny: Tiny) -> None:
     config = tiny(
-        "solver=dopri5", "solver.rtol=1e-4", "solver.atol=1e-5", "solver.max_steps=77",
-        "solver.dtype=float64", "solver.adjoint=true", "solver.adjoint_rtol=0.5",
-        "solver.adjoint_seminorm=false", model="ffjord",
+        "solver@evaluation.solver=dopri5", "evaluation.solver.rtol=1e-4",
+        "evaluation.solver.atol=1e-5", "evaluation.solver.max_steps=77",
+        "evaluation.solver.dtype=float64", "evaluation.solver.adjoint=true",
+        "evaluation.solver.adjoint_rtol=0.5", "evaluation.solver.adjoint_seminorm=false",
+        model="ffjord",
     )  # fmt: skip
-    assert build_solver(config.solver) == Solver(
-        "dopri5", rtol=1e-4, atol=1e-5, max_steps=77, dtype=torch.float64, adjoint=True,
+    flow = build_flow(config, ZEROS, ONES, seed=0)
+    assert isinstance(flow, ContinuousFlow)
+    assert flow.solver == Adaptive(
+        name="dopri5", rtol=1e-4, atol=1e-5, max_steps=77, dtype="float64", adjoint=True,
         adjoint_rtol=0.5, adjoint_seminorm=False,
     )  # fmt: skip
 
@@ -161,10 +183,207 @@ def test_mps_has_no_float64(machine: Callable[[int, bool], None]) -> None:
         pick_device("mps", "float64")
 
 
+# --- every option -------------------------------------------------------------------------------
+
+
 def test_every_optimizer_is_built_with_its_settings(tiny: Tiny) -> None:
     weights = [torch.nn.Parameter(torch.ones(3))]
-    for name in build.OPTIMIZERS:
+    for name in [name for section in options(Optimizer) for name in names(section)]:
         config = tiny(f"optimizer={name}", "optimizer.lr=0.125", "optimizer.betas=[0.5,0.75]")
-        (group,) = build.build_optimizer(config, weights).param_groups
+        (group,) = config.optimizer.build(weights, fused=True).param_groups
         assert (group["lr"], list(group["betas"])) == (0.125, [0.5, 0.75])
-        assert group["weight_decay"] == config.optimizer.arguments().get("weight_decay", 0)
+        assert group["weight_decay"] == config.optimizer.settings().get("weight_decay", 0)
+
+
+@pytest.mark.parametrize("name", [name for each in options(Model) for name in names(each)])
+def test_every_model_is_built_in_the_dtype_of_the_config(tiny: Tiny, name: str) -> None:
+    flow = build_flow(tiny("dtype=float64", model=name), ZEROS, ONES, seed=0)
+    assert (flow.dim, flow.dtype) == (2, torch.float64)
+    assert flow.log_prob(torch.zeros(3, 2, dtype=torch.float64)).shape == (3,)
+    assert isinstance(flow, ContinuousFlow) == tiny(model=name).model.continuous
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for each in options(Data) for name in names(each) if name not in ("custom", "table")],
+)
+def test_every_data_set_is_built(compose: Callable[..., dict[str, Any]], name: str) -> None:
+    known = {
+        each
+        for section in options(Data)
+        if section.__name__ == "Sklearn"
+        for each in names(section)
+    }
+    choice = [f"data={name}"] if name not in known else ["data=sklearn", f"data.name={name}"]
+    config = validate(compose(*choice))
+    data = build_data(config)
+    assert isinstance(data, Table if name in known else Density)
+    assert (build_density(config) is None) == (name in known) == (not config.data.planar)
+
+
+# --- splits and seeds ---------------------------------------------------------------------------
+
+
+def test_every_seed_hangs_on_the_run_s_and_differs_from_the_others(tiny: Tiny) -> None:
+    seeds = derive_seeds(tiny("seed=5"))
+    assert seeds.keys() == {"weights", "batches", "train", "val", "test"}
+    assert seeds == derive_seeds(tiny("seed=5", "data=moons", model="ffjord"))
+    assert len({*seeds.values(), *derive_seeds(tiny("seed=6")).values()}) == 10
+
+
+def test_splits_are_sampled_in_the_dtype_of_the_config_from_the_run_s_seeds(tiny: Tiny) -> None:
+    config = tiny("dtype=float64", "seed=5")
+    splits = build_splits(config, torch.device("cpu"))
+    density = build_density(config)
+    assert density is not None
+    seeds = derive_seeds(config)
+    for name, size in (("train", 512), ("val", 64), ("test", 64)):
+        x = density.sample(size, torch.Generator().manual_seed(seeds[name]))
+        assert torch.equal(getattr(splits, name).x, x)
+
+
+def test_the_rows_of_a_table_are_split_alike_whatever_the_run_s_seed(
+    compose: Callable[..., dict[str, Any]],
+) -> None:
+    def test_rows(*overrides: str) -> torch.Tensor:
+        config = validate(compose("data=sklearn", "data.name=wine", *overrides))
+        return build_splits(config, torch.device("cpu")).test.x
+
+    assert torch.equal(test_rows("seed=0"), test_rows("seed=1"))
+    assert not torch.equal(test_rows(), test_rows("splits.seed=1"))
+
+
+def test_a_table_that_has_no_density_is_refused_and_a_doubtful_one_warned_of(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "points.csv"
+    config = validate(compose("data=table", f"data.path={path}"))
+    path.write_text("a,b\n" + "".join(f"{row},7\n" for row in range(200)))
+    with pytest.raises(UserError) as caught:
+        build_splits(config, torch.device("cpu"))
+    assert str(caught.value).startswith("data: constant, so without a density: 'b'; choose")
+    path.write_text("a,b\n" + "".join(f"{row},{row**2}\n" for row in range(20)))
+    with caplog.at_level("WARNING", logger="flowtrain"):
+        build_splits(config, torch.device("cpu"))
+    assert [line.split(";")[0] for line in caplog.messages] == [
+        "data: 20 rows for 2 columns are few: below 50 a column even a Gaussian overfits"
+    ]
+
+
+# --- pieces of the user's own -------------------------------------------------------------------
+
+OWN = """
+import math
+import torch
+from torch import nn
+from flowtrain.densities import Density
+
+
+class Box(Density):
+    def __init__(self, side, mass=1.0):
+        if side <= 0:
+            raise ValueError(f"side must be > 0, got {side}")
+        self.side, self.mass = side, mass
+        low = torch.zeros(2, dtype=torch.float64)
+        super().__init__(window=(low, low + side), resolution=side / 10)
+
+    def sample(self, n, generator):
+        return self.side * torch.rand(n, 2, generator=generator, dtype=torch.float64)
+
+    def log_prob(self, x):
+        inside = ((x >= 0) & (x <= self.side)).all(1)
+        height = math.log(self.mass) - 2 * math.log(self.side)
+        return torch.full_like(x[:, 0], height).where(inside, -torch.inf)
+
+
+class Linear(nn.Module):
+    def __init__(self, dim, *, width, depth, activation, factor=1.0):
+        super().__init__()
+        self.linear = nn.Linear(dim, dim, bias=False)
+        self.factor = factor
+
+    def forward(self, t, z, tangents):
+        return self.linear(z), self.factor * self.linear(tangents)
+
+
+class Wrong(Linear):
+    def __init__(self, dim, **settings):
+        super().__init__(dim, **settings, factor=2.0)
+
+
+class Stubborn(nn.Module):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work beside a file of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "own_pieces.py").write_text(OWN)
+    yield tmp_path
+    sys.modules.pop("own_pieces", None)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_density_of_the_user_s_own_is_built_and_sampled(tiny: Tiny) -> None:
+    config = tiny("data=custom", "data.target=own_pieces:Box", "++data.arguments.side=2")
+    density = build_density(config)
+    assert isinstance(density, Density)
+    assert density.entropy == pytest.approx(math.log(4), abs=1e-6)
+    assert float(build_splits(config, torch.device("cpu")).test.x.max()) <= 2
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["++data.arguments.side=-1"],
+            "data: own_pieces:Box: ValueError: side must be > 0, got -1",
+        ),
+        (
+            ["++data.arguments.side=2", "++data.arguments.mass=0.5"],
+            "data: exp(log_prob) integrates to 0.5000 over the window, it must to 1",
+        ),
+        (["data.target=own_pieces:math"], "data: own_pieces:math: TypeError: 'module' object"),
+        (["data.target=builtins:dict"], "data: a dict is no density: subclass flowtrain.densities"),
+    ],
+)
+def test_a_density_that_breaks_the_contract_is_refused_in_one_line(
+    tiny: Tiny, overrides: list[str], told: str
+) -> None:
+    config = tiny("data=custom", "data.target=own_pieces:Box", *overrides)
+    with pytest.raises(ConfigError) as caught:
+        build_data(config)
+    assert str(caught.value).startswith(told)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("own")
+def test_a_field_of_the_user_s_own_is_built(tiny: Tiny) -> None:
+    config = tiny("model.field=own_pieces:Linear", model="ffjord")
+    flow = build_flow(config, ZEROS, ONES, seed=0)
+    assert isinstance(flow, ContinuousFlow)
+    assert type(flow.cnf.field).__name__ == "Linear"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("own_pieces:Wrong", "model: the field's tangents must be J @ tangents; autograd differs"),
+        ("own_pieces:Stubborn", "model.field: TypeError: "),
+        ("own_pieces:Absent", "model.field: own_pieces has no 'Absent'"),
+        ("own_absent:Field", "model.field: no module 'own_absent' on PYTHONPATH or in "),
+    ],
+)
+def test_a_field_that_breaks_the_contract_is_refused_in_one_line(
+    tiny: Tiny, field: str, told: str
+) -> None:
+    config = tiny(f"model.field={field}", model="ffjord")
+    with pytest.raises(ConfigError) as caught:
+        build_flow(config, ZEROS, ONES, seed=0)
+    assert str(caught.value).startswith(told)
+    assert len(str(caught.value).splitlines()) == 1

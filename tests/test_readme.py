@@ -10,14 +10,14 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 (TRANSCRIPT,) = re.findall(r"<!-- transcript.*?```\n(.*?)```", TEXT, re.DOTALL)
-(PYTHON,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(PYTHON,) = re.findall(r"## From Python\n\n```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT.splitlines()]
-# What makes a training brief; a table has other pools.
+# What makes a training brief; a table has other splits.
 BRIEF = (
     "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
     "evaluation.grid=16", "trainer.device=cpu",
 )  # fmt: skip
-FEW = ("pools.train=512", "pools.validation=64", "pools.test=64")
+FEW = ("splits.train=512", "splits.val=64", "splits.test=64")
 
 
 def test_transcript_and_python_work_as_written(tmp_path: Path) -> None:

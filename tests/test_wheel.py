@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flowtrain import __version__
+
 REPOSITORY = Path(__file__).parents[1]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -61,7 +63,7 @@ def test_the_wheel_s_flowtrain_is_not_the_checkout_s(installed: Command) -> None
 
 def test_every_file_of_conf_is_in_the_wheel(installed: Command) -> None:
     code = (
-        "from flowtrain.cli import CONF;"
+        "from flowtrain.config import CONF;"
         "print(*sorted(str(path.relative_to(CONF)) for path in CONF.rglob('*.yaml')))"
     )
     files = installed("python", "-c", code).stdout.split()
@@ -72,6 +74,8 @@ def test_every_file_of_conf_is_in_the_wheel(installed: Command) -> None:
 def test_the_installed_command_helps_and_trains(
     installed: Command, tiny_overrides: list[str], tmp_path: Path
 ) -> None:
+    told = installed("python", "-m", "flowtrain", "--version")
+    assert (told.returncode, told.stdout) == (0, f"flowtrain {__version__}\n")
     told = installed("flowtrain", "--help")
     assert told.returncode == 0
     assert "realnvp" in told.stdout

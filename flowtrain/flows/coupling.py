@@ -1,14 +1,14 @@
 """Coupling flows: one stack, of which RealNVP, Glow and neural spline flows are compositions."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from flowtrain.errors import ConfigError
-from flowtrain.flows.elementwise import Elementwise
-from flowtrain.flows.flow import Flow, Standardize, Transform, widen
+from flowtrain.flows.elementwise import Affine, Elementwise, RationalQuadratic
+from flowtrain.flows.flow import Flow, Standardize, Transform
 from flowtrain.flows.linear import LULinear, Permute
+from flowtrain.flows.nets import scale_first_layer, zero_init
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -18,6 +18,20 @@ class Coupling(Transform):
 
     x_b = g(z_b; h(z_a)), x_a = z_a (arXiv 1410.8516, eq. 6). The last layer of the conditioner h
     starts at zero: the identity.
+
+    Args:
+        dim: d; the first d // 2 coordinates are given, the others move.
+        elementwise: what it does to a coordinate.
+        hidden: width of the conditioner.
+        depth: its hidden layers.
+        activation: of the conditioner, a name of `ACTIVATIONS`.
+
+    >>> from flowtrain.flows.elementwise import Affine
+    >>> coupling = Coupling(3, elementwise=Affine(2.0), hidden=8, depth=1, activation="tanh")
+    >>> coupling.parameters_at(torch.zeros(5, 1)).shape
+    torch.Size([5, 2, 2])
+    >>> coupling(torch.tensor([[1.0, 2.0, 3.0]]))[0].tolist()  # it has learned nothing yet
+    [[1.0, 2.0, 3.0]]
     """
 
     def __init__(
@@ -30,10 +44,9 @@ class Coupling(Transform):
         layers: list[nn.Module] = []
         for width in [given] + [hidden] * (depth - 1):
             layers += [nn.Linear(width, hidden), ACTIVATIONS[activation]()]
-        widen(cast(nn.Linear, layers[0]))
+        scale_first_layer(cast(nn.Linear, layers[0]))
         last = nn.Linear(hidden, changed * elementwise.size)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        zero_init(last)
         self.conditioner = nn.Sequential(*layers, last)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +79,7 @@ def coupling_stack(
     """Build couplings, each followed by a mixing of the coordinates, in whitened coordinates.
 
     Args:
-        standardize: the last transform.
+        standardize: the fixed map to data coordinates; it has the dimension.
         couplings: how many.
         hidden: width of a conditioner.
         depth: hidden layers of a conditioner.
@@ -76,12 +89,20 @@ def coupling_stack(
         generator: draws the permutations.
 
     Raises:
-        ConfigError: for data of fewer than two dimensions, which leave nothing to couple.
+        ValueError: the data have fewer than two dimensions, which leave nothing to couple.
+
+    >>> from flowtrain.flows import Standardize
+    >>> from flowtrain.flows.elementwise import Affine
+    >>> flow = coupling_stack(
+    ...     Standardize(torch.zeros(2), torch.ones(2)), elementwise=Affine(2.0), mixing="lu",
+    ...     couplings=2, hidden=8, depth=1, activation="tanh", generator=torch.Generator())
+    >>> [type(transform).__name__ for transform in flow.transforms]
+    ['Coupling', 'LULinear', 'Coupling', 'LULinear']
     """
     dim = len(standardize.mean)
     if dim < 2:
-        raise ConfigError(
-            f"model: a coupling flow needs data of at least 2 dimensions, this has {dim}; "
+        raise ValueError(
+            f"a coupling flow needs data of at least 2 dimensions, this has {dim}; "
             "use model=ffjord or model=affine"
         )
     transforms: list[Transform] = []
@@ -98,7 +119,80 @@ def coupling_stack(
                 transforms.append(Permute(_mixing_order(dim, generator)))
             case "lu":
                 transforms.append(LULinear(torch.arange(dim).roll(dim // 2)))
-    return Flow([*transforms, standardize], dim=dim)
+    return Flow(transforms, standardize)
+
+
+def realnvp(
+    standardize: Standardize, *, log_scale_bound: float, generator: torch.Generator, **stack: Any
+) -> Flow:
+    """Build RealNVP, arXiv 1605.08803: affine couplings between fixed permutations.
+
+    Args:
+        standardize: the fixed map to data coordinates.
+        log_scale_bound: a coupling scales a coordinate by at most exp(+-this).
+        generator: draws the permutations.
+        stack: couplings, hidden, depth, activation and mixing, as `coupling_stack` has them.
+
+    Raises:
+        ValueError: the data have fewer than two dimensions.
+
+    >>> from flowtrain.flows import Standardize
+    >>> flow = realnvp(
+    ...     Standardize(torch.zeros(2), torch.ones(2)), log_scale_bound=3.0, mixing="alternate",
+    ...     couplings=4, hidden=16, depth=2, activation="silu", generator=torch.Generator())
+    >>> flow.sample(5).shape, flow.log_prob(torch.zeros(5, 2)).shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
+    return coupling_stack(
+        standardize, elementwise=Affine(log_scale_bound), generator=generator, **stack
+    )
+
+
+def glow(
+    standardize: Standardize, *, log_scale_bound: float, generator: torch.Generator, **stack: Any
+) -> Flow:
+    """Build Glow's stack, arXiv 1807.03039: affine couplings between learned linear maps.
+
+    Arguments and errors are those of `realnvp`, but for `mixing`, which is "lu".
+
+    >>> from flowtrain.flows import Standardize
+    >>> flow = glow(
+    ...     Standardize(torch.zeros(2), torch.ones(2)), log_scale_bound=3.0,
+    ...     couplings=4, hidden=16, depth=2, activation="silu", generator=torch.Generator())
+    >>> x = flow.sample(5)
+    >>> torch.allclose(flow(flow.inverse(x)[0])[0], x, atol=1e-5)
+    True
+    """
+    return realnvp(
+        standardize, log_scale_bound=log_scale_bound, mixing="lu", generator=generator, **stack
+    )
+
+
+def spline(
+    standardize: Standardize, *, bins: int, bound: float, generator: torch.Generator, **stack: Any
+) -> Flow:
+    """Build a neural spline flow, arXiv 1906.04032: rational-quadratic spline couplings.
+
+    Args:
+        standardize: the fixed map to data coordinates.
+        bins: of each spline.
+        bound: half the side of a spline's square, in whitened coordinates.
+        generator: draws the permutations.
+        stack: couplings, hidden, depth, activation and mixing, as `coupling_stack` has them.
+
+    Raises:
+        ValueError: the data have fewer than two dimensions.
+
+    >>> from flowtrain.flows import Standardize
+    >>> flow = spline(
+    ...     Standardize(torch.zeros(2), torch.ones(2)), bins=8, bound=3.0, mixing="lu",
+    ...     couplings=4, hidden=16, depth=2, activation="silu", generator=torch.Generator())
+    >>> flow.sample(5).shape, flow.log_prob(torch.zeros(5, 2)).shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
+    return coupling_stack(
+        standardize, elementwise=RationalQuadratic(bins, bound), generator=generator, **stack
+    )
 
 
 def _mixing_order(dim: int, generator: torch.Generator) -> Tensor:

@@ -12,16 +12,22 @@ from flowtrain.flows.flow import Flow
 
 
 class FlowDistribution(Distribution):
-    """The law of a flow's samples: an event is a point (d,), in the data's own coordinates.
+    """The distribution of a flow's samples: an event is a point (d,), in data coordinates.
 
     Gradients reach the weights through both `rsample` and `log_prob`. Batches, by `expand`, are
-    independent draws of the one law. Whether the flow trains or evaluates stays as it is.
+    independent draws of the one distribution.
 
     Args:
         flow: the model; its weights are shared, not copied.
         generator: draws the samples; without one, torch's default generator does.
         batch_shape: of independent draws that count as one batch.
         validate_args: check the shape and the values given to `log_prob`; None is torch's default.
+
+    >>> from flowtrain import load
+    >>> distribution = FlowDistribution(load(run_folder))  # or load(run_folder).distribution()
+    >>> x = distribution.sample((4, 3))
+    >>> x.shape, distribution.log_prob(x).shape
+    (torch.Size([4, 3, 2]), torch.Size([4, 3]))
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -41,7 +47,7 @@ class FlowDistribution(Distribution):
         super().__init__(torch.Size(batch_shape), torch.Size([flow.dim]), validate_args)
 
     def expand(self, batch_shape: _size, _instance: Any = None) -> "FlowDistribution":
-        """Return the law of a batch of independent draws."""
+        """Return the distribution of a batch of independent draws."""
         return FlowDistribution(
             self.flow,
             generator=self.generator,
@@ -53,7 +59,7 @@ class FlowDistribution(Distribution):
         """Draw points, (*sample_shape, *batch_shape, d), differentiable in the flow's weights."""
         shape = self._extended_shape(sample_shape)
         z = self.flow.sample_base(math.prod(shape[:-1]), self.generator)
-        return self.flow.transport(z).reshape(shape)
+        return self.flow.to_data(z).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log q in nats, (..., d) -> (...), broadcast against the batch shape.

@@ -30,6 +30,15 @@ class Affine:
 
     The log-scale is bounded smoothly and symmetrically, s = bound * tanh(raw / bound), so that
     exp(s) can neither overflow nor vanish.
+
+    Args:
+        log_scale_bound: of |s|.
+        size: parameters of a map: m, and s before it is bounded.
+
+    >>> parameters = torch.tensor([[[0.5, 100.0]]])
+    >>> x, log_slope = Affine(log_scale_bound=2.0).forward(torch.ones(1, 1), parameters)
+    >>> x, log_slope  # exp(2) + 0.5
+    (tensor([[7.8891]]), tensor([[2.]]))
     """
 
     log_scale_bound: float
@@ -58,6 +67,14 @@ class RationalQuadratic:
     Args:
         bins: of the spline; it has 3 * bins - 1 parameters: widths, heights and inner slopes.
         bound: half the side of its square.
+        smallest: the least slope, and the least side of a bin as a fraction of the square's.
+
+    >>> family = RationalQuadratic(bins=4, bound=3.0)
+    >>> z, generator = torch.linspace(-4, 4, 7)[:, None], torch.Generator().manual_seed(0)
+    >>> parameters = torch.randn(7, 1, family.size, generator=generator)
+    >>> x, log_slope = family.forward(z, parameters)
+    >>> torch.allclose(family.inverse(x, parameters)[0], z, atol=1e-5)
+    True
     """
 
     bins: int

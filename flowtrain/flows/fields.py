@@ -5,6 +5,7 @@
 works under no_grad.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,33 +14,53 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from flowtrain.flows.flow import widen
+from flowtrain.flows.nets import scale_first_layer, zero_init
 
 # A smooth activation: values a -> (activation, its slope). A kink would cost the ODE its order.
 Activation = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def tanh(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tanh a and its slope, each of the shape of a.
+
+    >>> tanh(torch.zeros(1))
+    (tensor([0.]), tensor([1.]))
+    """
     value = torch.tanh(a)
     return value, 1 - value * value
 
 
 def softplus(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log(1 + exp a) and its slope, each of the shape of a.
+
+    >>> softplus(torch.zeros(1))
+    (tensor([0.6931]), tensor([0.5000]))
+    """
     return nn.functional.softplus(a), torch.sigmoid(a)
 
 
 def silu(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a / (1 + exp -a) and its slope, each of the shape of a.
+
+    >>> silu(torch.zeros(1))
+    (tensor([0.]), tensor([0.5000]))
+    """
     gate = torch.sigmoid(a)
     value = a * gate
     return value, gate + value * (1 - gate)
 
 
 def gelu(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a Φ(a), Φ the standard normal's distribution function, and its slope, each like a.
+
+    >>> gelu(torch.zeros(1))
+    (tensor([0.]), tensor([0.5000]))
+    """
     mass = 0.5 * (1 + torch.erf(a / math.sqrt(2)))
     return a * mass, mass + a * torch.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
 
 
-ACTIVATIONS: dict[str, Activation] = {
+SMOOTH: dict[str, Activation] = {
     "tanh": tanh,
     "softplus": softplus,
     "silu": silu,
@@ -52,7 +73,7 @@ def _activate(name: str, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     if not len(v):  # a slope that nobody asks for would cost three times the value
         value: Tensor = getattr(nn.functional, name)(h)
         return value, v
-    value, slope = ACTIVATIONS[name](h)
+    value, slope = SMOOTH[name](h)
     return value, v * slope
 
 
@@ -65,7 +86,17 @@ def _affine(weight: Tensor, bias: Tensor, h: Tensor, v: Tensor) -> tuple[Tensor,
 
 
 class GatedLinear(nn.Module):
-    """A layer gated and shifted by t: (W h + b) * sigmoid(g t + c) + s t (arXiv 1810.01367)."""
+    """A layer gated and shifted by t: (W h + b) * sigmoid(g t + c) + s t (arXiv 1810.01367).
+
+    Args:
+        inputs: width of h and its tangents.
+        outputs: width of what it returns.
+
+    >>> layer = GatedLinear(inputs=2, outputs=3)
+    >>> h, v = layer(torch.tensor(0.5), torch.zeros(5, 2), torch.zeros(1, 5, 2))
+    >>> h.shape, v.shape
+    (torch.Size([5, 3]), torch.Size([1, 5, 3]))
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -85,15 +116,29 @@ class GatedLinear(nn.Module):
 
 
 class ConcatSquash(nn.Module):
-    """A network every layer of which is gated and shifted by t."""
+    """A network every layer of which is gated and shifted by t.
+
+    Args:
+        dim: d.
+        width: units of a hidden layer.
+        depth: hidden layers.
+        activation: a name of `SMOOTH`.
+
+    >>> field = ConcatSquash(2, width=16, depth=2, activation="tanh")
+    >>> velocity, tangents = field(torch.tensor(0.5), torch.ones(5, 2), torch.ones(1, 5, 2))
+    >>> velocity.shape, tangents.shape
+    (torch.Size([5, 2]), torch.Size([1, 5, 2]))
+    """
 
     def __init__(self, dim: int, *, width: int, depth: int, activation: str) -> None:
         super().__init__()
         self.activation = activation
         sizes = [dim, *[width] * depth, dim]
         self.layers = nn.ModuleList(GatedLinear(a, b) for a, b in pairwise(sizes))
-        widen(cast(GatedLinear, self.layers[0]).linear)
-        _rest(cast(GatedLinear, self.layers[-1]).linear, cast(GatedLinear, self.layers[-1]).shift)
+        scale_first_layer(cast(GatedLinear, self.layers[0]).linear)
+        zero_init(
+            cast(GatedLinear, self.layers[-1]).linear, cast(GatedLinear, self.layers[-1]).shift
+        )
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
         h, v = z, tangents
@@ -109,6 +154,18 @@ class TimeMLP(nn.Module):
 
     The embedding is computed once per evaluation. It is smooth in t by design: high-frequency
     features of t make the ODE stiff.
+
+    Args:
+        dim: d.
+        width: units of a hidden layer.
+        depth: hidden layers.
+        activation: a name of `SMOOTH`.
+
+    >>> field = TimeMLP(2, width=16, depth=2, activation="silu")
+    >>> times = torch.linspace(0, 1, 5)  # each row's own
+    >>> velocity, tangents = field(times, torch.ones(5, 2), torch.ones(1, 5, 2))
+    >>> velocity.shape, tangents.shape
+    (torch.Size([5, 2]), torch.Size([1, 5, 2]))
     """
 
     def __init__(self, dim: int, *, width: int, depth: int, activation: str) -> None:
@@ -119,8 +176,8 @@ class TimeMLP(nn.Module):
         self.embedding = nn.Sequential(
             nn.Linear(1, width), nn.Tanh(), nn.Linear(width, sizes[1], bias=False)
         )
-        widen(cast(nn.Linear, self.layers[0]))
-        _rest(self.layers[-1])
+        scale_first_layer(cast(nn.Linear, self.layers[0]))
+        zero_init(self.layers[-1])
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
         first, *rest = cast(list[nn.Linear], list(self.layers))
@@ -132,11 +189,51 @@ class TimeMLP(nn.Module):
         return h, v
 
 
-def _rest(*layers: nn.Module) -> None:
-    """Start a field at rest: its last layer is zero, the flow the identity."""
-    for layer in layers:
-        for parameter in layer.parameters():
-            nn.init.zeros_(parameter)
+def check_field(field: nn.Module, dim: int) -> None:
+    """Hold a field to the contract, at random weights, points and times.
 
+    Args:
+        field: the field; it is copied, not changed.
+        dim: d.
 
-FIELDS: dict[str, Callable[..., nn.Module]] = {"concatsquash": ConcatSquash, "time_mlp": TimeMLP}
+    Raises:
+        ValueError: a wrong shape, a value that is not finite, or tangents that autograd denies.
+
+    >>> check_field(TimeMLP(2, width=8, depth=1, activation="silu"), dim=2)
+    >>> class Sum(torch.nn.Module):
+    ...     def forward(self, t, z, tangents):
+    ...         return z.sum(-1), tangents
+    >>> check_field(Sum(), dim=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: the field's velocity must have shape (5, 2), got (5,)
+    """
+    generator = torch.Generator().manual_seed(0)
+    field = copy.deepcopy(field)
+    with torch.no_grad():
+        for weight in field.parameters():  # last layers start at zero, and hide their tangents
+            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
+    n, k = 5, 3
+    z, tangents = (torch.randn(*shape, generator=generator) for shape in ((n, dim), (k, n, dim)))
+    for t in (torch.tensor(0.3), torch.rand(n, generator=generator)):
+        velocity, moved = field(t, z, tangents)
+        for name, value, shape in (
+            ("velocity", velocity, (n, dim)),
+            ("tangents", moved, (k, n, dim)),
+        ):
+            if value.shape != shape:
+                raise ValueError(
+                    f"the field's {name} must have shape {shape}, got {(*value.shape,)}"
+                )
+            if not value.isfinite().all():
+                raise ValueError(f"the field's {name} must be finite")
+        for given, found in zip(tangents, moved, strict=True):
+            # Not torch.func's forward mode: its first use imports what warns of a deprecation.
+            truth: Tensor = torch.autograd.functional.jvp(
+                lambda z, t=t: field(t, z, z.new_empty(0, *z.shape))[0], z, given
+            )[1]
+            if not torch.allclose(found, truth, rtol=1e-3, atol=1e-4):
+                off = (found - truth).abs().max().item()
+                raise ValueError(
+                    f"the field's tangents must be J @ tangents; autograd differs by {off:.3g}"
+                )

@@ -7,7 +7,15 @@ from flowtrain.flows.flow import Flow, Standardize, Transform
 
 
 class Permute(Transform):
-    """Reorder the coordinates by a fixed permutation, kept as a buffer."""
+    """Reorder the coordinates by a fixed permutation, kept as a buffer.
+
+    Args:
+        order: which coordinate of z each one of x is, (d,) integers.
+
+    >>> x, log_det = Permute(torch.tensor([2, 0, 1]))(torch.tensor([[10.0, 20.0, 30.0]]))
+    >>> x, log_det
+    (tensor([[30., 10., 20.]]), tensor([0.]))
+    """
 
     order: Tensor
     inverse_order: Tensor
@@ -31,6 +39,16 @@ class LULinear(Transform):
     permutation (arXiv 1807.03039, eq. 10 and 11, the signs of the diagonal left to P). As there,
     the product maps data to base, the direction of training; samples solve the triangles. It
     starts as P alone, `Permute(order)`.
+
+    Args:
+        order: that of P, (d,) integers.
+
+    >>> layer = LULinear(torch.tensor([1, 0]))
+    >>> x, log_det = layer(torch.tensor([[1.0, 2.0]]))
+    >>> x.tolist()  # a permutation before it has learned
+    [[2.0, 1.0]]
+    >>> layer.inverse(x)[0].tolist()
+    [[1.0, 2.0]]
     """
 
     order: Tensor
@@ -65,6 +83,16 @@ class LULinear(Transform):
 
 
 def affine(standardize: Standardize, *, generator: torch.Generator) -> Flow:
-    """Build x = A z + b: every Gaussian and nothing else, the baseline of all flows."""
-    dim = len(standardize.mean)
-    return Flow([LULinear(torch.arange(dim)), standardize], dim=dim)
+    """Build x = A z + b: every Gaussian and nothing else, the baseline of all flows.
+
+    Args:
+        standardize: the fixed map to data coordinates; it has the dimension.
+        generator: unused, as nothing is drawn; every builder of a flow takes it.
+
+    >>> from flowtrain.flows import Standardize
+    >>> standardize = Standardize(mean=torch.zeros(3), std=torch.ones(3))
+    >>> flow = affine(standardize, generator=torch.Generator())
+    >>> sum(weight.numel() for weight in flow.parameters())  # d² + d
+    12
+    """
+    return Flow([LULinear(torch.arange(len(standardize.mean)))], standardize)

@@ -10,11 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from flowtrain.config.solver import Adaptive, FixedStep, Implicit, Solver
 from flowtrain.errors import UserError
-
-ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
-ADAMS = ("explicit_adams", "implicit_adams")
-FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", *ADAMS)
 
 # torchdiffeq's assertions, and what they mean to a user.
 SYMPTOMS = {
@@ -29,57 +26,26 @@ class SolverError(UserError):
     """An ODE that could not be solved: where it stopped, after how much work, what to change."""
 
 
-@dataclass(frozen=True)
-class Solver:
-    """How to solve an ODE over [0, 1]: a torchdiffeq method and its settings.
-
-    Args:
-        method: an adaptive one (`ADAPTIVE`) with rtol and atol, or a fixed-step one (`FIXED`).
-        rtol: relative tolerance of an adaptive method.
-        atol: absolute tolerance of an adaptive method.
-        step_size: of a fixed-step method.
-        norm: what an adaptive method's tolerances hold for: "rms", the batch on average, or
-            "max", every row, so that no point is solved worse for those beside it.
-        max_steps: an adaptive solve that needs more is given up.
-        dtype: of the state while it is solved; the model's own if None.
-        adjoint: backpropagate by a second ODE, in memory that does not grow with the
-            evaluations, instead of through the solver's own steps. Its failures are told as
-            `SolverError`s where the backward pass runs inside `solver_errors()`.
-        adjoint_rtol: of an adaptive adjoint; None is rtol.
-        adjoint_atol: of an adaptive adjoint; None is atol.
-        adjoint_seminorm: keep the parameters' gradients out of an adaptive adjoint's error norm,
-            which saves evaluations (arXiv 2009.09457); None is True.
-    """
-
-    method: str
-    rtol: float = 0.0
-    atol: float = 0.0
-    step_size: float | None = None
-    norm: str = "rms"
-    max_steps: int = 0
-    dtype: torch.dtype | None = None
-    adjoint: bool = False
-    adjoint_rtol: float | None = None
-    adjoint_atol: float | None = None
-    adjoint_seminorm: bool | None = None
-
-    @property
-    def adaptive(self) -> bool:
-        return self.method in ADAPTIVE
-
-
 @dataclass
 class Evaluations:
-    """Exact numbers of evaluations of the right-hand side, backward ones by an adjoint solve."""
+    """Exact numbers of evaluations of the right-hand side, backward ones by an adjoint solve.
+
+    >>> from flowtrain import load
+    >>> load(ffjord_folder).likelihood(torch.zeros(5, 2)).evaluations.backward  # no adjoint solve
+    0
+    """
 
     forward: int = 0
     backward: int = 0
 
 
 class _RightHandSide:
-    """Counts evaluations and remembers where the solver is."""
+    """Counts evaluations and remembers where the solver is.
 
-    # The one a solver asked last: an adjoint solve fails deep inside `loss.backward()`.
+    `latest` is state of the whole process: the right-hand side that a solver asked last. An
+    adjoint solve fails deep inside `loss.backward()`, where nothing else tells which one it was.
+    """
+
     latest: ClassVar["_RightHandSide | None"] = None
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -128,7 +94,7 @@ def solve(
         function: the right-hand side, (), (n, c) -> (n, c).
         state: at times[0], (n, c).
         times: strictly increasing or decreasing, (m,).
-        solver: how.
+        solver: how, a section of the group `solver`.
         parameters: what an adjoint solve differentiates.
         path: columns in the error norm.
 
@@ -138,13 +104,23 @@ def solve(
 
     Raises:
         SolverError: NaN or infinity in the state, a step that underflows, or too many steps.
+        ValueError: the solver is `none`.
+
+    >>> from flowtrain.config.solver import FixedStep
+    >>> solver, times = FixedStep(name="rk4", step_size=0.1), torch.tensor([0.0, 0.5, 1.0])
+    >>> states, evaluations = solve(
+    ...     lambda t, y: y, torch.ones(1, 1), times, solver, parameters=[], path=1)
+    >>> states.flatten(), evaluations.forward  # 1, √e and e
+    (tensor([1.0000, 1.6487, 2.7183]), 40)
     """
     from torchdiffeq import odeint, odeint_adjoint  # 0.3 s that a discrete flow need not wait
 
     rhs = _RightHandSide(function)
     options: dict[str, Any] = {}
-    atol: float | Tensor = solver.atol
-    if solver.adaptive:
+    tolerances: dict[str, float | Tensor] = {"rtol": 0.0, "atol": 0.0}
+    if isinstance(solver, Adaptive | Implicit):
+        tolerances = {"rtol": solver.rtol, "atol": solver.atol}
+    if isinstance(solver, Adaptive):
         average = torch.amax if solver.norm == "max" else torch.mean
         options["norm"] = lambda y: average(y.detach()[..., :path].square().mean(-1)).sqrt()
         options["max_num_steps"] = solver.max_steps
@@ -153,27 +129,32 @@ def solve(
         options["step_t"] = times[-1:]
         if state.device.type == "mps":  # it has no float64, the default dtype of time
             options["dtype"] = torch.float32
+    elif isinstance(solver, FixedStep | Implicit):
+        options["grid_constructor"] = _equal_steps(solver.step_size)
     else:
-        options["grid_constructor"] = _equal_steps(solver.step_size or 1.0)
-    if solver.method in ADAMS:
+        raise ValueError(f"solver={solver.name} solves no ODE")
+    if solver.name.endswith("_adams"):
         # Its default order, 11, is unstable: the error grows as the step shrinks. This is 4 and 5.
         options["max_order"] = 5
         # implicit_adams has no norm: an infinite tolerance takes columns out of its test.
-        atol = state.new_full(state.shape[-1:], solver.atol)
+        atol = state.new_full(state.shape[-1:], float(tolerances["atol"]))
         atol[path:] = torch.inf
-    settings: dict[str, Any] = {
-        "rtol": solver.rtol, "atol": atol, "method": solver.method, "options": options
-    }  # fmt: skip
+        tolerances["atol"] = atol
+    settings: dict[str, Any] = {**tolerances, "method": solver.name, "options": options}
     if solver.adjoint and torch.is_grad_enabled():
         back = {key: value for key, value in options.items() if key != "norm"}
-        if solver.adaptive:
+        # Tolerances of the adjoint: a number each, as its state has other columns.
+        rtol, atol_back = tolerances["rtol"], getattr(solver, "atol", 0.0)
+        if isinstance(solver, Adaptive):
             back["step_t"] = times[:1] * (times[-1] - times[0]).sign()  # its time always increases
             if solver.adjoint_seminorm in (None, True):
                 back["norm"] = "seminorm"
+            rtol = rtol if solver.adjoint_rtol is None else solver.adjoint_rtol
+            atol_back = atol_back if solver.adjoint_atol is None else solver.adjoint_atol
         settings |= {
             "adjoint_params": tuple(p for p in parameters if p.requires_grad),
-            "adjoint_rtol": solver.rtol if solver.adjoint_rtol is None else solver.adjoint_rtol,
-            "adjoint_atol": solver.atol if solver.adjoint_atol is None else solver.adjoint_atol,
+            "adjoint_rtol": rtol,
+            "adjoint_atol": atol_back,
             "adjoint_options": back,
         }
         integrate = odeint_adjoint
@@ -203,6 +184,16 @@ def solver_errors() -> Iterator[None]:
     """Tell torchdiffeq's bare assertions as `SolverError`s.
 
     The adjoint solve runs inside `loss.backward()`: it needs this context there, too.
+
+    Raises:
+        SolverError: of the solve that failed, where it stopped and what to change.
+
+    >>> from flowtrain import load
+    >>> from flowtrain.config.solver import FixedStep
+    >>> solver = FixedStep(name="rk4", step_size=0.25, adjoint=True)
+    >>> loss = -load(ffjord_folder).with_solver(solver).log_prob(torch.zeros(5, 2)).mean()
+    >>> with solver_errors():
+    ...     loss.backward()
     """
     try:
         with warnings.catch_warnings():

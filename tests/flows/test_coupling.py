@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from flowtrain.errors import ConfigError
-from flowtrain.flows import Flow, Standardize
-from flowtrain.flows.coupling import Coupling, coupling_stack
-from flowtrain.flows.elementwise import Affine
+from flowtrain.flows.coupling import Coupling, coupling_stack, glow, realnvp, spline
+from flowtrain.flows.elementwise import Affine, RationalQuadratic
+from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.linear import LULinear, Permute
 
 
@@ -125,5 +125,24 @@ def test_training_and_evaluation_agree_and_keep_no_statistics(
 
 
 def test_one_dimension_leaves_nothing_to_couple() -> None:
-    with pytest.raises(ConfigError, match=r"at least 2 dimensions, this has 1.*model=ffjord"):
+    with pytest.raises(ValueError, match=r"at least 2 dimensions, this has 1.*model=ffjord"):
         build(1)
+
+
+@pytest.mark.parametrize("mixing", ["alternate", "random", "lu"])
+def test_models_are_compositions_of_one_stack(mixing: str) -> None:
+    whitening = Standardize(torch.ones(2), torch.ones(2))
+    stack: dict[str, Any] = {"couplings": 3, "hidden": 4, "depth": 1, "activation": "tanh"}
+    stack["generator"] = torch.Generator()
+    composed = {
+        "spline": spline(whitening, bins=5, bound=2.0, mixing=mixing, **stack),
+        "realnvp": realnvp(whitening, log_scale_bound=1.5, mixing=mixing, **stack),
+    }
+    if mixing == "lu":
+        composed["glow"] = glow(whitening, log_scale_bound=1.5, **stack)
+    for name, flow in composed.items():
+        couplings, mixings = list(flow.transforms)[::2], list(flow.transforms)[1::2]
+        bends = RationalQuadratic(5, 2.0) if name == "spline" else Affine(1.5)
+        assert [part.elementwise for part in couplings if isinstance(part, Coupling)] == [bends] * 3
+        mixed = LULinear if mixing == "lu" else Permute
+        assert [type(part) for part in mixings] == [mixed] * 3

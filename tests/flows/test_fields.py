@@ -1,22 +1,26 @@
 """Vector fields: their tangents, activations and time."""
 
+import copy
 from collections.abc import Callable
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jvp
 
-from flowtrain.flows.fields import ACTIVATIONS, FIELDS
+from flowtrain.config.model import FFJORD, FIELDS
+from flowtrain.config.section import imported
+from flowtrain.flows.fields import SMOOTH, check_field
 
-KINDS = [pytest.param(*kind, id="-".join(kind)) for kind in product(FIELDS, ACTIVATIONS)]
+KINDS = [pytest.param(*kind, id="-".join(kind)) for kind in product(FIELDS, SMOOTH)]
 
 
 @pytest.fixture
 def make(randomize: Callable[[nn.Module, torch.Generator], None]) -> Callable[..., nn.Module]:
     def build(field: str, activation: str = "tanh", dim: int = 3) -> nn.Module:
-        module = FIELDS[field](dim, width=16, depth=3, activation=activation)
+        module: nn.Module = imported(FIELDS[field])(dim, width=16, depth=3, activation=activation)
         randomize(module, torch.Generator().manual_seed(0))
         return module.double()
 
@@ -48,10 +52,14 @@ def test_velocity_does_not_depend_on_the_tangents(
     torch.testing.assert_close(alone, module(t, z, draw(2, 5, 3))[0], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_config_offers_every_activation() -> None:
+    assert {*get_args(FFJORD.model_fields["activation"].annotation)} == {*SMOOTH}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
 def test_slopes_are_those_of_autograd(name: str) -> None:
     a = torch.linspace(-6, 6, 101, dtype=torch.float64, requires_grad=True)
-    value, slope = ACTIVATIONS[name](a)
+    value, slope = SMOOTH[name](a)
     torch.testing.assert_close(value, getattr(nn.functional, name)(a))
     (expected,) = torch.autograd.grad(value.sum(), a)
     torch.testing.assert_close(slope, expected, rtol=0, atol=1e-12)
@@ -59,7 +67,7 @@ def test_slopes_are_those_of_autograd(name: str) -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_new_field_is_at_rest(field: str) -> None:
-    velocity, pushed = FIELDS[field](2, width=16, depth=2, activation="tanh")(
+    velocity, pushed = imported(FIELDS[field])(2, width=16, depth=2, activation="tanh")(
         torch.tensor(0.3), draw(5, 2).float(), draw(2, 5, 2).float()
     )
     assert not velocity.any()
@@ -99,3 +107,93 @@ def test_every_row_may_have_its_own_time(
         alone, alone_pushed = module(t, z[row : row + 1], tangents[:, row : row + 1])
         torch.testing.assert_close(velocity[row], alone[0])
         torch.testing.assert_close(pushed[:, row], alone_pushed[:, 0])
+
+
+# --- the contract of a field of the user's own ---------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize(("field", "activation"), KINDS)
+def test_the_fields_of_the_package_keep_the_contract(field: str, activation: str, dim: int) -> None:
+    module = imported(FIELDS[field])(dim, width=16, depth=3, activation=activation)
+    before, state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    check_field(module, dim)
+    assert all(torch.equal(weight, before[key]) for key, weight in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Own(nn.Module):
+    """A field of the user's own: f = tanh(W z + b) cos(t), right unless it is told otherwise."""
+
+    def __init__(self, dim: int = 2) -> None:
+        super().__init__()
+        self.layer = nn.Linear(dim, dim)
+        nn.init.zeros_(self.layer.weight)  # hides the tangents
+
+    def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        speed = t.cos()[..., None]
+        value = torch.tanh(self.layer(z))
+        moved = (1 - value.square()) * nn.functional.linear(tangents, self.layer.weight)
+        return self.told(value * speed, moved * speed)
+
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity, moved
+
+
+class Doubled(Own):
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity, 2 * moved
+
+
+class Still(Own):
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity, 0 * moved
+
+
+class Summed(Own):
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity, moved.sum(0)
+
+
+class Flat(Own):
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity[:, 0], moved
+
+
+class Infinite(Own):
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity, moved / 0
+
+
+class Unbounded(Own):
+    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return velocity * torch.nan, moved
+
+
+class EarlyAlone(Own):
+    """Right at one time for all rows, wrong where every row has its own."""
+
+    def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        velocity, moved = super().forward(t, z, tangents)
+        return velocity, moved if t.dim() == 0 else 2 * moved
+
+
+def test_a_field_of_ones_own_that_keeps_the_contract_passes() -> None:
+    check_field(Own(), 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (Doubled, r"tangents must be J @ tangents; autograd differs by \d"),
+        (Still, r"tangents must be J @ tangents; autograd differs by \d"),
+        (EarlyAlone, r"tangents must be J @ tangents; autograd differs by \d"),
+        (Summed, r"tangents must have shape \(3, 5, 2\), got \(5, 2\)"),
+        (Flat, r"velocity must have shape \(5, 2\), got \(5,\)"),
+        (Infinite, "tangents must be finite"),
+        (Unbounded, "velocity must be finite"),
+    ],
+)
+def test_a_field_that_breaks_the_contract_is_refused(field: type[Own], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_field(field(), 2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowtrain.flows import FLOWS, Standardize
-from flowtrain.flows.linear import LULinear, Permute
+from flowtrain.flows.flow import Standardize
+from flowtrain.flows.linear import LULinear, Permute, affine
 
 Randomize = Callable[[nn.Module, torch.Generator], None]
 
@@ -62,11 +62,11 @@ def test_a_new_one_is_its_permutation() -> None:
 def test_the_affine_flow_reaches_any_gaussian_by_maximum_likelihood() -> None:
     covariance = torch.tensor([[2.0, 1.2], [1.2, 1.0]], dtype=torch.float64)
     mean = torch.tensor([3.0, -1.0], dtype=torch.float64)
-    law = torch.distributions.MultivariateNormal(mean, covariance)
+    truth = torch.distributions.MultivariateNormal(mean, covariance)
     x = mean + torch.randn(4000, 2, generator=seeded(), dtype=torch.float64) @ (
         torch.linalg.cholesky(covariance).mT
     )
-    flow = FLOWS["affine"](Standardize(x.mean(0), x.std(0)), generator=seeded()).double()
+    flow = affine(Standardize(x.mean(0), x.std(0)), generator=seeded()).double()
     optimizer = torch.optim.LBFGS(flow.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -76,8 +76,8 @@ def test_the_affine_flow_reaches_any_gaussian_by_maximum_likelihood() -> None:
         return loss
 
     optimizer.step(loss)
-    # The best Gaussian of n points is below their law by d (d + 3) / 4 n on the average.
-    gap = (law.log_prob(x) - flow.log_prob(x)).mean().item()
+    # The best Gaussian of n points is below the truth by d (d + 3) / 4 n on the average.
+    gap = (truth.log_prob(x) - flow.log_prob(x)).mean().item()
     assert gap == pytest.approx(0, abs=0.003)
     entropy = 1 + math.log(2 * math.pi) + 0.5 * float(x.mT.cov().logdet())
     assert -flow.log_prob(x).mean().item() == pytest.approx(entropy, abs=1e-3)

@@ -4,27 +4,20 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from flowtrain.flows.ode import (
-    ADAPTIVE,
-    FIXED,
-    Evaluations,
-    Solver,
-    SolverError,
-    solve,
-    solver_errors,
-)
+from flowtrain.config.section import names, options
+from flowtrain.config.solver import Adaptive, FixedStep, Implicit, NoSolver, Solver
+from flowtrain.flows.ode import Evaluations, SolverError, solve, solver_errors
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
-DOPRI5 = Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
-ADJOINT = replace(DOPRI5, adjoint=True)
+ADAPTIVE = names(Adaptive)
+FIXED = (*names(FixedStep), *names(Implicit))
 ORDERS = {
     "euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4,
     "implicit_adams": 5,
@@ -58,8 +51,32 @@ def run(
     return states[-1], evaluations
 
 
-def fixed(method: str, step_size: float = 0.05, **changes: Any) -> Solver:
-    return Solver(method, step_size=step_size, rtol=1e-6, atol=1e-6, **changes)
+def adaptive(
+    method: Any = "dopri5", tolerance: float = 1e-5, max_steps: int = 200, **changes: Any
+) -> Adaptive:
+    return Adaptive(name=method, rtol=tolerance, atol=tolerance, max_steps=max_steps, **changes)
+
+
+def fixed(
+    method: Any, step_size: float = 0.05, *, tolerance: float = 1e-6, adjoint: bool = False
+) -> Solver:
+    if method in names(Implicit):
+        return Implicit(
+            name=method, step_size=step_size, rtol=tolerance, atol=tolerance, adjoint=adjoint
+        )
+    return FixedStep(name=method, step_size=step_size, adjoint=adjoint)
+
+
+DOPRI5 = adaptive()
+ADJOINT = adaptive(adjoint=True)
+
+
+def test_every_solver_is_walked() -> None:
+    methods = {name for section in options(Solver) for name in names(section)}
+    assert methods == {*ADAPTIVE, *FIXED, "none"}
+    assert set(ORDERS) == {*FIXED}
+    assert all(adaptive(method).adaptive for method in ADAPTIVE)
+    assert not any(fixed(method).adaptive for method in FIXED)
 
 
 # --- accuracy -----------------------------------------------------------------------------------
@@ -69,8 +86,7 @@ def fixed(method: str, step_size: float = 0.05, **changes: Any) -> Solver:
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_adaptive_methods_keep_their_tolerance(method: str, times: tuple[float, float]) -> None:
     for tolerance in (1e-3, 1e-5):
-        solver = Solver(method, rtol=tolerance, atol=tolerance, max_steps=1000)
-        end, _ = run(swing, start(), solver, *times)
+        end, _ = run(swing, start(), adaptive(method, tolerance, 1000), *times)
         bound = (100 if method == "fehlberg2" else 10) * tolerance  # its error estimate is crude
         torch.testing.assert_close(end, swung(start(), *times), rtol=0, atol=bound)
 
@@ -82,8 +98,7 @@ def test_fixed_step_methods_converge_at_their_order(
 ) -> None:
     errors = []
     for step_size in (0.013, 0.0065):
-        solver = Solver(method, step_size=step_size, rtol=1e-10, atol=1e-10)
-        end, _ = run(swing, start(), solver, *times)
+        end, _ = run(swing, start(), fixed(method, step_size, tolerance=1e-10), *times)
         errors.append((end - swung(start(), *times)).abs().max().item())
     assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[method], abs=0.5)
 
@@ -107,7 +122,7 @@ def test_times_stay_inside_the_solve_and_are_constants_to_autograd(
         seen.append(t.item())
         return swing(t, z)
 
-    solver = Solver(method, rtol=1e-3, atol=1e-3, max_steps=200, adjoint=adjoint)
+    solver = adaptive(method, 1e-3, adjoint=adjoint)
     end, _ = run(field, start().requires_grad_(), solver, *times)
     end.sum().backward()
     assert min(times) <= min(seen)
@@ -126,7 +141,7 @@ def test_time_reaches_the_field_as_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "solver", [DOPRI5, fixed("rk4"), fixed("implicit_adams")], ids=lambda s: s.method
+    "solver", [DOPRI5, fixed("rk4"), fixed("implicit_adams")], ids=lambda s: s.name
 )
 def test_columns_beside_the_path_do_not_change_it(solver: Solver) -> None:
     def wild(t: Tensor, state: Tensor) -> Tensor:
@@ -144,7 +159,7 @@ def test_a_maximum_norm_solves_every_row_as_if_it_were_alone() -> None:
         return torch.cat([20 * torch.cos(20 * t) * z[:1], 0 * z[1:]])
 
     def error(norm: str, rows: int) -> float:
-        end, _ = run(crowded, start()[:1].repeat(rows, 1), replace(DOPRI5, norm=norm))
+        end, _ = run(crowded, start()[:1].repeat(rows, 1), adaptive(norm=norm))
         return (end[0] - start()[0] * math.exp(math.sin(20.0))).abs().max().item()
 
     assert error("max", 1000) == error("max", 1)
@@ -178,23 +193,24 @@ class Counted:
         return torch.cat([z.grad, self.weight.grad]), evaluations
 
 
-TIGHT = Solver("dopri5", rtol=1e-8, atol=1e-8, max_steps=1000)
+def tight(method: str = "dopri5", **changes: Any) -> Adaptive:
+    return adaptive(method, 1e-8, 1000, **changes)
 
 
 @pytest.mark.parametrize(
     "solver",
     [
-        replace(TIGHT, adjoint=True),
-        replace(TIGHT, adjoint=True, adjoint_seminorm=True),
-        replace(TIGHT, adjoint=True, adjoint_seminorm=False),
-        Solver("dopri8", rtol=1e-8, atol=1e-8, max_steps=1000, adjoint=True),
-        Solver("rk4", step_size=0.01, adjoint=True),
-        Solver("implicit_adams", step_size=0.01, rtol=1e-8, atol=1e-8, adjoint=True),
+        tight(adjoint=True),
+        tight(adjoint=True, adjoint_seminorm=True),
+        tight(adjoint=True, adjoint_seminorm=False),
+        tight("dopri8", adjoint=True),
+        fixed("rk4", 0.01, adjoint=True),
+        fixed("implicit_adams", 0.01, tolerance=1e-8, adjoint=True),
     ],
     ids=["dopri5", "seminorm", "full-norm", "dopri8", "rk4", "implicit_adams"],
 )
 def test_adjoint_agrees_with_backpropagation(solver: Solver) -> None:
-    expected, evaluations = Counted().gradients(replace(TIGHT, adjoint=False))
+    expected, evaluations = Counted().gradients(tight())
     assert evaluations.backward == 0
     found, evaluations = Counted().gradients(solver)
     assert evaluations.backward > 0
@@ -203,7 +219,7 @@ def test_adjoint_agrees_with_backpropagation(solver: Solver) -> None:
 
 def test_adjoint_tolerances_are_used() -> None:
     def backward(tolerance: float | None) -> int:
-        solver = replace(TIGHT, adjoint=True, adjoint_rtol=tolerance, adjoint_atol=tolerance)
+        solver = tight(adjoint=True, adjoint_rtol=tolerance, adjoint_atol=tolerance)
         return Counted().gradients(solver)[1].backward
 
     assert backward(1e-3) < backward(None) / 2
@@ -214,7 +230,7 @@ def test_a_seminorm_ignores_the_gradients_of_parameters() -> None:
     silent = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
     def backward(seminorm: bool | None) -> int:
-        solver = replace(ADJOINT, adjoint_seminorm=seminorm)
+        solver = adaptive(adjoint=True, adjoint_seminorm=seminorm)
         field: Field = lambda t, z: silent * torch.sin(40 * t) - z  # noqa: E731
         end, evaluations = run(field, start(), solver, parameters=[silent])
         end.sum().backward()
@@ -240,8 +256,8 @@ FAILURES: dict[str, Field] = {
     "stiff 1e8": lambda t, z: -1e8 * z,
 }
 METHODS = {
-    **{name: Solver(name, rtol=1e-5, atol=1e-5, max_steps=100) for name in ADAPTIVE},
-    "dopri5 max": Solver("dopri5", rtol=1e-5, atol=1e-5, max_steps=100, norm="max"),
+    **{name: adaptive(name, max_steps=100) for name in ADAPTIVE},
+    "dopri5 max": adaptive(max_steps=100, norm="max"),
     **{name: fixed(name) for name in FIXED},
 }
 
@@ -270,9 +286,8 @@ def test_max_steps_is_a_limit() -> None:
         calls += 1
         return swing(100 * t, z)
 
-    solver = Solver("dopri5", rtol=1e-9, atol=1e-9, max_steps=7)
     with pytest.raises(SolverError, match="it needs more than max_steps steps"):
-        run(field, start(), solver)
+        run(field, start(), adaptive(tolerance=1e-9, max_steps=7))
     assert calls == 2 + 6 * 7
 
 
@@ -295,7 +310,7 @@ def bad_gradient(t: Tensor, z: Tensor) -> Tensor:
 
 def test_a_failed_adjoint_says_so_too() -> None:
     field = Counted()
-    strict = replace(ADJOINT, adjoint_rtol=1e-13, adjoint_atol=1e-13, max_steps=20)
+    strict = adaptive(max_steps=20, adjoint=True, adjoint_rtol=1e-13, adjoint_atol=1e-13)
     end, _ = run(field, start(), strict, parameters=[field.weight])
     with pytest.raises(SolverError, match="max_steps") as caught, solver_errors():
         end.sum().backward()
@@ -321,3 +336,8 @@ def test_a_nan_in_a_fixed_step_adjoint_reaches_the_gradient() -> None:
 def test_errors_of_others_pass_unchanged() -> None:
     with pytest.raises(AssertionError, match="not a solver's"), solver_errors():
         raise AssertionError("not a solver's")
+
+
+def test_no_solver_solves_nothing() -> None:
+    with pytest.raises(ValueError, match="solver=none solves no ODE"):
+        run(swing, start(), NoSolver(name="none"))

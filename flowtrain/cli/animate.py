@@ -1,0 +1,54 @@
+"""`flowrun animate`: a continuous flow's way from base to data, as a GIF or MP4."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
+
+SUMMARY = "write a continuous flow's way from base to data"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    shared.add_run_options(command)
+    command.add_argument(
+        "-o", "--output", metavar="FILE", type=Path,
+        help=".gif or .mp4 (default: figures/flow.gif in the run's folder)",
+    )  # fmt: skip
+    command.add_argument(
+        "--frames", type=shared.at_least(2), default=31, help="from base to data (default: 31)"
+    )
+    command.add_argument(
+        "--points", type=shared.at_least(1), default=2000, help="on their way (default: 2000)"
+    )
+    shared.add_seed_option(command)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write an animation of a continuous flow's way from base to data."""
+    from flowtrain.cli.console import with_bar
+    from flowtrain.evaluation.figures import animation
+    from flowtrain.evaluation.images import save_gif, save_mp4
+    from flowtrain.files import check_output, writing
+    from flowtrain.flows.continuous import ContinuousFlow
+    from flowtrain.runs.folder import RunFolder
+
+    saved, batch_size = shared.open_chosen(options)
+    path = options.output or RunFolder(saved.folder).figure("flow.gif")
+    savers = {".gif": save_gif, ".mp4": save_mp4}
+    check_output(path, savers)
+    if not isinstance(saved.flow, ContinuousFlow):
+        raise UserError(f"{saved.folder}: {saved.config.model.name} has no time to animate")
+    if saved.density is None:
+        raise UserError(f"{saved.folder}: only a known density in the plane is animated")
+    z = saved.flow.sample_base(options.points, shared.seeded(options))
+    frames = animation(saved.flow, saved.density, z, frames=options.frames, batch_size=batch_size)
+    with tempfile.TemporaryDirectory() as scratch:  # the savers go by the suffix
+        draft = Path(scratch) / path.name
+        savers[path.suffix.lower()](with_bar(frames, options.frames, path), draft)
+        with writing(path) as file:
+            file.write(draft.read_bytes())
+    sys.stderr.write(f"flowrun: wrote {path}\n")

@@ -1,0 +1,60 @@
+"""`flowrun compare`: one table, and one picture, over many runs."""
+
+import argparse
+from pathlib import Path
+
+from flowtrain.cli import options as shared
+
+SUMMARY = "one table, and one picture, over many runs"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    command.add_argument(
+        "folders",
+        metavar="RUN_OR_SWEEP",
+        nargs="+",
+        type=Path,
+        help="folders with runs at any depth",
+    )
+    command.add_argument(
+        "--group-by", metavar="KEYS", type=shared.names,
+        help="what makes a row, keys of the config: model,data,optimizer.lr (default: model,data "
+        "and what else their runs differ in, but for the seed)",
+    )  # fmt: skip
+    command.add_argument(
+        "--metric", metavar="TAGS", type=shared.names,
+        help="columns (default: kl/test,nll/test, as far as known)",
+    )  # fmt: skip
+    command.add_argument("--sort", metavar="COLUMN", help="(default: data, then the metrics)")
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="table: .csv or .md")
+    command.add_argument("--figure", metavar="FILE", type=Path, help="picture: .png")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a table over many runs, and write table and picture."""
+    from rich.markup import escape
+
+    from flowtrain.cli.console import print_table
+    from flowtrain.comparison.compare import compare, write
+    from flowtrain.comparison.summary import find_runs
+    from flowtrain.files import check_output
+
+    for path, suffixes in ((options.output, (".csv", ".md")), (options.figure, (".png",))):
+        if path is not None:
+            check_output(path, suffixes)
+    comparison = compare(
+        find_runs(options.folders),
+        group_by=options.group_by,
+        metrics=options.metric,
+        sort=options.sort,
+    )
+    left = len(comparison.keys)
+    rows = comparison.cells(lambda text: f"[bold]{text}[/bold]")
+    safe = ([*map(escape, row[:left]), *row[left:]] for row in rows)  # [a] would be markup
+    print_table(comparison.columns, safe, left=left)
+    for note in comparison.notes:
+        print(note)
+    for path in (options.output, options.figure):
+        if path is not None:
+            write(comparison, path)

@@ -1,0 +1,141 @@
+"""`flowrun evaluate`: the metrics of a run again, or its likelihood on points of a user's own."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flowtrain.runs.load import SavedRun
+
+SUMMARY = "measure a run again, or its NLL on points of your own"
+SOLVER_OPTIONS = ("rtol", "atol", "step_size", "dtype")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    shared.add_run_options(command)
+    solver = command.add_argument_group(
+        "solver of a continuous flow", "what is not given stays as in the run's evaluation.solver"
+    )
+    solver.add_argument("--solver", metavar="NAME", help="dopri5, dopri8, rk4, ...")
+    solver.add_argument("--rtol", type=float, help="relative tolerance of an adaptive method")
+    solver.add_argument("--atol", type=float, help="absolute tolerance, in whitened coordinates")
+    solver.add_argument("--step-size", type=float, help="of a fixed-step method, within [0, 1]")
+    solver.add_argument("--dtype", choices=("float32", "float64"), help="while solving")
+    command.add_argument(
+        "--points", metavar="FILE", type=Path,
+        help="measure the NLL of these points instead: .csv, .tsv, .npy, .npz or .parquet",
+    )  # fmt: skip
+    shared.add_columns_options(command)
+    command.add_argument("--json", metavar="FILE", help="write the metrics; - is standard output")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the metrics of a run, by its own splits or by a user's points, and write them."""
+    from flowtrain.cli.console import print_table
+    from flowtrain.cli.points import read_points
+    from flowtrain.evaluation.checks import warnings_about
+    from flowtrain.evaluation.metrics import evaluate
+    from flowtrain.files import check_output, writing
+
+    to_file = options.json not in (None, "-")
+    if to_file:
+        check_output(Path(options.json), (".json",))
+    for name, unset in (("columns", None), ("header", "auto")):
+        if options.points is None and getattr(options, name) != unset:
+            raise UserError(f"--{name} has no effect without --points")
+    saved, batch_size = shared.open_chosen(options)
+    saved = _solved_by(saved, options)
+    config = saved.config
+    about: dict[str, Any] = {
+        "run": str(saved.folder),
+        "model": config.model.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "checkpoint": options.checkpoint,
+        "step": saved.step,
+        "device": str(saved.flow.device),
+        "solver": config.evaluation.solver.model_dump(),
+    }
+    if options.points is None:
+        metrics = evaluate(
+            saved.flow,
+            saved.splits,
+            training_solver=config.training_solver,
+            grid=config.evaluation.grid,
+            batch_size=batch_size,
+        )
+    else:
+        header = shared.header(options)
+        table = read_points(saved, options.points, columns=options.columns, header=header)
+        about |= {"points": str(options.points), "rows": len(table.values)}
+        metrics = point_metrics(saved, table.values, batch_size=batch_size)
+
+    finite = {tag: value if math.isfinite(value) else None for tag, value in metrics.items()}
+    text = json.dumps({**about, "metrics": finite}, indent=2) + "\n"
+    if options.json == "-":
+        sys.stdout.write(text)
+    else:
+        title = "{run}: {model} on {data}, seed {seed}, {checkpoint} weights, of step {step}"
+        rows = [[tag, f"{value:.6g}"] for tag, value in metrics.items()]
+        print_table(["metric", "value"], rows, left=1, title=title.format_map(about))
+        if "kl/points" in metrics:
+            print("kl/points is KL if the points follow the density of the run's data")
+    if to_file:
+        with writing(Path(options.json)) as file:
+            file.write(text.encode())
+    for line in warnings_about(metrics):
+        sys.stderr.write(f"flowrun: warning: {line}\n")
+
+
+def point_metrics(saved: "SavedRun", values: "Tensor", *, batch_size: int) -> dict[str, float]:
+    """Return the NLL of points (n, d) in nats, and KL where the density is known, by tag.
+
+    `kl/points` is the mean of log p - log q: it estimates KL(p|q) if the points follow p. Errors
+    are standard errors of the mean, for two points or more.
+    """
+    from flowtrain.data.splits import Split
+    from flowtrain.evaluation.metrics import likelihood
+    from flowtrain.evaluation.tags import tagged
+
+    points = Split(values.to(saved.flow.device, saved.flow.dtype), saved.density)
+    found = likelihood(saved.flow, points, batch_size=batch_size)
+    several = len(values) > 1
+    return tagged({k: v for k, v in found.items() if several or not k.endswith("_error")}, "points")
+
+
+def _solved_by(saved: "SavedRun", options: argparse.Namespace) -> "SavedRun":
+    """Return the run evaluated by the solver that the options ask for, if they ask for any."""
+    given = {name: v for name in SOLVER_OPTIONS if (v := getattr(options, name)) is not None}
+    if options.solver is None and not given:
+        return saved
+    if not saved.config.model.continuous:
+        raise UserError(
+            f"{saved.folder}: {saved.config.model.name} solves no ODE; "
+            "a solver would have no effect"
+        )
+    from flowtrain.cli.hydra_hooks import compose_option
+
+    own = saved.config.evaluation.solver.model_dump()
+    defaults = own
+    if options.solver is not None:
+        try:
+            defaults = compose_option("solver", options.solver)
+        except UserError as error:
+            raise UserError(f"--{error}") from None
+    if without := [name for name in given if name not in defaults]:
+        option = "--" + without[0].replace("_", "-")
+        has = ", ".join(
+            "--" + name.replace("_", "-") for name in SOLVER_OPTIONS if name in defaults
+        )
+        raise UserError(f"{option}: {defaults['name']} has no such setting; it has {has}")
+    kept = {name: value for name, value in own.items() if name in defaults and name != "name"}
+    return saved.with_solver({**defaults, **kept, **given})

@@ -1,0 +1,83 @@
+"""The command `flowrun`: the parser, one name a command.
+
+Nothing heavy is imported here: help and a mistyped option stay fast.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from flowtrain import __version__
+from flowtrain.cli import animate, compare, evaluate, sample, score
+from flowtrain.errors import UserError
+
+# Each module has a SUMMARY, add_options(parser) and run(options); its name is the command's.
+COMMANDS = (evaluate, sample, score, compare, animate)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that explains a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"flowrun: {message}; see {self.prog} --help\n")
+
+
+def main() -> None:
+    """Run the command line; exit 0 only for success, and explain a mistake in one line."""
+    logging.basicConfig(format="flowrun: warning: %(message)s", level=logging.WARNING)
+    # As after Ctrl-C, a file that is half written is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.run_command is None:
+        parser.print_help()
+        return 0
+    try:
+        options.run_command(options)
+        sys.stdout.flush()
+    except UserError as error:
+        sys.stderr.write(f"flowrun: {' '.join(str(error).splitlines())}\n")
+        return 1
+    except OSError as error:  # the disk or the network, no defect
+        if error.filename is None:  # it was standard output: what is left in its buffer is lost
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # the reader, `head` say, has seen enough
+            where = error.filename or "standard output"
+            sys.stderr.write(f"flowrun: {where}: {error.strerror or error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("flowrun: interrupted\n")
+        return 128 + signal.SIGINT
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; `run_command` of its result carries out the chosen command."""
+    parser = Parser(
+        prog="flowrun",
+        description="Use trained flows: everything comes from the folder of a run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"flowrun {__version__}")
+    parser.set_defaults(run_command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for module in COMMANDS:
+        name, summary = module.__name__.rpartition(".")[2], module.SUMMARY
+        about = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(name, help=summary, description=about, allow_abbrev=False)
+        command.set_defaults(run_command=module.run)
+        module.add_options(command)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

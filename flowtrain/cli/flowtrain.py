@@ -1,0 +1,114 @@
+"""The command `flowtrain`: compose, validate, hand over to the trainer.
+
+Nothing heavy is imported here: help, TAB completion and the refusal of a typo stay fast.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from flowtrain import __version__
+from flowtrain.cli.help import help_text
+from flowtrain.cli.hydra_hooks import compare_sweep, overridden, understood
+from flowtrain.cli.messages import explain, refuse_unknown_keys
+from flowtrain.config import CONF
+from flowtrain.errors import UserError
+
+log = logging.getLogger("flowtrain")
+
+
+def main() -> None:
+    """Run the command line; exit 0 only for success, and explain a mistake in one message."""
+    if sys.argv[1:] == ["--version"]:  # Hydra would tell its own
+        print(f"flowtrain {__version__}")
+        return
+    if {"--help", "-h"} & {*sys.argv[1:]}:  # Hydra would compose every option, in 0.8 s
+        print(help_text(), end="")
+        return
+    # Hydra then raises instead of printing, and every message is ours to write.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # A full disk is reported once: not by the log too, nor by TensorBoard's thread.
+    logging.raiseExceptions = False
+    threading.excepthook = report_defect
+    sys.argv[1:] = understood(sys.argv[1:])
+    app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
+    try:
+        refuse_unknown_keys(sys.argv[1:])
+        try:
+            app()
+        finally:
+            compare_sweep()
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (HydraException, OmegaConfBaseException, UserError, YAMLError, OSError) as error:
+        fail(error)
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's refusal of a name like data=3
+            raise
+        fail(error)
+    except RuntimeError as error:
+        if "srun" not in str(error):  # submitit's refusal
+            raise
+        fail(UserError("launcher=slurm: there is no Slurm on this machine: no srun was found"))
+    except KeyboardInterrupt:  # before the first step, or a second one
+        sys.stderr.write("flowtrain: interrupted\n")
+        sys.exit(128 + signal.SIGINT)
+
+
+def report_defect(failure: threading.ExceptHookArgs) -> None:
+    """Report what ended a thread, unless it was the disk."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Explain a mistake in one message and exit."""
+    sys.stderr.write(f"flowtrain: {explain(error)}\n")
+    sys.exit(1)
+
+
+def run(composed: DictConfig) -> float:
+    """Run one job: a mistake in it ends a single run, but not the other jobs of a sweep."""
+    try:
+        return train_composed(composed)
+    except UserError as error:
+        log.error(explain(error))
+        if HydraConfig.get().mode == RunMode.RUN:
+            fail(error)
+        sys.stderr.write(f"flowtrain: this job failed: {explain(error)}\n")
+        raise
+
+
+def train_composed(composed: DictConfig) -> float:
+    """Validate one composed config, train, and return the metric that sweepers minimise."""
+    from flowtrain.config.schema import validate
+
+    folder = Path(composed.resume or HydraConfig.get().runtime.output_dir)
+    raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    asked = overridden(raw) if composed.resume else raw
+    config = validate(raw)
+
+    from flowtrain.training.tracking import console_lines
+    from flowtrain.training.trainer import train
+
+    try:
+        with console_lines():
+            result = train(config, folder, asked=asked, trust_code=config.trust_code)
+    except OSError as error:  # the disk or the network, no defect
+        raise UserError(f"{error.filename or folder}: {error.strerror or error}") from error
+    if result.signal is not None:
+        sys.exit(128 + result.signal)
+    return result.metric

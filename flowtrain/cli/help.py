@@ -1,0 +1,64 @@
+"""The help of `flowtrain`: its groups, and the options that lie in the folders of config files."""
+
+import sys
+from pathlib import Path
+
+from flowtrain.config import CONF
+
+HELP = """\
+flowtrain trains a normalizing flow and reports its exact distance to the truth, in nats.
+
+usage: flowtrain [-m] [group=option | key=value] ...
+
+groups:
+  model            the flow: realnvp, glow, spline, affine (discrete), ffjord (continuous)
+  data             a density, known exactly, or points of your own (table, sklearn)
+  splits           where the train, val and test points come from
+  objective        the loss: likelihood, flow matching, or one after the other
+  solver           how training solves a continuous flow's ODE
+  evaluation       the grid behind KL and mass
+  regularization   penalties on a continuous flow's path
+  optimizer        and its learning rate
+  scheduler        the learning rate's course over the run
+  trainer          steps, batches, device, intervals
+  experiment       a recipe made of the others: best, for any density
+  launcher         where the jobs of a sweep run: here, in parallel, on a cluster
+  solver@evaluation.solver        how every reported figure solves the ODE, tightly
+
+their options (the files of conf/<group>/; --config-dir DIR adds your own):
+{options}
+
+examples:
+  flowtrain model=realnvp data=moons                     one run with the defaults
+  flowtrain data=circles optimizer.lr=1e-3 seed=1        change single values
+  flowtrain trainer.max_seconds=60 trainer.device=cpu    a time budget, a device
+  flowtrain -m data=moons,circles,pinwheel seed=0,1,2    a sweep: every combination
+  flowtrain data=table data.path=points.csv              points of your own
+  flowtrain experiment=best data=rings                   a recipe
+  flowtrain data=custom data.target=my_density:Triangle  a density of your own
+  flowtrain resume=outputs/2026-01-31/12-00-00-...       continue an interrupted run
+  flowtrain init_from=outputs/2026-01-31/12-00-00-...    start from another run's weights
+
+flowtrain --cfg job               show the composed config, every key with its value
+flowtrain --info defaults         show where each group's choice comes from
+tensorboard --logdir outputs      look at the curves and figures
+flowrun --help                    evaluate, sample, score, compare and animate finished runs
+eval "$(flowtrain -sc install=bash)"    TAB completion for this shell
+"""
+
+
+def help_text() -> str:
+    """Return the help, with the options of every group and of a folder given by --config-dir."""
+    folders = [CONF, *map(Path, _values_of("--config-dir", "-cd"))]
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.glob("*/*.yaml"):
+            groups.setdefault(file.parent.name, set()).add(file.stem)
+    groups.pop("experiment_on", None)  # chosen by the recipe and the data, not by a user
+    lines = [f"{group}: {', '.join(sorted(groups[group]))}" for group in sorted(groups)]
+    return HELP.replace("{options}", "\n".join(lines))
+
+
+def _values_of(*flags: str) -> list[str]:
+    values = [b for a, b in zip(sys.argv, sys.argv[1:], strict=False) if a in flags]
+    return values + [a.partition("=")[2] for a in sys.argv if a.startswith(f"{flags[0]}=")]

@@ -1,0 +1,138 @@
+"""What Hydra calls back: the names of folders, the end of a sweep; and overrides read again."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from flowtrain.cli.messages import explain
+from flowtrain.config import CONF
+from flowtrain.errors import UserError
+from flowtrain.runs.folder import RunFolder
+
+LONGEST_NAME = 200  # bytes; file systems take 255
+# What a user's own class takes: any key.
+FREE = re.compile(r"(data|objective)\.arguments[.=]")
+
+
+class RememberSweep(Callback):
+    """Keeps the folder of a sweep: Hydra tells of its end only if no job failed."""
+
+    folder: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Take note of where the jobs will be."""
+        RememberSweep.folder = Path(config.hydra.sweep.dir)
+
+
+def compare_sweep() -> None:
+    """Leave a table and a picture over all jobs in a sweep's folder, if this was a sweep."""
+    folder, RememberSweep.folder = RememberSweep.folder, None
+    if folder is None or not any(folder.glob("*/result.json")):
+        return
+    from flowtrain.comparison.compare import write_comparison
+
+    try:
+        for path in write_comparison(folder):
+            print(path)
+    except UserError as error:  # the runs are there: a table that is not is no reason to fail
+        sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
+
+
+def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
+    """Name the run's folder, once the config is known to be valid, so that a mistake leaves none.
+
+    Raises:
+        UserError: for an invalid config, or a folder to take over that holds no run.
+    """
+    from flowtrain.config.schema import validate
+
+    raw: dict[str, Any] = OmegaConf.to_container(
+        OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
+    )  # type: ignore[assignment]
+    validate(raw)
+    for key, name in (("resume", "last"), ("init_from", "best")):
+        if raw[key] is not None:
+            try:
+                RunFolder(Path(raw[key])).existing_checkpoint(name)
+            except UserError as error:
+                raise UserError(f"{key}: {error}") from None
+    return new if resume is None else resume
+
+
+def record_folder(resume: str | None) -> str | None:
+    """Return where Hydra records the config; a resumed run keeps the record it has."""
+    return None if resume else ".hydra"
+
+
+def short(name: str) -> str:
+    r"""Shorten the name of a job's folder to what a file system takes; its number keeps it unique.
+
+    >>> short(r"++data.arguments.side=2,data.target=my_density\:Triangle")
+    'data.arguments.side=2,data.target=my_density:Triangle'
+    """
+    plain = name.replace("++", "").replace("\\", "")  # Hydra's marks
+    return plain.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
+def overridden(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a composed config that the command line named."""
+    asked: dict[str, Any] = {}
+    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    for override in given:
+        *parents, last = (override.package or override.key_or_group).replace("/", ".").split(".")
+        source, target = raw, asked
+        for key in parents:
+            source, target = source[key], target.setdefault(key, {})
+        target[last] = source.get(last)
+    del asked["resume"]
+    asked.pop("trust_code", None)
+    return asked
+
+
+def understood(arguments: list[str]) -> list[str]:
+    """Rewrite what Hydra would take amiss on the command line.
+
+    A folder may be named as it is called, although = and , have a meaning to Hydra, and the
+    arguments of a user's own class may have any key.
+
+    >>> understood(["data.arguments.side=2", "resume=outputs/a,b"])
+    ['++data.arguments.side=2', "resume='outputs/a,b'"]
+    """
+    sweep = bool({"-m", "--multirun"} & {*arguments})
+    bare = re.compile("(resume|init_from)=([^'\"].*)")
+    rewritten = []
+    for argument in arguments:
+        if FREE.match(argument):
+            argument = f"++{argument}"
+        elif not sweep and (match := bare.fullmatch(argument)):
+            argument = f"{match[1]}='{match[2]}'"
+        rewritten.append(argument)
+    return rewritten
+
+
+def compose_option(group: str, option: str) -> dict[str, Any]:
+    """Return the settings of one option of a group, composed as the command line would.
+
+    Raises:
+        UserError: the group has no such option.
+    """
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    if option not in options:
+        raise UserError(f"{group}: {option!r} is unknown; choose from {', '.join(options)}")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose(overrides=[f"+{group}={option}"])[group]
+    settings: dict[str, Any] = OmegaConf.to_container(composed)  # type: ignore[assignment]
+    return settings
+
+
+# At import, because a launcher's worker imports this module and never calls main.
+OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
+OmegaConf.register_new_resolver("flowtrain.short", short, replace=True)

@@ -1,0 +1,117 @@
+"""A user's mistake, told in one message: what was wrong, what is allowed, the nearest name."""
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from flowtrain.config import CONF
+from flowtrain.errors import UserError
+
+LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm"}  # Hydra's plugins, and our extras
+
+
+# Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
+LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
+
+
+def explain(error: BaseException) -> str:
+    """Say what went wrong and what is allowed; for a mistyped name, the nearest one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    message = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value"
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and option in LAUNCHERS:
+            extra = LAUNCHERS[option]
+            return f"launcher={extra} is an extra: pip install 'flowtrain[{extra}]'"
+        return f"{group}: no option {option!r}; {suggest(option, error.options)}"
+    if absent := re.match(r"Interpolation key '([^']+)' not found", message):
+        return f"{absent[1]}: missing from the config"
+    if absent := re.match(r"Error resolving interpolation '(.*)', possible .* keys: (.*)", message):
+        there = absent[2].split(", ")  # of a default whose option hangs on others
+        gone = [key for key in re.findall(r"\$\{(\w+)\}", absent[1]) if key not in there]
+        return f"{', '.join(gone)}: missing from the config"
+    if unknown := re.match(r"Could not override '([^']+)'", message):
+        return unknown_key(unknown[1], known_keys(sys.argv[1:]))
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    hydra_only = ("See https:", "    full_key: ", "    object_type=")
+    return "\n".join(line for line in message.splitlines() if not line.startswith(hydra_only))
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Offer the names closest to an unknown one, or point to all of them."""
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.75)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    if len(known) <= 24:
+        return f"choose from {', '.join(known)}"
+    return "`flowtrain --cfg job` shows every key"
+
+
+def refuse_unknown_keys(arguments: Sequence[str]) -> None:
+    """Refuse a mistyped key in half the time that Hydra takes to compose a config and find out.
+
+    Raises:
+        UserError: a key that no option of its group has.
+    """
+    if any(argument.startswith(LEFT_TO_HYDRA) for argument in arguments):
+        return
+    known: list[str] = []
+    for argument in arguments:
+        key, given, _ = argument.partition("=")
+        if given and re.fullmatch(r"[A-Za-z_][\w.]*", key) and not key.startswith("hydra."):
+            known = known or known_keys(arguments)
+            if key not in known:
+                raise UserError(unknown_key(key, known))
+
+
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """Say that there is no such key, and which one may have been meant."""
+    if key in known:  # an option that is not chosen has it
+        group, _, name = key.rpartition(".")
+        files = sorted((CONF / group.rpartition(".")[2]).glob("*.yaml"))
+        having = ", ".join(file.stem for file in files if name in _keys(file))
+        return f"{key}: no key of the chosen {group}, but of {having}"
+    return f"{key}: no such key; {suggest(key, known)}"
+
+
+def known_keys(arguments: Sequence[str]) -> list[str]:
+    """Return the keys of the config: of the options that the arguments choose, else of them all."""
+    chosen = dict(arg.split("=", 1) for arg in arguments if re.fullmatch(r"[\w@.]+=\w+", arg))
+    keys = {key for key in _settings(CONF / "config.yaml") if key != "hydra"}
+    for folder in filter(Path.is_dir, CONF.iterdir()):
+        group = folder.name
+        places = {group: group}
+        if group == "solver":
+            places["solver@evaluation.solver"] = "evaluation.solver"
+        for place, prefix in places.items():
+            files = [folder / f"{chosen[place]}.yaml"] if place in chosen else folder.glob("*.yaml")
+            keys |= {prefix, *(f"{prefix}.{key}" for file in files for key in _keys(file))}
+    return sorted(keys)
+
+
+def _keys(file: Path) -> set[str]:
+    """Return the keys of an option, and of those of its group that it starts from."""
+    settings = _settings(file)
+    bases = [base for base in settings.pop("defaults", []) if isinstance(base, str)]
+    return {*settings, *(key for base in bases for key in _keys(file.with_name(f"{base}.yaml")))}
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C where there is one
+    content: dict[str, Any] = yaml.load(file.read_bytes(), loader) or {}
+    return content

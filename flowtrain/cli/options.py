@@ -1,0 +1,113 @@
+"""Options that commands of `flowrun` share, and the types of their values."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from flowtrain.runs.load import SavedRun
+
+
+def add_run_options(command: argparse.ArgumentParser) -> None:
+    """Add what names a run and says how to open it."""
+    command.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    command.add_argument(
+        "--checkpoint", choices=("best", "last"), default="best",
+        help="the weights: best by validation NLL (default), or last",
+    )  # fmt: skip
+    command.add_argument("--device", default="auto", help="auto (default), cpu, mps, cuda, cuda:1")
+    command.add_argument(
+        "--batch-size", metavar="ROWS", type=at_least(1),
+        help="rows at a time; bounds the memory (default: the run's evaluation.batch_size)",
+    )  # fmt: skip
+    command.add_argument(
+        "--trust-code", action="store_true",
+        help="allow the Python code that the run names, where it used a piece of its user's own",
+    )  # fmt: skip
+
+
+def add_columns_options(command: argparse.ArgumentParser) -> None:
+    """Add what selects columns of a file with points."""
+    command.add_argument(
+        "--columns", metavar="NAMES", type=columns,
+        help="those of FILE to use, by name or by position from 0: x,y or 0,2 "
+        "(default: those that the run chose, or all)",
+    )  # fmt: skip
+    command.add_argument(
+        "--header", choices=("auto", "true", "false"), default="auto",
+        help="whether the first line of FILE holds names (default: auto)",
+    )  # fmt: skip
+
+
+def add_seed_option(command: argparse.ArgumentParser) -> None:
+    """Add the seed of what is drawn."""
+    command.add_argument("--seed", type=seed, default=0, help="of the points (default: 0)")
+
+
+def open_chosen(options: argparse.Namespace) -> tuple["SavedRun", int]:
+    """Return the run that the options name, and how many rows to take at a time."""
+    from flowtrain.runs.load import open_run
+
+    run = open_run(
+        options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
+    )
+    return run, options.batch_size or run.config.evaluation.batch_size
+
+
+def header(options: argparse.Namespace) -> Any:
+    """Return the option --header as `read_table` takes it."""
+    return {"auto": "auto", "true": True, "false": False}[options.header]
+
+
+def seeded(options: argparse.Namespace) -> "torch.Generator":
+    """Return a generator on the CPU with the seed of the options."""
+    import torch
+
+    return torch.Generator().manual_seed(options.seed)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a type of whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is refused: it should be at least {least}")
+        return value
+
+    number.__name__ = "whole number"  # argparse says: invalid whole number value
+    return number
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{value} is refused: it should be from 0 to 2**63 - 1")
+    return value
+
+
+def quantile(text: str) -> float:
+    """Read a number between 0 and 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{value:g} is refused: it should be between 0 and 1")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """Read names that commas separate."""
+    return [name.strip() for name in text.split(",")]
+
+
+def column(text: str) -> str | int:
+    """Read the name of a column, or its position."""
+    return int(text) if text.isdecimal() else text
+
+
+def columns(text: str) -> list[str | int]:
+    """Read names or positions of columns that commas separate."""
+    return [column(name) for name in names(text)]

@@ -1,0 +1,264 @@
+"""Finished runs side by side: which are compared, by what, and where table and picture go."""
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowtrain.comparison.summary import OWN, RunSummary, find_runs
+from flowtrain.comparison.table import Comparison, Row, as_text, render_csv, render_markdown
+from flowtrain.config.schema import Config
+from flowtrain.config.section import Mark, marked
+from flowtrain.errors import UserError
+from flowtrain.evaluation.checks import warnings_about
+from flowtrain.files import writing
+
+if TYPE_CHECKING:
+    from flowtrain.comparison.curves import Curves
+    from flowtrain.evaluation.images import Image
+
+DEFAULT_METRICS = ("kl/test", "nll/test")
+
+
+def compare(
+    runs: Sequence[RunSummary],
+    *,
+    group_by: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    sort: str | None = None,
+) -> Comparison:
+    """Compare the completed ones of some runs, and name the others.
+
+    Args:
+        runs: as `find_runs` returns them.
+        group_by: keys of the config; None is model, data, and what else the runs of one model on
+            the same data differ in, but for the seed.
+        metrics: tags; None is KL, where the density of the data is known, and NLL.
+        sort: a column; None is by data, then by the metrics in their order.
+
+    Raises:
+        UserError: there is no completed run, or none has such a key, metric or column.
+
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> comparison = compare(find_runs([run_folder, ffjord_folder]), sort="kl/test")
+    >>> [row.values for row in comparison.rows]
+    [('realnvp', 'pinwheel'), ('ffjord', 'two_spirals')]
+    """
+    completed = [run for run in runs if run.status == "completed"]
+    others = [run for run in runs if run.status != "completed"]
+    if not completed:
+        counts = Counter(run.status for run in others).items()
+        found = ", ".join(f"{number} {status}" for status, number in counts)
+        raise UserError(f"none of {len(runs)} runs is completed: {found}")
+    keys = tuple(_chosen_keys(completed, group_by))
+    shown = tuple(_chosen_metrics(completed, metrics))
+    grouped: dict[tuple[str, ...], list[RunSummary]] = {}
+    for run in completed:
+        grouped.setdefault(tuple(as_text(run.value(key)) for key in keys), []).append(run)
+    rows = [Row(values, _once_a_seed(alike)) for values, alike in grouped.items()]
+    notes = [*_notes_on_rows(keys, rows), *_notes_on_density(completed, metrics)]
+    notes += _notes_on_repeats(completed, rows)
+    notes += [f"{run.folder}: {line}" for run in completed for line in warnings_about(run.metrics)]
+    notes += [_note_on_absent(run) for run in others]
+    comparison = Comparison(keys, shown, rows, notes)
+    rows.sort(key=_order(comparison, sort))
+    return comparison
+
+
+def write_comparison(folder: Path) -> list[Path]:
+    """Write compare.csv, compare.md and compare.png over the runs below a sweep's folder into it.
+
+    Returns:
+        The files; none if no run is completed.
+
+    Raises:
+        UserError: there is no run, or a file cannot be written.
+
+    >>> import shutil
+    >>> _ = shutil.copytree(run_folder, tmp_path / "0")
+    >>> [path.name for path in write_comparison(tmp_path)]
+    ['compare.csv', 'compare.md', 'compare.png']
+    """
+    runs = find_runs([folder])
+    if not any(run.status == "completed" for run in runs):
+        return []
+    comparison = compare(runs)
+    written = [folder / f"compare.{suffix}" for suffix in ("csv", "md", "png")]
+    for path in written:
+        write(comparison, path)
+    return written
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Write a comparison as .csv, .md or, its picture, .png; the file appears once whole.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> write(compare(find_runs([run_folder])), tmp_path / "table.md")
+    >>> (tmp_path / "table.md").read_text().splitlines()[0]
+    '| model | data | kl/test | nll/test | runs | parameters | seconds |'
+    """
+    with writing(path) as file:
+        match path.suffix.lower():
+            case ".csv":
+                file.write(render_csv(comparison).encode())
+            case ".md":
+                file.write(render_markdown(comparison).encode())
+            case ".png":
+                import PIL.Image
+
+                PIL.Image.fromarray(picture(comparison)).save(file, format="PNG")
+
+
+def picture(comparison: Comparison) -> "Image":
+    """Draw the curves of a comparison's runs, as pixels (height, width, 3).
+
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> picture(compare(find_runs([run_folder]))).shape
+    (390, 1200, 3)
+    """
+    from flowtrain.comparison.curves import comparison_figure
+    from flowtrain.evaluation.images import pixels
+
+    curves = [
+        _curves(run, comparison.label(row), comparison.data_set(run))
+        for row in comparison.rows
+        for run in row.runs
+    ]
+    return pixels(comparison_figure(curves))
+
+
+def _chosen_keys(runs: list[RunSummary], asked: Sequence[str] | None) -> list[str]:
+    known = sorted({*OWN, *(key for run in runs for key in run.config)})
+    if asked is None:
+        pairs: dict[tuple[Any, Any], list[RunSummary]] = {}
+        for run in runs:
+            pairs.setdefault((run.value("model"), run.value("data")), []).append(run)
+        more = {key for alike in pairs.values() for key in _differing(alike)}
+        for name in {run.value("data") for run in runs}:  # data of one name may differ, too
+            named = [run for run in runs if run.value("data") == name]
+            told = {key for run in named for key in run.data_settings}
+            more |= told & {*_differing(named)}
+        return ["model", "data", *sorted(more)]
+    for key in asked:
+        if key not in known:
+            raise UserError(f"--group-by: no run has a key {key!r}; {_suggest(key, known)}")
+    return list(asked)
+
+
+def _chosen_metrics(runs: list[RunSummary], asked: Sequence[str] | None) -> list[str]:
+    known = sorted({tag for run in runs for tag in run.metrics})
+    if asked is None:
+        return [tag for tag in DEFAULT_METRICS if tag in known]
+    for tag in asked:
+        if tag not in known:
+            raise UserError(
+                f"--metric: no completed run has {tag!r}; choose from {', '.join(known)}"
+            )
+    return list(asked)
+
+
+def _differing(runs: list[RunSummary]) -> list[str]:
+    """Return the keys in which the configs of runs differ, a group's own settings not repeated."""
+    incidental = set(marked(Config, Mark.INCIDENTAL))
+    keys = sorted({key for run in runs for key in run.config} - incidental)
+    different = [key for key in keys if len({as_text(run.config.get(key)) for run in runs}) > 1]
+    named = {key for key in different if f"{key}.name" in different}
+    return [key for key in different if not any(key.startswith(f"{group}.") for group in named)]
+
+
+def _once_a_seed(runs: list[RunSummary]) -> list[RunSummary]:
+    """Leave out runs that repeat another's settings and seed: they are no further sample."""
+    incidental = {*marked(Config, Mark.INCIDENTAL)} - {"seed"}
+    distinct: dict[Any, RunSummary] = {}
+    for run in runs:
+        settings = {key: as_text(v) for key, v in run.config.items() if key not in incidental}
+        distinct.setdefault(frozenset(settings.items()) or run.folder, run)
+    return list(distinct.values())
+
+
+def _notes_on_repeats(runs: list[RunSummary], rows: list[Row]) -> Iterator[str]:
+    counted = {run.folder for row in rows for run in row.runs}
+    for run in runs:
+        if run.folder not in counted:
+            yield f"not counted: {run.folder}: it repeats the settings and the seed of another run"
+
+
+def _notes_on_rows(keys: Sequence[str], rows: list[Row]) -> Iterator[str]:
+    for row in rows:
+        mixed = [key for key in _differing(row.runs) if key not in keys]
+        if mixed:
+            name = ", ".join(f"{key}={value}" for key, value in zip(keys, row.values, strict=True))
+            yield f"{name}: a mean over runs that differ in {', '.join(mixed)}; see --group-by"
+
+
+def _notes_on_density(runs: list[RunSummary], asked: Sequence[str] | None) -> Iterator[str]:
+    known = {"kl/test", "nll/entropy"}
+    without = sorted({as_text(run.value("data")) for run in runs if not known & {*run.metrics}})
+    if without and (asked is None or "kl/test" in asked):
+        yield f"no KL on {', '.join(without)}, whose density is not known: compare by nll/test"
+
+
+def _note_on_absent(run: RunSummary) -> str:
+    error = str(run.result.get("error", "")).splitlines()
+    hint = f": {error[0]}" if error else ""
+    hint = ", or killed" if run.status == "running" else hint
+    return f"not in the table: {run.folder}: {run.status}{hint}"
+
+
+def _order(comparison: Comparison, sort: str | None) -> Callable[[Row], Any]:
+    keys, metrics = comparison.keys, comparison.metrics
+    if sort is not None and sort not in comparison.columns:
+        raise UserError(f"--sort: no column {sort!r}; choose from {', '.join(comparison.columns)}")
+    columns = [sort] if sort is not None else [*(["data"] if "data" in keys else []), *metrics]
+
+    def cell(row: Row, column: str) -> tuple[bool, float, str]:
+        """Order numbers by value, before texts; what is missing comes last."""
+        if column in keys:
+            text = row.values[keys.index(column)]
+            try:
+                return False, float(text), ""
+            except ValueError:
+                return True, 0.0, text
+        if column in metrics:
+            number, _ = row.mean(column)
+        else:
+            number = len(row.runs) if column == "runs" else row.recorded(column)
+        return math.isnan(number), 0.0 if math.isnan(number) else number, ""
+
+    return lambda row: [cell(row, column) for column in columns]
+
+
+def _curves(run: RunSummary, group: str, data: str) -> "Curves":
+    from flowtrain.comparison.curves import Curves
+
+    lines = [line for line in run.history() if line.get("nll/val") is not None]
+    density_known = "kl/test" in run.metrics
+
+    def column(tag: str) -> list[float]:
+        return [math.nan if (value := line.get(tag)) is None else value for line in lines]
+
+    return Curves(
+        group=group,
+        data=data,
+        steps=column("step"),
+        seconds=column("seconds"),
+        nll=column("nll/val"),
+        kl=column("kl/val") if density_known else None,
+        entropy=run.metrics.get("nll/entropy"),
+        parameters=run.result["parameters"],
+        final=run.metrics.get("kl/test" if density_known else "nll/test", math.nan),
+    )
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return (
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else "see the config in the result.json of a run"
+    )

@@ -1,0 +1,142 @@
+"""A run by what its folder records, without its weights: status, metrics, config, history."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowtrain.config.section import dotted
+from flowtrain.errors import CheckpointError, UserError
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.migrate import SCHEMA, migrate
+
+OWN = ("model", "data", "seed")  # keys of the config that result.json holds itself
+NEEDED = {"status", "metrics", "parameters", "seconds", *OWN}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run folder records.
+
+    Attributes:
+        folder: of the run.
+        status: completed, interrupted, failed, running, or what is wrong with result.json.
+        result: the content of result.json; empty unless it is a run's.
+
+    >>> run = summarise(run_folder)
+    >>> run.status, run.value("model"), run.value("model.couplings"), len(run.history()) > 1
+    ('completed', 'realnvp', 2, True)
+    """
+
+    folder: Path
+    status: str
+    result: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last metrics, by tag; what is not a number is left out."""
+        found = self.result.get("metrics", {})
+        return {tag: v for tag, v in found.items() if v is not None and not math.isnan(v)}
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's config, flat by dotted key; a group's own key holds its name.
+
+        It is that of result.json. A run of a release that did not write it there has it in its
+        last checkpoint, and a job that never began in .hydra; empty where there is none.
+        """
+        config = self.result.get("config") or _config_elsewhere(RunFolder(self.folder))
+        try:
+            flat = dotted(migrate(config)) if config else {}
+        except (CheckpointError, LookupError, TypeError):  # newer than this version, or no config
+            flat = {}
+        names = {key.removesuffix(".name"): v for key, v in flat.items() if key.endswith(".name")}
+        return flat | names
+
+    def value(self, key: str) -> Any:
+        """Return what the run has for a dotted key of its config, None if it has no such key.
+
+        The data of a table are named by its file.
+        """
+        if key == "data" and "data.path" in self.config:
+            return Path(self.config["data.path"]).stem
+        return self.result.get(key) if key in OWN else self.config.get(key)
+
+    @cached_property
+    def data_settings(self) -> dict[str, Any]:
+        """The settings that tell the run's data from others, by dotted key.
+
+        They are those of `data` and, where rows were split at random, those of `splits`.
+        """
+        groups = ("data.", "splits.") if self.config.get("splits") == "random" else ("data.",)
+        return {key: value for key, value in self.config.items() if key.startswith(groups)}
+
+    def history(self) -> list[dict[str, float | None]]:
+        """Return the lines of metrics.jsonl; a line that is still being written is left out."""
+        path = RunFolder(self.folder).metrics
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def find_runs(folders: Iterable[Path]) -> list[RunSummary]:
+    """Return the runs in and below folders, each once.
+
+    Raises:
+        UserError: a folder is not there, or none of them holds a run.
+
+    >>> [run.value("model") for run in find_runs([run_folder, ffjord_folder])]
+    ['realnvp', 'ffjord']
+    """
+    asked, found = list(folders), dict[Path, Path]()
+    for folder in asked:
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: {'a file, no folder' if folder.exists() else 'no such folder'}"
+            )
+        results = [path.parent for path in folder.rglob("result.json")]
+        # A job that failed before its training began left Hydra's record alone.
+        begun = [path.parents[1] for path in folder.rglob(".hydra/config.yaml")]
+        for run in sorted({*results, *begun}):
+            found.setdefault(run.resolve(), run)
+    if not found:
+        raise UserError(f"no run below {', '.join(map(str, asked))}: no folder has a result.json")
+    return [summarise(run) for run in found.values()]
+
+
+def summarise(folder: Path) -> RunSummary:
+    """Return what a run folder records.
+
+    >>> round(summarise(run_folder).metrics["kl/test"], 4)
+    0.9931
+    >>> summarise(tmp_path).status
+    'without a result.json'
+    """
+    try:
+        result = json.loads(RunFolder(folder).result.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return RunSummary(folder, "without a result.json", {})
+    except ValueError:
+        result = None
+    if not isinstance(result, dict) or not result.keys() >= NEEDED:
+        return RunSummary(folder, "with a result.json that is no run's", {})
+    return RunSummary(folder, result["status"], result)
+
+
+def _config_elsewhere(folder: RunFolder) -> dict[str, Any]:
+    if folder.checkpoint("last").is_file():
+        from flowtrain.runs import checkpoint  # torch, which no newer run needs here
+
+        try:
+            config: dict[str, Any] = checkpoint.read(folder.checkpoint("last"))["config"]
+            return {"schema": SCHEMA, **config}
+        except CheckpointError:
+            pass
+    if folder.composed.is_file():
+        composed: dict[str, Any] = yaml.safe_load(folder.composed.read_text(encoding="utf-8"))
+        return composed if "pools" in composed else {"schema": SCHEMA, **composed}
+    return {}

@@ -1,0 +1,209 @@
+"""A table over groups of runs: their means, which is best, and the table as text."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any
+
+from flowtrain.comparison.summary import RunSummary
+from flowtrain.evaluation.checks import kl_is_negative
+from flowtrain.evaluation.tags import lower_is_better
+
+ABSENT = "-"  # in the place of what a run does not have
+
+
+@dataclass(frozen=True)
+class Row:
+    """Completed runs, at least one, that agree in every key of the comparison.
+
+    Attributes:
+        values: of the keys, as text.
+        runs: they differ in their seeds, if the keys are well chosen.
+
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> row = Row(("realnvp",), find_runs([run_folder]))
+    >>> row.mean("kl/test")[0] == row.runs[0].metrics["kl/test"], row.recorded("parameters")
+    (True, 68.0)
+    """
+
+    values: tuple[str, ...]
+    runs: list[RunSummary]
+
+    def mean(self, metric: str) -> tuple[float, float]:
+        """Return a metric's mean over the runs that have it, and the mean's standard error.
+
+        Without such a run both are NaN, and the error of a single one is.
+        """
+        found = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        if len(found) < 2 or not all(map(math.isfinite, found)):
+            return (fmean(found) if found else math.nan), math.nan
+        return fmean(found), stdev(found) / len(found) ** 0.5
+
+    def recorded(self, key: str) -> float:
+        """Return the mean of a number that every result.json holds, parameters or seconds."""
+        return fmean(run.result[key] for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table over groups of runs.
+
+    Attributes:
+        keys: what tells the rows apart.
+        metrics: tags, a column each.
+        rows: in the order of the table.
+        notes: lines that belong below the table.
+
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> rows = [Row((run.value("model"),), [run]) for run in find_runs([run_folder, ffjord_folder])]
+    >>> comparison = Comparison(keys=("model",), metrics=("kl/test",), rows=rows, notes=[])
+    >>> comparison.columns
+    ['model', 'kl/test', 'runs', 'parameters', 'seconds']
+    """
+
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: list[Row]
+    notes: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns: keys, metrics, and what every run records."""
+        return [*self.keys, *self.metrics, "runs", "parameters", "seconds"]
+
+    def best(self, metric: str) -> set[int]:
+        """Return the positions of the rows with the lowest mean among those on the same data.
+
+        None where lower is not better, where there is nothing to compare with, and none that
+        has a run whose KL cannot be true.
+        """
+        rivals: dict[str, list[tuple[float, int]]] = {}
+        for position, row in enumerate(self.rows):
+            mean, _ = row.mean(metric)
+            if not math.isnan(mean):
+                data = " ".join(sorted({self.data_set(run) for run in row.runs}))
+                rivals.setdefault(data, []).append((mean, position))
+        if not lower_is_better(metric):
+            return set()
+        true = [
+            [rival for rival in same if not self._denied(rival[1])]
+            for same in rivals.values()
+            if len(same) > 1
+        ]
+        return {min(same)[1] for same in true if same}
+
+    def _denied(self, position: int) -> bool:
+        return any(kl_is_negative(run.metrics) for run in self.rows[position].runs)
+
+    def cells(self, emphasise: Callable[[str], str]) -> Iterator[list[str]]:
+        """Yield each row as text, the best figures emphasised."""
+        best = {metric: self.best(metric) for metric in self.metrics}
+        for position, row in enumerate(self.rows):
+            figures = []
+            for metric in self.metrics:
+                text = _figure(*row.mean(metric))
+                figures.append(emphasise(text) if position in best[metric] else text)
+            parameters, seconds = row.recorded("parameters"), row.recorded("seconds")
+            yield [
+                *row.values,
+                *figures,
+                str(len(row.runs)),
+                f"{parameters:,.0f}",
+                f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}",
+            ]
+
+    def data_set(self, run: RunSummary) -> str:
+        """Name the data of a run, with the settings that tell it from other data of its name."""
+        name = as_text(run.value("data"))
+        return " ".join([name, *(f"{k}={as_text(run.value(k))}" for k in self._telling[name])])
+
+    def label(self, row: Row) -> str:
+        """Name a row by what tells it from others on the same data."""
+        of_data = {key for run in row.runs for key in run.data_settings}
+        named = [
+            value if key == "model" else f"{key}={value}"
+            for key, value in zip(self.keys, row.values, strict=True)
+            if key.split(".")[0] != "data" and key not in of_data and value != ABSENT
+        ]
+        return " ".join(named) or "runs"
+
+    @cached_property
+    def _telling(self) -> dict[str, list[str]]:
+        """For the data of each name, the settings in which the runs' data differ."""
+        found: dict[str, dict[str, set[str]]] = {}
+        for run in (run for row in self.rows for run in row.runs):
+            values = found.setdefault(as_text(run.value("data")), {})
+            for key, value in run.data_settings.items():
+                values.setdefault(key, set()).add(as_text(value))
+        return {
+            name: sorted(key for key, texts in values.items() if len(texts) > 1)
+            for name, values in found.items()
+        }
+
+
+def render_markdown(comparison: Comparison) -> str:
+    """Return the table and its notes as Markdown.
+
+    >>> from flowtrain.comparison.compare import compare
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> print(render_markdown(compare(find_runs([run_folder]))), end="")
+    | model | data | kl/test | nll/test | runs | parameters | seconds |
+    | --- | --- | --: | --: | --: | --: | --: |
+    | realnvp | pinwheel | 0.9931 | 3.6907 | 1 | 68 | 0.025 |
+    """
+    numbers = len(comparison.columns) - len(comparison.keys)
+    rows = [
+        comparison.columns,
+        ["---"] * len(comparison.keys) + ["--:"] * numbers,
+        *comparison.cells(lambda text: f"**{text}**"),
+    ]
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+    if comparison.notes:
+        lines += ["", *(f"- {note}" for note in comparison.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def render_csv(comparison: Comparison) -> str:
+    """Return the table as CSV; each metric's standard error is a column beside its mean.
+
+    >>> from flowtrain.comparison.compare import compare
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> print(render_csv(compare(find_runs([run_folder]), metrics=["kl/test"])), end="")
+    model,data,kl/test,kl/test standard error,runs,parameters,seconds
+    realnvp,pinwheel,0.9930552800165707,,1,68,0.025
+    """
+    metrics = [name for tag in comparison.metrics for name in (tag, f"{tag} standard error")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*comparison.keys, *metrics, "runs", "parameters", "seconds"])
+    for row in comparison.rows:
+        numbers = [number for tag in comparison.metrics for number in row.mean(tag)]
+        written = ["" if math.isnan(number) else number for number in numbers]
+        recorded = [as_text(row.recorded(key)) for key in ("parameters", "seconds")]
+        writer.writerow([*row.values, *written, len(row.runs), *recorded])
+    return text.getvalue()
+
+
+def as_text(value: Any) -> str:
+    """Return what a run has for a key as a cell of the table.
+
+    >>> as_text("moons"), as_text(0.5), as_text([1, 2]), as_text(None)
+    ('moons', '0.5', '[1, 2]', '-')
+    """
+    if value is None:
+        return ABSENT
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _figure(mean: float, error: float) -> str:
+    if math.isnan(mean):
+        return ABSENT
+    number = ".4f" if abs(mean) < 1e4 else ".4g"
+    return f"{mean:{number}}" + ("" if math.isnan(error) else f" ± {error:{number}}")

@@ -1,0 +1,135 @@
+"""The group `data`: densities that are known exactly, and points of the user's own."""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from flowtrain.config.own_code import ImportString, build_own
+from flowtrain.config.section import Count, NotNegative, Positive, Section
+
+
+class Data(Section):
+    """The base of the group.
+
+    Attributes:
+        splits: the option of the group `splits` that it needs.
+        planar: whether its density is known, and its points lie in a plane that can be drawn.
+
+    >>> density = Rings(name="rings", radii=[1.0, 2.0], noise=0.1).build()
+    >>> type(density).__module__, density.sample(5, torch.Generator()).shape
+    ('flowtrain.densities.radial', torch.Size([5, 2]))
+    """
+
+    splits: ClassVar[str] = "sampled"
+    planar: ClassVar[bool] = True
+    name: str
+
+
+class Moons(Data):
+    owner: ClassVar[str] = "flowtrain.densities.curves:Moons"
+    name: Literal["moons"]
+    noise: Positive
+    scale: Positive
+    shift: list[float] = Field(min_length=2, max_length=2)
+
+
+class Circles(Data):
+    owner: ClassVar[str] = "flowtrain.densities.radial:circles"
+    name: Literal["circles"]
+    noise: Positive
+    factor: float = Field(gt=0, lt=1)
+    scale: Positive
+
+
+class Pinwheel(Data):
+    owner: ClassVar[str] = "flowtrain.densities.pinwheel:Pinwheel"
+    name: Literal["pinwheel"]
+    arms: Count
+    radial_std: Positive
+    tangential_std: Positive
+    rate: NotNegative
+    scale: Positive
+
+
+class EightGaussians(Data):
+    owner: ClassVar[str] = "flowtrain.densities.mixtures:eight_gaussians"
+    name: Literal["eight_gaussians"]
+    radius: Positive
+    noise: Positive
+    scale: Positive
+
+
+class TwoSpirals(Data):
+    owner: ClassVar[str] = "flowtrain.densities.curves:TwoSpirals"
+    name: Literal["two_spirals"]
+    noise: Positive
+    turns: Positive
+    jitter: NotNegative
+    scale: Positive
+
+
+class Checkerboard(Data):
+    owner: ClassVar[str] = "flowtrain.densities.checkerboard:Checkerboard"
+    name: Literal["checkerboard"]
+    squares: Annotated[int, Field(ge=2)]
+    side: Positive
+
+
+class Rings(Data):
+    owner: ClassVar[str] = "flowtrain.densities.radial:Rings"
+    name: Literal["rings"]
+    radii: list[Positive] = Field(min_length=1)
+    noise: Positive
+
+
+class Swissroll(Data):
+    owner: ClassVar[str] = "flowtrain.densities.curves:Swissroll"
+    name: Literal["swissroll"]
+    noise: Positive
+    scale: Positive
+
+
+class GaussianMixture(Data):
+    owner: ClassVar[str] = "flowtrain.densities.mixtures:GaussianMixture"
+    name: Literal["gaussian_mixture"]
+    means: list[list[float]] = Field(min_length=1)
+    covariances: list[list[list[float]]] = Field(min_length=1)
+    weights: list[Positive] = Field(min_length=1)
+
+
+class Custom(Data):
+    """A density of the user's own: a class or function of a Python file, and its arguments."""
+
+    name: Literal["custom"]
+    target: ImportString
+    arguments: dict[str, Any]
+
+    def build(self, *positional: Any, **context: Any) -> Any:
+        return build_own("data", self.target, self.arguments)
+
+
+class Table(Data):
+    owner: ClassVar[str] = "flowtrain.data.read:read_table"
+    splits: ClassVar[str] = "random"
+    planar: ClassVar[bool] = False
+    name: Literal["table"]
+    path: Annotated[str, Field(min_length=1)]
+    columns: Annotated[list[str | int], Field(min_length=1)] | None
+    header: Literal["auto", True, False]
+
+    @field_validator("path")
+    @classmethod
+    def _from_any_folder(cls, path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+
+class Sklearn(Data):
+    owner: ClassVar[str] = "flowtrain.data.sklearn_sets:load_sklearn"
+    splits: ClassVar[str] = "random"
+    planar: ClassVar[bool] = False
+    name: Literal["digits", "iris", "wine", "breast_cancer"]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the set's name: it selects the set as well as the section."""
+        return {"name": self.name}

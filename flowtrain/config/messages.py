@@ -1,0 +1,58 @@
+"""Problems that pydantic finds, each in one line: where, what it is, what is allowed."""
+
+import re
+from functools import cache
+from typing import Any
+
+from flowtrain.config.own_code import IMPORT_STRING
+from flowtrain.config.section import Section, names, options
+
+
+@cache
+def tags() -> frozenset[str]:
+    """Return the names of all options, which pydantic puts into paths: model.realnvp.hidden.
+
+    >>> from flowtrain.config.schema import Config
+    >>> "realnvp" in tags(), "hidden" in tags()
+    (True, False)
+    """
+    return frozenset(name for section in options(Section) for name in names(section))
+
+
+def describe(problem: Any) -> str:
+    """Say in one line where a value is wrong, what it is and what is allowed.
+
+    Args:
+        problem: one of a ValidationError's `errors()`.
+
+    >>> from flowtrain.config.schema import Config
+    >>> describe({"type": "missing", "loc": ("model", "realnvp", "hidden")})
+    'model.hidden: missing; it has no default'
+    """
+    path = problem["loc"]
+    if problem["type"] != "union_tag_invalid":
+        path = tuple(part for part in path if part not in tags())
+    where = ".".join(str(part) for part in path)
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key"
+        case "missing":
+            return f"{where}: missing; it has no default"
+        case "union_tag_invalid":
+            return (
+                f"{where}.name: {problem['ctx']['tag']!r} is unknown; "
+                f"choose from {problem['ctx']['expected_tags']}"
+            )
+        case "value_error":
+            return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
+        case "model_attributes_type" | "model_type":
+            option = f"; try {path[-1]}@{where}=option" if len(path) > 1 else ""
+            return f"{where}: {problem['input']!r} is no group of settings{option}"
+        case "string_pattern_mismatch" if problem["ctx"]["pattern"] == IMPORT_STRING:
+            return f"{where}: {problem['input']!r} is refused: it should be module:Name"
+        case "string_pattern_mismatch":
+            allowed = problem["ctx"]["pattern"].strip("^$")
+            return f"{where}: {problem['input']!r} is refused: it should match {allowed}"
+    message = re.sub("^(Input|List|String) should", "it should", problem["msg"])
+    message = message.replace(" after validation", "")
+    return f"{where}: {problem['input']!r} is refused: {message}"

@@ -1,0 +1,100 @@
+"""The group `model`: discrete flows, and the continuous one."""
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from flowtrain.config.own_code import IMPORT_STRING, import_own
+from flowtrain.config.section import Count, Mark, Positive, Section, imported
+
+# The vector fields of the package by name; any other comes from the user's own code.
+FIELDS = {
+    "concatsquash": "flowtrain.flows.fields:ConcatSquash",
+    "time_mlp": "flowtrain.flows.fields:TimeMLP",
+}
+
+
+class Model(Section):
+    """The base of the group.
+
+    Attributes:
+        continuous: whether an ODE is solved between base and data.
+
+    >>> from flowtrain.flows import Standardize
+    >>> standardize = Standardize(torch.zeros(2), torch.ones(2))
+    >>> Affine(name="affine").build(standardize, generator=torch.Generator()).dim
+    2
+    >>> Affine.continuous, FFJORD.continuous
+    (False, True)
+    """
+
+    continuous: ClassVar[bool] = False
+    name: str
+
+
+class Affine(Model):
+    owner: ClassVar[str] = "flowtrain.flows.linear:affine"
+    name: Literal["affine"]
+
+
+class Couplings(Model):
+    """What all stacks of couplings have; the base of those below.
+
+    >>> [section.__name__ for section in Couplings.__subclasses__()]
+    ['RealNVP', 'Glow', 'Spline']
+    """
+
+    couplings: Count
+    hidden: Count
+    depth: Count
+    activation: Literal["relu", "silu", "tanh"]
+
+
+class RealNVP(Couplings):
+    owner: ClassVar[str] = "flowtrain.flows.coupling:realnvp"
+    name: Literal["realnvp"]
+    log_scale_bound: Positive
+    mixing: Literal["alternate", "random"]
+
+
+class Glow(Couplings):
+    owner: ClassVar[str] = "flowtrain.flows.coupling:glow"
+    name: Literal["glow"]
+    log_scale_bound: Positive
+
+
+class Spline(Couplings):
+    owner: ClassVar[str] = "flowtrain.flows.coupling:spline"
+    name: Literal["spline"]
+    bins: int = Field(ge=2, le=256)
+    bound: Positive
+    mixing: Literal["alternate", "random", "lu"]
+
+
+class FFJORD(Model):
+    owner: ClassVar[str] = "flowtrain.flows.continuous:ffjord"
+    continuous: ClassVar[bool] = True
+    name: Literal["ffjord"]
+    field: str
+    width: Count
+    depth: Count
+    activation: Literal["tanh", "softplus", "silu", "gelu"]
+    divergence: Annotated[Literal["auto", "exact", "hutchinson"], Mark.SHAPELESS]
+    probes: Annotated[Count | None, Mark.SHAPELESS]
+    noise: Annotated[Literal["rademacher", "gaussian"] | None, Mark.SHAPELESS]
+
+    @field_validator("field")
+    @classmethod
+    def _known_or_the_users_own(cls, field: str) -> str:
+        if field not in FIELDS and not re.fullmatch(IMPORT_STRING, field):
+            raise ValueError(
+                f"{field!r} is unknown; choose from {', '.join(FIELDS)}, "
+                "or name a class of your own as module:Class"
+            )
+        return field
+
+    def build(self, *positional: Any, **context: Any) -> Any:
+        own = self.field not in FIELDS
+        field = import_own("model.field", self.field) if own else imported(FIELDS[self.field])
+        return imported(self.owner)(*positional, **{**self.settings(), "field": field}, **context)

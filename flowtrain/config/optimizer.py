@@ -1,0 +1,32 @@
+"""The group `optimizer`: torch's own, each by its name and settings there."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from flowtrain.config.section import Fraction, NotNegative, Positive, Section
+
+
+class Optimizer(Section):
+    """The base of the group.
+
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> Adam(name="adam", lr=1e-3, betas=[0.9, 0.999]).build(layer.parameters()).defaults["lr"]
+    0.001
+    """
+
+    name: str
+    lr: Positive
+
+
+class Adam(Optimizer):
+    owner: ClassVar[str] = "torch.optim:Adam"
+    name: Literal["adam"]
+    betas: list[Fraction] = Field(min_length=2, max_length=2)
+
+
+class AdamW(Optimizer):
+    owner: ClassVar[str] = "torch.optim:AdamW"
+    name: Literal["adamw"]
+    betas: list[Fraction] = Field(min_length=2, max_length=2)
+    weight_decay: NotNegative

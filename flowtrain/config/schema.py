@@ -1,0 +1,136 @@
+"""The whole config, and the rules between its groups. Defaults live in conf/."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from flowtrain.config.data import Data
+from flowtrain.config.evaluation import Evaluation
+from flowtrain.config.messages import describe
+from flowtrain.config.model import FIELDS, Model
+from flowtrain.config.objective import Objective
+from flowtrain.config.optimizer import Optimizer
+from flowtrain.config.regularization import Regularization
+from flowtrain.config.scheduler import Scheduler
+from flowtrain.config.section import Dtype, Mark, OneOf, Section, Seed
+from flowtrain.config.solver import Solver
+from flowtrain.config.splits import Splits
+from flowtrain.config.trainer import Trainer
+from flowtrain.errors import ConfigError
+
+RunFolderName = Annotated[str, Field(min_length=1)]
+
+
+class Config(Section):
+    """A whole run: every group of settings, checked, and the rules between them.
+
+    Its fields have no defaults: those stand in conf/, and the config of a saved run has them all.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> config = open_run(run_folder).config
+    >>> config.model.name, config.model.couplings, config.data.name
+    ('realnvp', 2, 'pinwheel')
+    """
+
+    seed: Annotated[Seed, Mark.INCIDENTAL]
+    dtype: Dtype
+    resume: Annotated[RunFolderName | None, Mark.INCIDENTAL]
+    init_from: RunFolderName | None
+    trust_code: Annotated[bool, Mark.INCIDENTAL]
+    data: Annotated[Data, OneOf()]
+    splits: Annotated[Splits, OneOf()]
+    model: Annotated[Model, OneOf()]
+    objective: Annotated[Objective, OneOf()]
+    solver: Annotated[Solver, OneOf()]
+    regularization: Regularization
+    optimizer: Annotated[Optimizer, OneOf()]
+    scheduler: Annotated[Scheduler, OneOf()]
+    trainer: Trainer
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self) -> Self:
+        for problem in _without_effect(self):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def training_solver(self) -> Solver | None:
+        """The solver of training, where it may read another likelihood than evaluation's."""
+        differs = self.solver.solves and self.solver != self.evaluation.solver
+        return self.solver if differs else None
+
+    @property
+    def own_code(self) -> dict[str, str]:
+        """What runs code of the user's own: keys of the config and the "module:name" they name."""
+        targets = {
+            "data.target": getattr(self.data, "target", None),
+            "model.field": getattr(self.model, "field", None),
+            "objective.target": getattr(self.objective, "target", None),
+        }
+        return {
+            key: target
+            for key, target in targets.items()
+            if target is not None and target not in FIELDS
+        }
+
+
+def _without_effect(config: Config) -> Iterator[str]:
+    """Yield what a config asks for and its model or objective has no use for, or lacks."""
+    data, model, objective = config.data, config.model, config.objective
+    if config.splits.name != data.splits:
+        yield f"splits: {data.name} needs splits={data.splits}, not {config.splits.name}"
+    if config.trust_code and config.resume is None:
+        yield "trust_code: only resume runs code that a folder names; leave it false"
+    if config.trainer.animation:
+        if not data.planar:
+            yield f"trainer.animation: {data.name} has no plane to animate in; leave it false"
+        if not model.continuous:
+            yield f"trainer.animation: {model.name} has no time to animate; leave it false"
+    if objective.needs_velocity and not model.continuous:
+        yield (
+            f"objective: {model.name} has no velocity to match; leave objective=maximum_likelihood"
+        )
+    solves = model.continuous and objective.solves_ode
+    idle = f"{objective.name} solves no ODE in training" if model.continuous else None
+    yield from _solver_fits("solver", "solver", config.solver, solves, model, idle)
+    yield from _solver_fits(
+        "evaluation.solver", "solver@evaluation.solver", config.evaluation.solver,
+        model.continuous, model, None,
+    )  # fmt: skip
+    if config.regularization.penalises and not solves:
+        what = f"{objective.name} integrates no path" if model.continuous else None
+        what = what or f"{model.name} has no path"
+        yield f"regularization: {what} to penalise; leave regularization=none"
+
+
+def _solver_fits(
+    key: str, group: str, solver: Solver, needed: bool, model: Model, idle: str | None
+) -> Iterator[str]:
+    if needed and not solver.solves:
+        yield f"{key}: {model.name} needs a solver; try {group}=dopri5"
+    if not needed and solver.solves:
+        why = idle or f"{model.name} solves no ODE"
+        yield f"{key}: {why}, {solver.name} would have no effect; leave {group}=none"
+
+
+def validate(raw: dict[str, Any]) -> Config:
+    """Check a composed config, given as plain containers.
+
+    Raises:
+        ConfigError: with all problems in one message, a line each.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> raw = open_run(run_folder).config.model_dump()
+    >>> validate({**raw, "seed": 3}).seed
+    3
+    >>> validate({**raw, "seed": -1})
+    Traceback (most recent call last):
+        ...
+    flowtrain.errors.ConfigError: seed: -1 is refused: it should be greater than or equal to 0
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(describe(problem) for problem in error.errors())) from None

@@ -1,0 +1,141 @@
+"""What every section of the config is: checked values, and the name of the class they build."""
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Dtype = Literal["float32", "float64"]
+
+
+class Mark(Enum):
+    """What the rest of the program may assume of a field; it stands in the field's annotation.
+
+    >>> from typing import Annotated
+    >>> class Budget(Section):
+    ...     max_steps: Annotated[int, Mark.RESUMABLE]
+    >>> list(marked(Budget, Mark.RESUMABLE))
+    ['max_steps']
+    """
+
+    RESUMABLE = auto()  # may change when a run is resumed
+    INCIDENTAL = auto()  # does not change what is learned: no difference in a comparison
+    SHAPELESS = auto()  # does not change the function of a model's weights
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys, silent conversions, NaN and infinity are refused.
+
+    A section that stands for an object names the object's class or function in `owner`, as
+    "module:name". It is imported when it is built, so that the schema never waits for torch.
+
+    >>> class Date(Section):
+    ...     owner = "datetime:date"
+    ...     year: int
+    >>> Date(year=2024).build(month=2, day=29).isoformat()
+    '2024-02-29'
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    owner: ClassVar[str] = ""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields other than `name`, as keyword arguments of the owner."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+
+    def build(self, *positional: Any, **context: Any) -> Any:
+        """Import the owner and call it with the section's fields and whatever the caller adds."""
+        return imported(self.owner)(*positional, **self.settings(), **context)
+
+
+class OneOf:
+    """In the annotation of a field: its value is that subclass of a group which `name` selects.
+
+    >>> from typing import Annotated
+    >>> from flowtrain.config.scheduler import Scheduler
+    >>> class Course(Section):
+    ...     scheduler: Annotated[Scheduler, OneOf()]
+    >>> Course.model_validate({"scheduler": {"name": "constant", "warmup": 0.1}}).scheduler
+    Constant(name='constant', warmup=0.1)
+    """
+
+    def __get_pydantic_core_schema__(
+        self, group: type[Section], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        union: Any = Union[tuple(options(group))]  # noqa: UP007 - of classes known at run time
+        return handler.generate_schema(Annotated[union, Field(discriminator="name")])
+
+
+def options(group: type[Section]) -> list[type[Section]]:
+    """Return the sections of a group: its subclasses, at any depth, that a name selects.
+
+    >>> from flowtrain.config.solver import Solver
+    >>> [section.__name__ for section in options(Solver)]
+    ['NoSolver', 'Adaptive', 'FixedStep', 'Implicit']
+    """
+    found = []
+    for section in group.__subclasses__():
+        if names(section):
+            found.append(section)
+        found += options(section)
+    return found
+
+
+def names(section: type[Section]) -> tuple[str, ...]:
+    """Return the names that select a section; none if it only is the base of others.
+
+    >>> from flowtrain.config.solver import Implicit, Solver
+    >>> names(Implicit), names(Solver)
+    (('implicit_adams',), ())
+    """
+    field = section.model_fields.get("name")
+    return () if field is None else get_args(field.annotation)
+
+
+def marked(section: type[Section], mark: Mark, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of the fields that bear a mark, in a section and those below it.
+
+    >>> from flowtrain.config.schema import Config
+    >>> list(marked(Config, Mark.SHAPELESS))
+    ['model.divergence', 'model.probes', 'model.noise']
+    """
+    for key, field in section.model_fields.items():
+        if mark in field.metadata:
+            yield prefix + key
+        below = field.annotation
+        if isinstance(below, type) and issubclass(below, Section):
+            for option in options(below) or [below]:
+                yield from marked(option, mark, f"{prefix}{key}.")
+
+
+def imported(owner: str) -> Any:
+    """Import what "module:name" names.
+
+    >>> imported("math:hypot")(3.0, 4.0)
+    5.0
+    """
+    module, _, name = owner.partition(":")
+    return getattr(import_module(module), name)
+
+
+def dotted(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings flat, by dotted key.
+
+    >>> dotted({"seed": 0, "model": {"name": "ffjord", "width": 64}})
+    {'seed': 0, 'model.name': 'ffjord', 'model.width': 64}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,48 @@
+"""The group `trainer`: steps, batches, device, intervals."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from flowtrain.config.section import Count, Fraction, Mark, NotNegative, Positive, Section
+
+
+class Trainer(Section):
+    """How a run is trained.
+
+    Attributes:
+        device: auto, cpu, mps, cuda or cuda:<index>.
+        threads: of the CPU; None leaves it to torch.
+        max_steps: optimizer steps.
+        max_seconds: budget of time; whichever ends first ends the run.
+        batch_size: points drawn for a step.
+        clip: largest norm of the gradient; 0 turns clipping off.
+        ema: decay of an average of the weights, used in evaluation; 0 turns it off.
+        patience: stop after so many evaluations without a better validation NLL.
+        max_failures: failed steps in a row that stop the run.
+        log_every: steps between logged scalars.
+        evaluate_every: steps between evaluations, figures and checkpoints.
+        figures: whether densities are drawn at every evaluation.
+        animation: whether a continuous flow's figures/flow.gif is written at the end.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> trainer = open_run(run_folder).config.trainer
+    >>> trainer.device, trainer.max_steps, trainer.batch_size
+    ('cpu', 6, 32)
+    """
+
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Mark.RESUMABLE, Mark.INCIDENTAL
+    ]
+    threads: Annotated[Count | None, Mark.RESUMABLE, Mark.INCIDENTAL]
+    max_steps: Annotated[Count, Mark.RESUMABLE]
+    max_seconds: Annotated[Positive | None, Mark.RESUMABLE]
+    batch_size: Count
+    clip: NotNegative
+    ema: Fraction
+    patience: Annotated[Count | None, Mark.RESUMABLE]
+    max_failures: Annotated[Count, Mark.RESUMABLE]
+    log_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL]
+    evaluate_every: Annotated[Count, Mark.RESUMABLE]
+    figures: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
+    animation: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]

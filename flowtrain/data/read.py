@@ -1,0 +1,359 @@
+"""Points of a user's file: CSV, TSV, NPY, NPZ or Parquet."""
+
+import csv
+import io
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowtrain.errors import UserError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Points with names.
+
+    Args:
+        values: (n, d) in float64, all finite.
+        columns: the d names.
+        labels: (n,) booleans, true for an anomaly; None where no column of labels was asked for.
+        levels: that each value had before it was dequantised onto [0, 1]; None for others.
+
+    >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
+    >>> table.values.shape, table.columns, table.labels
+    (torch.Size([3, 2]), ('height', 'width'), None)
+    """
+
+    values: Tensor
+    columns: tuple[str, ...]
+    labels: Tensor | None = None
+    levels: int | None = None
+
+
+def read_table(
+    path: str | Path,
+    *,
+    columns: Sequence[str | int] | None,
+    header: Literal["auto"] | bool,
+    label: str | int | None = None,
+) -> Table:
+    """Read points from .csv, .tsv, .npy, .npz or .parquet.
+
+    Integers and booleans become floats. Text is UTF-8, its cells may be quoted. An array of shape
+    (n,) is one column, one of shape (n, d) is d columns x0, x1, ... In an .npz a 1-D array is a
+    column of its own name, a 2-D array `z` gives z0, z1, ... unless it is alone: then x0, x1, ...
+
+    Args:
+        columns: those to read, in this order, by name or by position from 0; None for all.
+            Other columns of a .csv, .tsv or .parquet may hold anything.
+        header: whether the first line of a text holds names; "auto" says so when any of its cells
+            is no number. Columns without names are x0, x1, ...
+        label: the column of 0 (normal) and 1 (anomaly), which is no part of the values.
+
+    Raises:
+        UserError: the file cannot be read as finite numbers; says at which line or row.
+
+    >>> file = tmp_path / "points.csv"
+    >>> _ = file.write_text("height,width,odd\\n1.5,2,0\\n3,4,1\\n")
+    >>> table = read_table(file, columns=None, header="auto", label="odd")
+    >>> table.columns, table.values.tolist(), table.labels.tolist()
+    (('height', 'width'), [[1.5, 2.0], [3.0, 4.0]], [False, True])
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"{path}: this is a folder; name a file")
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise UserError(f"{path}: {suffix or 'no suffix'!r} is unknown; use {', '.join(READERS)}")
+    if header != "auto" and suffix not in DELIMITERS:
+        raise UserError(f"{path}: header={header} has no effect on {suffix}; leave it auto")
+    try:
+        source = READERS[suffix](path, header)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    names = source.names
+    chosen, label_index = _choose(path, names, columns, label)
+    if suffix in DELIMITERS and header == "auto" and all(_is_number(names[i]) for i in chosen):
+        raise UserError(
+            f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
+        )
+    wanted = chosen if label_index is None else [*chosen, label_index]
+    values, rows = source.read(wanted)
+    if not len(rows):
+        raise UserError(f"{path}: no rows of numbers")
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        where = f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
+        raise UserError(f"{where}: {values[row, column]} is not finite; mend or drop the row")
+    labels = None
+    if label_index is not None:
+        flags = values[:, -1]
+        for row in np.flatnonzero((flags != 0) & (flags != 1))[:1]:
+            where = f"{path}, {source.unit} {rows[row]}, column {names[label_index]!r}"
+            raise UserError(f"{where}: {flags[row]:g} is no label; use 0 (normal) and 1 (anomaly)")
+        labels = torch.from_numpy(flags == 1)
+        values = np.ascontiguousarray(values[:, :-1])
+    return Table(torch.from_numpy(values), tuple(names[i] for i in chosen), labels)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An open file.
+
+    Args:
+        names: of all its columns.
+        read: takes the columns asked for, k positions; returns their numbers, (n, k), and where
+            in the file each row lies.
+        unit: what counts the rows there.
+    """
+
+    names: list[str]
+    read: Callable[[list[int]], tuple[NDArray[np.float64], Sequence[int]]]
+    unit: str
+
+
+def _choose(
+    path: Path, names: list[str], columns: Sequence[str | int] | None, label: str | int | None
+) -> tuple[list[int], int | None]:
+    """Return the positions of the value columns, and the label's."""
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise UserError(
+                f"{path}: columns {names.index(name)} and {position} are both named {name!r}; "
+                "rename one"
+            )
+    labelled = None if label is None else _position(path, names, label)
+    if columns is None:
+        chosen = [position for position in range(len(names)) if position != labelled]
+        if any(not names[position] for position in chosen):
+            raise UserError(f"{path}: column {names.index('')} has no name; choose columns")
+    else:
+        chosen = [_position(path, names, key) for key in columns]
+    if not chosen:
+        raise UserError(f"{path}: no column is chosen; it has {listed(names)}")
+    for position in chosen:
+        if chosen.count(position) > 1:
+            raise UserError(f"{path}: column {names[position]!r} is chosen twice")
+        if position == labelled:
+            raise UserError(f"{path}: column {names[position]!r} is the label, it cannot be data")
+    return chosen, labelled
+
+
+def _position(path: Path, names: list[str], key: str | int) -> int:
+    if isinstance(key, str):
+        if key not in names:
+            raise UserError(f"{path}: no column {key!r}; it has {listed(names)}")
+        return names.index(key)
+    if not 0 <= key < len(names):
+        raise UserError(f"{path}: no column {key}; its {len(names)} columns count from 0")
+    return key
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first ten names, quoted, in a line; "none" where there are none.
+
+    >>> listed(["height", "width"])
+    "'height', 'width'"
+    """
+    shown = [repr(name) for name in names[:10]]
+    return ", ".join(shown + ["..."] * (len(names) > 10)) or "none"
+
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def _open_text(path: Path, header: Literal["auto"] | bool) -> _Source:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from None
+    rows = _rows(path, text.rstrip("\r\n "))
+    line, first = next(rows, (1, []))
+    if not first:
+        raise UserError(f"{path}: " + ("line 1 is blank" if text.strip() else "the file is empty"))
+    if len(first) == 1 and re.search(r"[,;|\t]", first[0]):
+        raise UserError(f"{path}, line {line}: one column, {first[0]!r}; {_separated(path)}")
+    named = header
+    if header == "auto":  # an empty cell is a missing number, or the name of a pandas index
+        named = not all(_is_number(cell) for cell in first if cell.strip())
+    if not named:
+        names = [f"x{position}" for position in range(len(first))]
+        rows = chain([(line, first)], rows)
+    else:
+        names = [name.strip() for name in first]
+    return _Source(names, partial(_read_text, path, names, rows), "line")
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row of cells with the line it begins on, as an editor counts them."""
+    delimiter = DELIMITERS[path.suffix.lower()]
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error:
+        raise UserError(
+            f"{path}, line {line}: a quoted cell does not end, or text follows it"
+        ) from None
+
+
+def _read_text(
+    path: Path, names: list[str], rows: Iterable[tuple[int, list[str]]], chosen: list[int]
+) -> tuple[NDArray[np.float64], Sequence[int]]:
+    numbers, lines = array("d"), array("q")
+    for line, row in rows:
+        if len(row) != len(names):
+            found = f"{len(row)} cell{'s' * (len(row) > 1)}, not {len(names)} as in line 1"
+            raise UserError(f"{path}, line {line}: {found if row else 'blank'}")
+        try:
+            numbers.extend([float(row[position]) for position in chosen])
+        except ValueError:  # a boolean, or a mistake
+            for position in chosen:
+                where = f"{path}, line {line}, column {names[position]!r}"
+                numbers.append(_number(path, where, row[position]))
+        lines.append(line)
+    return np.array(numbers).reshape(len(lines), len(chosen)), lines
+
+
+def _number(path: Path, where: str, cell: str) -> float:
+    if not cell.strip():
+        raise UserError(f"{where}: the cell is empty; fill it or drop the row")
+    if cell.strip().lower() in {"true", "false"}:
+        return float(cell.strip().lower() == "true")
+    try:
+        return float(cell)
+    except ValueError:
+        pieces = re.split(r"[,;|\t ]+", cell.strip())
+        hint = f"; {_separated(path)}" if len(pieces) > 1 and all(map(_is_number, pieces)) else ""
+        raise UserError(f"{where}: {cell[:40]!r} is no number{hint}") from None
+
+
+def _separated(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return f"{suffix} means cells separated by a {'comma' if suffix == '.csv' else 'tab'}"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell.strip().lower() in {"true", "false"}
+    return True
+
+
+def _open_npy(path: Path, _: object) -> _Source:
+    with path.open("rb") as file:
+        values = _load(path, lambda: np.lib.format.read_array(file, allow_pickle=False))
+    return _from_arrays(path, {"x": values}, lone=True)
+
+
+def _open_npz(path: Path, _: object) -> _Source:
+    def load() -> dict[str, Any]:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+
+    arrays = _load(path, load)
+    return _from_arrays(path, arrays, lone=len(arrays) == 1)
+
+
+def _load(path: Path, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file breaks zip, zlib or numpy's header: any of a dozen
+        fault = f"no whole {path.suffix} file; was it cut short?"
+        if "allow_pickle" in str(error):
+            fault = "Python objects are not read; save an array of numbers"
+        raise UserError(f"{path}: {fault}") from None
+
+
+def _from_arrays(path: Path, arrays: dict[str, Any], *, lone: bool) -> _Source:
+    columns: dict[str, NDArray[Any]] = {}
+    lengths: dict[str, int] = {}
+    for name, values in arrays.items():
+        label = "the array" if lone else f"array {name!r}"
+        if not isinstance(values, np.ndarray) or values.ndim not in (1, 2):
+            shape = getattr(values, "shape", "none")
+            raise UserError(f"{path}: {label} has shape {shape}; use (rows,) or (rows, columns)")
+        lengths[name] = len(values)
+        if values.ndim == 1:
+            parts = {"x0" if lone and path.suffix.lower() == ".npy" else name: values}
+        else:
+            parts = {f"{'x' if lone else name}{i}": part for i, part in enumerate(values.T)}
+        for column in parts.keys() & columns.keys():
+            raise UserError(f"{path}: two arrays give a column {column!r}; rename one")
+        columns |= parts
+    if len({*lengths.values()}) > 1:
+        rows = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise UserError(f"{path}: the arrays differ in rows: {rows}")
+    if not columns:
+        raise UserError(f"{path}: no columns")
+    names = list(columns)
+
+    def read(chosen: list[int]) -> tuple[NDArray[np.float64], Sequence[int]]:
+        parts = [_real(path, names[position], columns[names[position]]) for position in chosen]
+        return np.stack(parts, axis=1), range(len(parts[0]))
+
+    return _Source(names, read, "row (from 0)")
+
+
+def _real(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"{path}, column {name!r}: {values.dtype} is no kind of real number")
+    return values.astype(np.float64)
+
+
+def _open_parquet(path: Path, _: object) -> _Source:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UserError(
+            f"{path}: reading Parquet needs pyarrow: pip install 'flowtrain[parquet]'"
+        ) from None
+    try:
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError):
+        raise UserError(f"{path}: no whole .parquet file; was it cut short?") from None
+    if not table.num_columns:
+        raise UserError(f"{path}: no columns")
+
+    def real(position: int) -> NDArray[np.float64]:
+        name, kind = table.column_names[position], table.schema.types[position]
+        tests = ("is_integer", "is_floating", "is_boolean", "is_decimal")
+        if not any(getattr(pa.types, test)(kind) for test in tests):
+            raise UserError(f"{path}, column {name!r}: {kind} is no kind of real number")
+        column = table.column(position).cast(pa.float64(), safe=False)
+        return np.asarray(column.to_numpy(), dtype=np.float64)
+
+    def read(chosen: list[int]) -> tuple[NDArray[np.float64], Sequence[int]]:
+        return np.stack([real(position) for position in chosen], axis=1), range(table.num_rows)
+
+    return _Source(table.column_names, read, "row (from 0)")
+
+
+READERS: dict[str, Callable[[Path, Literal["auto"] | bool], _Source]] = {
+    ".csv": _open_text,
+    ".tsv": _open_text,
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".parquet": _open_parquet,
+}

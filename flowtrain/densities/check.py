@@ -1,0 +1,66 @@
+"""What a density of the user's own must keep to before anything is trained on it."""
+
+import torch
+from torch import Tensor
+
+from flowtrain.densities.density import Density
+
+POINTS = 10_000
+NODES = 400  # of a quadrature, per axis
+
+
+def check_density(density: object) -> None:
+    """Hold a density to the contract of `Density`: shapes, finite values, mass 1, own samples.
+
+    Raises:
+        ValueError: says which part of the contract is broken, and by how much.
+
+    >>> from flowtrain.densities import Rings
+    >>> check_density(Rings(radii=[1.0, 2.0], noise=0.1))
+    >>> check_density("rings")
+    Traceback (most recent call last):
+        ...
+    ValueError: a str is no density: subclass flowtrain.densities.Density
+    """
+    if not isinstance(density, Density):
+        raise ValueError(
+            f"a {type(density).__name__} is no density: subclass flowtrain.densities.Density"
+        )
+    x = density.sample(POINTS, torch.Generator().manual_seed(0))
+    if x.shape != (POINTS, 2) or x.dtype != torch.float64:
+        raise ValueError(
+            f"sample(n, generator) must return (n, 2) in float64, "
+            f"got {(*x.shape,)} in {x.dtype} for n = {POINTS}"
+        )
+    if not x.isfinite().all():
+        raise ValueError("sample(n, generator) must return finite points")
+    if not torch.equal(x, density.sample(POINTS, torch.Generator().manual_seed(0))):
+        raise ValueError("sample(n, generator) must take all its chance from the generator")
+    nodes, weights = density.quadrature(NODES)
+    surprise = -_checked_log_prob(density, x, "its samples")
+    mass = float(weights @ _checked_log_prob(density, nodes, "its window").exp())
+    if abs(mass - 1) > 0.01:
+        raise ValueError(f"exp(log_prob) integrates to {mass:.4f} over the window, it must to 1")
+    low, high = density.window
+    outside = float(((x < low) | (x > high)).any(1).double().mean())
+    if outside > 0.001:
+        raise ValueError(f"{outside:.1%} of the samples lie outside the window")
+    error = float(surprise.std()) / POINTS**0.5
+    gap = float(surprise.mean()) - density.entropy
+    if not abs(gap) < 6 * error + 0.01:
+        raise ValueError(
+            f"the samples do not follow log_prob: their mean of -log_prob is {gap:+.4f} nats "
+            f"off the entropy"
+        )
+
+
+def _checked_log_prob(density: Density, points: Tensor, name: str) -> Tensor:
+    log_p = density.log_prob(points)
+    if log_p.shape != (len(points),) or log_p.dtype != points.dtype:
+        raise ValueError(
+            f"log_prob(x) must return (n,) in the dtype of x, got {(*log_p.shape,)} "
+            f"in {log_p.dtype} for x of {(*points.shape,)} in {points.dtype}"
+        )
+    if log_p.isnan().any() or (log_p == torch.inf).any():
+        raise ValueError(f"log_prob(x) is NaN or infinite on {name}")
+    return log_p

@@ -1,0 +1,1 @@
+"""How good one flow is: metrics, checks of their plausibility, distances, baselines, figures."""

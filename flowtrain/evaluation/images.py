@@ -1,0 +1,94 @@
+"""Figures rendered to pixels, and pixels written as PNG, GIF and MP4."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from flowtrain.errors import UserError
+
+Image = np.ndarray[Any, Any]
+
+GIF_MILLISECONDS = 60  # a frame's
+
+
+def pixels(figure: Figure, *, dpi: int = 100) -> Image:
+    """Render a figure to (height, width, 3) bytes.
+
+    >>> from matplotlib.figure import Figure
+    >>> pixels(Figure(figsize=(2, 1)), dpi=50).shape
+    (50, 100, 3)
+    """
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def save_png(image: Image, path: Path) -> None:
+    """Write rendered pixels, (height, width, 3) bytes, as a PNG.
+
+    >>> from matplotlib.figure import Figure
+    >>> image = pixels(Figure(figsize=(2, 1)))
+    >>> save_png(image, tmp_path / "figure.png")
+    >>> (tmp_path / "figure.png").read_bytes()[1:4]
+    b'PNG'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(image).save(path)
+
+
+def save_gif(images: Iterable[Image], path: Path) -> None:
+    """Write rendered pixels as an endless GIF that rests at its end.
+
+    Args:
+        images: each (height, width, 3) bytes, of one size.
+        path: of the file; its folder is made where it is missing.
+
+    >>> from matplotlib.figure import Figure
+    >>> image = pixels(Figure(figsize=(2, 1)))
+    >>> save_gif([image, 255 - image], tmp_path / "flow.gif")
+    >>> (tmp_path / "flow.gif").read_bytes()[:6]
+    b'GIF89a'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *rest = (PIL.Image.fromarray(image).quantize(128) for image in images)
+    durations = [GIF_MILLISECONDS] * len(rest) + [20 * GIF_MILLISECONDS]
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def save_mp4(images: Iterable[Image], path: Path) -> None:
+    """Write rendered pixels as an H.264 video, as fast as the GIF, that rests at its end.
+
+    Args:
+        images: each (height, width, 3) bytes, of one size; an odd side loses its last pixel.
+        path: of the file; its folder must be there.
+
+    Raises:
+        UserError: PyAV is not installed.
+
+    >>> from matplotlib.figure import Figure
+    >>> image = pixels(Figure(figsize=(2, 1)))
+    >>> save_mp4([image, 255 - image], tmp_path / "flow.mp4")
+    >>> (tmp_path / "flow.mp4").read_bytes()[4:8]
+    b'ftyp'
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError("MP4 needs PyAV: pip install 'flowtrain[mp4]', or write a .gif") from None
+    frames = list(images)
+    frames += [frames[-1]] * 20
+    height, width = (side - side % 2 for side in frames[0].shape[:2])  # its colors go by 2 x 2
+    with av.open(str(path), "w", format="mp4") as video:
+        stream = video.add_stream("libx264", rate=Fraction(1000, GIF_MILLISECONDS))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            pixels = np.ascontiguousarray(frame[:height, :width])
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        video.mux(stream.encode())

@@ -1,0 +1,243 @@
+"""The metrics of a trained flow: NLL, KL by quadrature and by Monte Carlo, mass, baselines."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from flowtrain.batching import in_batches
+from flowtrain.config.solver import Solver
+from flowtrain.data.splits import Split, Splits
+from flowtrain.densities.density import Density
+from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
+from flowtrain.evaluation.distances import POINTS, sample_distances
+from flowtrain.evaluation.tags import tagged
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
+from flowtrain.flows.ode import SolverError
+
+TAIL = 1e-6  # of the mass of p, left out of KL by quadrature
+CHECK_POINTS = 2_000  # tell a solver's gap and an inverse's error as well as a whole split would
+
+
+def likelihood(flow: Flow, split: Split, *, batch_size: int) -> dict[str, float]:
+    """Return the NLL of a split and, where its density is known, KL by the same points, in nats.
+
+    Beside each stands its standard error; the paired mean of log p - log q has a fraction of the
+    NLL's.
+
+    Args:
+        flow: the model.
+        split: the points, (n, d).
+        batch_size: rows at a time.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> found = likelihood(run.flow, run.splits.test, batch_size=1024)
+    >>> {name: round(value, 2) for name, value in found.items()}
+    {'nll': 3.69, 'nll_error': 0.06, 'kl': 1.4, 'kl_error': 0.11}
+    """
+    log_q = in_batches(flow.log_prob, split.x, batch_size).cpu().double()
+    found = {"nll": -log_q.mean().item(), "nll_error": _standard_error(log_q)}
+    if split.density is not None:
+        gap = split.log_p - log_q
+        found |= {"kl": gap.mean().item(), "kl_error": _standard_error(gap)}
+    return found
+
+
+def _standard_error(values: Tensor) -> float:
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else math.nan
+
+
+def training_metrics(
+    flow: Flow, train: Split, val: Split, *, training_solver: Solver | None, batch_size: int
+) -> dict[str, float]:
+    """Return the metrics logged during training: NLL of both splits, KL on the validation points.
+
+    Args:
+        flow: the model.
+        train: of it, as many points as `val` has.
+        val: the validation split.
+        training_solver: of training, where it may read another likelihood than the flow's own.
+        batch_size: rows at a time.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> splits = run.splits
+    >>> list(training_metrics(
+    ...     run.flow, splits.train, splits.val, training_solver=None, batch_size=1024))
+    ['nll/train', 'nll/val', 'nll_error/val', 'kl/val', 'kl_error/val']
+    """
+    train_nll = likelihood(flow, Split(train.x[: len(val.x)]), batch_size=batch_size)["nll"]
+    metrics = {"nll/train": train_nll}
+    metrics |= tagged(likelihood(flow, val, batch_size=batch_size), "val")
+    gap = solver_gap(flow, val.x[:CHECK_POINTS], training_solver, batch_size=batch_size)
+    return metrics | tagged(gap, "val")
+
+
+def solver_gap(
+    flow: Flow, x: Tensor, training_solver: Solver | None, *, batch_size: int
+) -> dict[str, float]:
+    """Return the NLL in nats by the training solver, minus the true one by the flow's own.
+
+    There is none where nothing is solved, where training and evaluation solve alike, or where the
+    training solver fails.
+
+    >>> from flowtrain.config.solver import FixedStep
+    >>> from flowtrain.runs.load import open_run
+    >>> run, coarse = open_run(ffjord_folder), FixedStep(name="euler", step_size=1.0)
+    >>> gap = solver_gap(run.flow, run.splits.val.x, coarse, batch_size=1024)["solver_gap"]
+    >>> abs(gap) > 1e-4  # a single step of Euler reads another likelihood
+    True
+    """
+    if training_solver is None or not isinstance(flow, ContinuousFlow):
+        return {}
+    try:
+        trained = flow.with_solver(training_solver)
+        claimed = likelihood(trained, Split(x), batch_size=batch_size)["nll"]
+    except SolverError:
+        return {}
+    return {"solver_gap": claimed - likelihood(flow, Split(x), batch_size=batch_size)["nll"]}
+
+
+def evaluate(
+    flow: Flow, splits: Splits, *, training_solver: Solver | None, grid: int, batch_size: int
+) -> dict[str, float]:
+    """Return every metric of a trained flow, by tag, in nats and in the data's coordinates.
+
+    Where the density of the data is known that is KL, by quadrature and by the test points;
+    elsewhere the NLL stands beside two baselines'.
+
+    Args:
+        flow: in evaluation mode.
+        splits: train, val and test, of the data it learned.
+        training_solver: of training, where it may read another likelihood than the flow's own.
+        grid: quadrature nodes per axis.
+        batch_size: rows at a time.
+
+    Raises:
+        SolverError: the flow's own solver cannot go on.
+        UserError: the density is not known, and a column is constant over the training rows.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> metrics = evaluate(run.flow, run.splits, training_solver=None, grid=64, batch_size=4096)
+    >>> round(metrics["nll/test"], 2), round(metrics["mass/test"], 2)
+    (3.69, 1.0)
+    """
+    density = splits.test.density
+    metrics = training_metrics(
+        flow, splits.train, splits.val, training_solver=training_solver, batch_size=batch_size
+    )
+    found = likelihood(flow, splits.test, batch_size=batch_size)
+    if density is None:
+        found |= without_density(flow, splits, found["nll"])
+    else:
+        found["kl_paired"], found["kl_paired_error"] = found.pop("kl"), found.pop("kl_error")
+        found |= quadrature(flow, density, points=grid, batch_size=batch_size)
+        metrics["nll/entropy"] = density.entropy
+    some = splits.test.x[:CHECK_POINTS]
+    found |= inverse_error(flow, some, batch_size=batch_size)
+    found |= solver_gap(flow, some, training_solver, batch_size=batch_size)
+    return metrics | tagged(found, "test")
+
+
+def without_density(flow: Flow, splits: Splits, nll: float) -> dict[str, float]:
+    """Return what stands in for KL where no density is known: baselines and sample distances.
+
+    Chance comes from seed 0: the figures are of the flow and the points alone.
+
+    Args:
+        flow: the model.
+        splits: train and test, of the data it learned.
+        nll: of the test points, in nats.
+
+    Raises:
+        UserError: a column is constant over the training rows.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> list(without_density(run.flow, run.splits, nll=3.69))[:4]
+    ['nll_gaussian', 'nll_kde', 'energy', 'mmd']
+    """
+    train, test = splits.train.x, splits.test.x
+    found = {
+        "nll_gaussian": gaussian_nll(train, test).nll,
+        "nll_kde": kde_nll(train, test, seed=0).nll,
+    }
+    if splits.test.levels is not None:
+        found["bits_per_dimension"] = bits_per_dimension(
+            nll, dim=flow.dim, levels=splits.test.levels
+        )
+    generator = torch.Generator().manual_seed(0)
+    samples = flow.sample(min(len(test), POINTS), generator)
+    return found | sample_distances(samples, test, generator=generator)
+
+
+def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) -> dict[str, float]:
+    """Return KL(p|q) in nats and the mass of q by quadrature over the window of p.
+
+    `kl_error` is the change of KL from a grid of half as many points per axis.
+
+    Args:
+        flow: the model.
+        density: p.
+        points: nodes per axis.
+        batch_size: rows at a time.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> found = quadrature(run.flow, run.density, points=128, batch_size=4096)
+    >>> found["kl"] > 0, round(found["mass"], 3)
+    (True, 1.0)
+    """
+    kl, mass = _integrate(flow, density, points, batch_size)
+    coarse, _ = _integrate(flow, density, points // 2, batch_size)
+    return {"kl": kl, "kl_error": abs(kl - coarse), "mass": mass}
+
+
+def _integrate(flow: Flow, density: Density, points: int, batch_size: int) -> tuple[float, float]:
+    nodes, weights = density.quadrature(points)
+    log_p = density.log_prob(nodes)
+    log_q = in_batches(flow.log_prob, nodes.to(flow.device, flow.dtype), batch_size).cpu().double()
+    mass_p = weights * log_p.exp()
+    # KL is taken over the nodes that hold all but TAIL of the mass: beyond them no sample ever
+    # falls, and a log q of -1e16 out there would drown what can be measured.
+    order = mass_p.argsort(descending=True)
+    inside = order[mass_p[order].cumsum(0) <= 1 - TAIL]
+    kl = mass_p[inside] @ (log_p - log_q)[inside]
+    return float(kl), float(weights @ log_q.exp())
+
+
+@torch.no_grad()
+def inverse_error(flow: Flow, x: Tensor, *, batch_size: int) -> dict[str, float]:
+    """Return the largest and the rms entry of x - forward(inverse(x)), in the data's units.
+
+    Args:
+        flow: the model.
+        x: (n, d).
+        batch_size: rows at a time.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> inverse_error(run.flow, run.splits.test.x, batch_size=1024)["inverse_error"] < 1e-5
+    True
+    """
+    error = in_batches(lambda rows: rows - flow.to_data(flow.inverse(rows)[0]), x, batch_size)
+    return {
+        "inverse_error": error.abs().max().item(),
+        "inverse_error_rms": error.square().mean().sqrt().item(),
+    }
+
+
+def bits_per_dimension(nll_nats: float, *, dim: int, levels: int) -> float:
+    """Turn the NLL of dequantised points on [0, 1]^dim, in nats, into bits per dimension.
+
+    A cell of side 1 / levels around a discrete point has probability P = ∫ q over the cell, and
+    by Jensen -log P <= E[-log q] + dim log(levels): the bound nll / (dim log 2) + log2(levels)
+    on the discrete points' code length (Theis et al. 2016, arXiv:1511.01844).
+
+    >>> bits_per_dimension(0.0, dim=64, levels=256)  # a uniform density tells nothing of a byte
+    8.0
+    """
+    return nll_nats / (dim * math.log(2)) + math.log2(levels)

@@ -1,0 +1,67 @@
+"""The metrics of a run, one row each: what a tag means, its unit, and which way is better.
+
+A tag is a metric's name and the split it is measured on, as in kl/test. Report, comparison and
+documentation read this table.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is said of a metric wherever it is shown.
+
+    Attributes:
+        title: in a table's row.
+        unit: "nats" or another; empty where there is none.
+        lower_is_better: whether a comparison marks the lowest as the best.
+
+    >>> Metric("KL(data | model)", "nats", lower_is_better=True)
+    Metric(title='KL(data | model)', unit='nats', lower_is_better=True)
+    """
+
+    title: str
+    unit: str = ""
+    lower_is_better: bool = False
+
+
+METRICS = {
+    "kl": Metric("KL(data | model)", "nats", lower_is_better=True),
+    "kl_error": Metric("error of KL", "nats"),
+    "kl_paired": Metric("KL, paired samples", "nats", lower_is_better=True),
+    "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
+    "nll": Metric("negative log-likelihood", "nats", lower_is_better=True),
+    "nll_error": Metric("standard error of NLL", "nats"),
+    "nll_gaussian": Metric("NLL of the best Gaussian", "nats"),
+    "nll_kde": Metric("NLL of a kernel density estimate", "nats"),
+    "bits_per_dimension": Metric("bits per dimension", "bits", lower_is_better=True),
+    "mass": Metric("mass of the model"),
+    "inverse_error": Metric("inverse error, largest", "data units", lower_is_better=True),
+    "inverse_error_rms": Metric("inverse error, rms", "data units", lower_is_better=True),
+    "solver_gap": Metric("solver gap", "nats"),
+    "energy": Metric("energy distance", "standard deviations", lower_is_better=True),
+    "energy_floor": Metric("energy distance of the data to itself", "standard deviations"),
+    "mmd": Metric("squared MMD", lower_is_better=True),
+    "mmd_floor": Metric("squared MMD of the data to itself"),
+    "sliced_w2": Metric("sliced W2", "standard deviations", lower_is_better=True),
+    "sliced_w2_floor": Metric("sliced W2 of the data to itself", "standard deviations"),
+}
+
+
+def tagged(figures: dict[str, float], split: str) -> dict[str, float]:
+    """Return figures under their tags.
+
+    >>> tagged({"nll": 2.4, "nll_error": 0.01}, "test")
+    {'nll/test': 2.4, 'nll_error/test': 0.01}
+    """
+    return {f"{name}/{split}": value for name, value in figures.items()}
+
+
+def lower_is_better(tag: str) -> bool:
+    """Return whether the lowest figure of a tag is the best.
+
+    >>> lower_is_better("kl/test"), lower_is_better("mass/test"), lower_is_better("lr")
+    (True, False, False)
+    """
+    metric = METRICS.get(tag.split("/")[0])
+    return metric is not None and metric.lower_is_better

@@ -1,0 +1,65 @@
+"""Every path inside a run folder, once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowtrain.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it writes.
+
+    Args:
+        path: the folder, whether it exists or not.
+
+    >>> RunFolder(Path("outputs/demo")).checkpoint("best").as_posix()
+    'outputs/demo/checkpoints/best.pt'
+    """
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """How the run ended, with its config."""
+        return self.path / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Every scalar, a line for each time it was logged."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def composed(self) -> Path:
+        """The config as Hydra composed it; of a job that never began it is all there is."""
+        return self.path / ".hydra" / "config.yaml"
+
+    def checkpoint(self, name: str) -> Path:
+        """The checkpoint `best` or `last`."""
+        return self.path / "checkpoints" / f"{name}.pt"
+
+    def figure(self, name: str) -> Path:
+        """A picture, by its file's name."""
+        return self.path / "figures" / name
+
+    def existing_checkpoint(self, name: str) -> Path:
+        """Return the path of a checkpoint that is there.
+
+        Raises:
+            CheckpointError: it is not; says what is there instead.
+        """
+        file = self.checkpoint(name)
+        if file.is_file():
+            return file
+        folder = self.path
+        if not folder.is_dir():
+            what = "a file, not a run folder" if folder.exists() else "no such folder"
+            raise CheckpointError(f"{folder}: {what}")
+        missing = f"there is no checkpoint {file}"
+        if there := sorted(each.stem for each in file.parent.glob("*.pt")):
+            raise CheckpointError(f"{missing}; the run has {' and '.join(there)}")
+        if self.result.is_file():
+            raise CheckpointError(f"{missing}: the run has saved none yet")
+        below = sorted(each.parents[1] for each in folder.glob(f"*/checkpoints/{file.name}"))
+        hint = f"; one below it is: {below[0]}" if below else ""
+        raise CheckpointError(f"{missing}: {folder} is no run folder{hint}")

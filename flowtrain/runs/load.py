@@ -1,0 +1,136 @@
+"""Load a finished run: its folder is enough, and no code that the folder names runs unasked."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowtrain.build import build_density, build_flow, build_splits, pick_device
+from flowtrain.config.schema import Config, validate
+from flowtrain.data.read import read_table
+from flowtrain.data.splits import Splits
+from flowtrain.densities.density import Density
+from flowtrain.errors import UserError
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
+from flowtrain.runs import checkpoint as checkpoints
+from flowtrain.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run from its folder: its config, and its flow in evaluation mode.
+
+    Attributes:
+        folder: of the run.
+        config: the run's own.
+        flow: with the weights it is judged by, averaged ones where the run kept an average.
+        step: at which the weights were saved.
+
+    >>> run = open_run(ffjord_folder)
+    >>> run.config.data.name, run.step, run.splits.test.x.shape, run.columns
+    ('two_spirals', 6, torch.Size([64, 2]), ('x0', 'x1'))
+    >>> run.with_solver({"name": "rk4", "step_size": 0.1}).flow.solver.name
+    'rk4'
+    """
+
+    folder: Path
+    config: Config
+    flow: Flow
+    step: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the flow's coordinates: its table's, as long as that is there, or x0, ..."""
+        found: tuple[str, ...] = ()
+        with suppress(UserError):
+            if self.config.data.name == "table":
+                found = read_table(**self.config.data.settings()).columns
+        if len(found) == self.flow.dim:
+            return found
+        return tuple(f"x{position}" for position in range(self.flow.dim))
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The points that the run trained on and was judged by, on the flow's device."""
+        return build_splits(self.config, self.flow.device)
+
+    @cached_property
+    def density(self) -> Density | None:
+        """The density of the run's data, where it is known."""
+        return build_density(self.config)
+
+    def with_solver(self, settings: dict[str, Any]) -> "SavedRun":
+        """Return this run, weights shared, evaluated by the solver that these settings name.
+
+        Raises:
+            ConfigError: a setting is refused.
+        """
+        assert isinstance(self.flow, ContinuousFlow)
+        raw = self.config.model_dump()
+        config = validate({**raw, "evaluation": {**raw["evaluation"], "solver": settings}})
+        flow = self.flow.with_solver(config.evaluation.solver)
+        return replace(self, config=config, flow=flow)
+
+
+def load(run_folder: str | Path, checkpoint: str = "best", *, trust_code: bool = False) -> Flow:
+    """Return the flow of a run on the CPU, in evaluation mode, with the weights it is judged by.
+
+    Args:
+        run_folder: the folder of a run, finished or not.
+        checkpoint: "best" (by validation NLL) or "last".
+        trust_code: allow the code that the run names, where it used a piece of its user's own.
+
+    Raises:
+        CheckpointError: the folder holds no such checkpoint, or it cannot be read.
+        UserError: the run names code, and it is not trusted.
+
+    >>> flow = load(run_folder)
+    >>> x = flow.sample(5)
+    >>> x.shape, flow.log_prob(x).shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
+    return open_run(run_folder, checkpoint, trust_code=trust_code).flow
+
+
+def open_run(
+    run_folder: str | Path,
+    checkpoint: str = "best",
+    *,
+    device: str = "cpu",
+    trust_code: bool = False,
+) -> SavedRun:
+    """Open the folder of a run, finished or not.
+
+    Args:
+        run_folder: the folder.
+        checkpoint: "best" (by validation NLL) or "last".
+        device: of the flow: auto, cpu, mps, cuda or cuda:<index>.
+        trust_code: allow the code that the run names, where it used a piece of its user's own.
+
+    Raises:
+        CheckpointError: the folder holds no such checkpoint, or it cannot be read.
+        ConfigError: the device is not on this machine.
+        UserError: the run names code, and it is not trusted.
+
+    >>> run = open_run(run_folder, "last")
+    >>> run.config.model.name, run.step, run.flow.training
+    ('realnvp', 6, False)
+    """
+    folder = Path(run_folder)
+    state = checkpoints.read(RunFolder(folder).existing_checkpoint(checkpoint))
+    config = validate(state["config"])
+    if config.own_code and not trust_code:
+        named = ", ".join(f"{key}={target}" for key, target in config.own_code.items())
+        raise UserError(
+            f"{folder}: this run uses code of its user's own, {named}: if you trust that code, "
+            "say --trust-code (flowrun) or trust_code=True (Python)"
+        )
+    blank = torch.ones(state["dim"])  # the standardisation is among the loaded buffers
+    flow = build_flow(config, blank, blank, seed=0)
+    checkpoints.load_eval_weights(flow, state)
+    flow = flow.eval().to(pick_device(device, config.dtype))
+    return SavedRun(folder, config, flow, state["progress"]["step"])

@@ -1,0 +1,112 @@
+"""Runs outlive the schema: what an older version saved, turned into today's.
+
+A saved config says which version of the schema it follows. Whoever changes a key of the config,
+of a checkpoint or the name of a weight raises `SCHEMA`, adds a step from the version before, and
+keeps a small run folder of that version in tests/runs/.
+"""
+
+from typing import Any
+
+from flowtrain.config.schema import Config, validate
+from flowtrain.errors import CheckpointError
+
+SCHEMA = 1
+
+
+def saved_config(config: Config) -> dict[str, Any]:
+    """Return a config as it is saved: plain containers, with the version of their schema.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> saved = saved_config(open_run(run_folder).config)
+    >>> list(saved)[0], saved["data"]["name"]
+    ('schema', 'pinwheel')
+    """
+    return {"schema": SCHEMA, **config.model_dump()}
+
+
+def migrate(saved: dict[str, Any]) -> dict[str, Any]:
+    """Turn a saved config into today's, without its version. New keys get their old meaning.
+
+    Raises:
+        CheckpointError: a newer version of flowtrain saved it.
+
+    >>> pools = {"name": "split", "validation": 0.1, "test": 0.1, "seed": 0}
+    >>> migrate({"seed": 3, "pools": pools, "model": {"name": "affine"}})["splits"]
+    {'name': 'random', 'test': 0.1, 'seed': 0, 'val': 0.1}
+    """
+    config = {key: value for key, value in saved.items() if key != "schema"}
+    version = saved.get("schema", 0)
+    _refuse_newer(version)
+    if version < 1:
+        config = _from_0(config)
+    return config
+
+
+def load_config(saved: dict[str, Any]) -> Config:
+    """Return a saved config, migrated and checked.
+
+    Raises:
+        CheckpointError: a newer version of flowtrain saved it.
+        ConfigError: it is no config.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> config = open_run(run_folder).config
+    >>> load_config(saved_config(config)) == config
+    True
+    """
+    return validate(migrate(saved))
+
+
+def migrate_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
+    """Turn the content of a checkpoint into today's; its config is that of `migrate`.
+
+    Raises:
+        CheckpointError: a newer version of flowtrain saved it.
+
+    >>> old = torch.load(run_folder / "checkpoints" / "best.pt", weights_only=True)
+    >>> "splits" in old["config"], "splits" in migrate_checkpoint(old)["config"]
+    (False, True)
+    """
+    if state["config"].get("schema", 0) < 1:
+        progress = dict(state["progress"])
+        progress["last_eval_step"] = progress.pop("measured")
+        state = {
+            **state,
+            "model": _standardize_apart(state["model"]),
+            "ema": state["ema"] and _standardize_apart(state["ema"]),
+            "progress": progress,
+        }
+    return {**state, "config": migrate(state["config"])}
+
+
+def _refuse_newer(version: Any) -> None:
+    if not isinstance(version, int) or version > SCHEMA:
+        raise CheckpointError(
+            f"this run was written by a newer flowtrain (schema {version}; this one reads up to "
+            f"{SCHEMA}): upgrade flowtrain"
+        )
+
+
+def _from_0(config: dict[str, Any]) -> dict[str, Any]:
+    """Release 0.1: pools, and what a coupling does in a group of its own."""
+    config = {"trust_code": False, **config}
+    pools = dict(config.pop("pools"))
+    pools["name"] = {"drawn": "sampled", "split": "random"}[pools["name"]]
+    pools["val"] = pools.pop("validation")
+    model = dict(config["model"])
+    elementwise = model.pop("elementwise", {})
+    model |= {key: value for key, value in elementwise.items() if key != "name"}
+    if model["name"] == "glow":
+        del model["mixing"]  # it was "lu", the only one that glow has
+    return {**config, "splits": pools, "model": model}
+
+
+def _standardize_apart(weights: dict[str, Any]) -> dict[str, Any]:
+    """Release 0.1 had the whitening as the last of the transforms."""
+    renamed = {}
+    for key, value in weights.items():
+        *parents, name = key.split(".")
+        if name in ("mean", "std") and len(parents) >= 2 and parents[-2] == "transforms":
+            key = ".".join([*parents[:-2], "standardize", name])
+        renamed[key] = value
+    return renamed

@@ -1,0 +1,57 @@
+"""Which figures a run draws, and where they go. matplotlib is loaded only when one is drawn."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.training.report import headline
+from flowtrain.training.run import Run
+
+if TYPE_CHECKING:
+    from flowtrain.evaluation.images import Image
+
+
+def draw(run: Run, name: str) -> dict[str, "Image"]:
+    """Draw densities and samples, a continuous flow's paths, or a table's marginals.
+
+    They go into figures/<kind>-<name>.png.
+    """
+    from flowtrain.evaluation import figures, images
+
+    config, progress, density = run.config, run.state.progress, run.density
+    flow, val = run.state.eval_flow, run.splits.val
+    title = f"{config.model.name} on {config.data.name}, step {progress.step}: "
+    title += headline(progress.metrics)
+    z = flow.sample_base(len(val.x), torch.Generator(run.device).manual_seed(config.seed))
+    with torch.no_grad():
+        samples = flow.to_data(z)
+    if density is None:
+        drawn = {"marginals": figures.marginals_figure(val.x, samples, val.columns, title=title)}
+    else:
+        rows = config.evaluation.batch_size
+        drawn = {
+            "density": figures.density_figure(
+                flow, density, val.x, samples, title=title, batch_size=rows
+            )
+        }
+        if isinstance(flow, ContinuousFlow):
+            drawn["paths"] = figures.path_figure(flow, density, z[:2000], title=title)
+    rendered = {kind: images.pixels(figure) for kind, figure in drawn.items()}
+    for kind, image in rendered.items():
+        images.save_png(image, run.folder.figure(f"{kind}-{name}.png"))
+    return rendered
+
+
+def animate(run: Run) -> None:
+    """Write figures/flow.gif: samples and density on their way from base to data."""
+    from flowtrain.evaluation import figures, images
+
+    flow = run.state.eval_flow
+    assert isinstance(flow, ContinuousFlow)
+    assert run.density is not None
+    z = flow.sample_base(2000, torch.Generator(run.device).manual_seed(run.config.seed))
+    frames = figures.animation(
+        flow, run.density, z, frames=31, batch_size=run.config.evaluation.batch_size
+    )
+    images.save_gif(frames, run.folder.figure("flow.gif"))

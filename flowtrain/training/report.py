@@ -1,0 +1,81 @@
+"""The words in which a run reports: a headline at each evaluation, a table at its end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowtrain.config.schema import Config
+from flowtrain.evaluation.tags import METRICS
+from flowtrain.training.state import Progress
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """Say in a few words how good a model is.
+
+    Args:
+        metrics: by tag, of the validation or the test points.
+
+    >>> headline({"nll/val": 2.5, "nll_error/val": 0.01})
+    'NLL 2.5000 ± 0.0100 nats'
+    >>> headline({"nll/test": 2.5, "kl/test": 0.1})
+    'NLL 2.5000  KL 0.1000 nats'
+    """
+    split = "test" if "nll/test" in metrics else "val"
+    nll = f"NLL {metrics[f'nll/{split}']:.4f}"
+    if "kl/test" in metrics:
+        return f"{nll}  KL {metrics['kl/test']:.4f} nats"
+    if "kl/val" in metrics:
+        return f"{nll}  KL {metrics['kl/val']:.4f} ± {metrics['kl_error/val']:.4f} nats"
+    return f"{nll} ± {metrics[f'nll_error/{split}']:.4f} nats"
+
+
+def final_report(
+    config: Config, folder: Path, progress: Progress, *, parameters: int
+) -> Iterator[str]:
+    """Yield the lines that end a run: its figures, its folder and what to type next.
+
+    >>> from flowtrain.comparison.summary import summarise
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.state import Progress
+    >>> progress = Progress(step=6, metrics=summarise(run_folder).metrics)
+    >>> config = open_run(run_folder).config
+    >>> list(final_report(config, run_folder, progress, parameters=68))[:1]
+    ['realnvp on pinwheel, seed 0, in nats']
+    """
+    m = progress.metrics
+    yield f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats"
+    rows = {}
+    if "kl/test" in m:
+        rows[METRICS["kl"].title] = (
+            f"{m['kl/test']:.5f} by quadrature, error {m['kl_error/test']:.0e}"
+        )
+        paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
+        rows[METRICS["kl_paired"].title] = paired
+    rows["NLL train, val, test"] = "{nll/train:.4f}, {nll/val:.4f}, {nll/test:.4f}".format_map(m)
+    if "nll/entropy" in m:
+        rows["entropy of the data"] = f"{m['nll/entropy']:.4f}: no NLL can be lower"
+        rows[METRICS["mass"].title] = f"{m['mass/test']:.6f}: must be 1"
+    else:
+        rows["NLL test, error"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
+        rows["  best Gaussian"] = f"{m['nll_gaussian/test']:.4f}"
+        rows["  kernel density"] = f"{m['nll_kde/test']:.4f}, its bandwidth by cross-validation"
+        if "bits_per_dimension/test" in m:
+            rows[METRICS["bits_per_dimension"].title] = f"{m['bits_per_dimension/test']:.4f}"
+        for name in ("energy", "mmd", "sliced_w2"):
+            apart, floor = m[f"{name}/test"], m[f"{name}_floor/test"]
+            rows[METRICS[name].title] = f"{apart:.4f}; of the data to itself {floor:.4f}"
+    rows |= {
+        "inverse error": f"{m['inverse_error/test']:.1e} max, "
+        f"{m['inverse_error_rms/test']:.1e} rms",
+        "parameters": f"{parameters:,}",
+        "steps": f"{progress.step:,} in {progress.seconds:.0f} s, best at {progress.best_step:,}",
+        "run folder": str(folder),
+        "curves, figures": f"tensorboard --logdir {folder}",
+    }
+    if "solver_gap/test" in m:
+        rows[METRICS["solver_gap"].title] = (
+            f"{m['solver_gap/test']:+.1e}: NLL by training - evaluation solver"
+        )
+    if progress.skipped:
+        rows["skipped steps"] = f"{progress.skipped:,}"
+    for name, value in rows.items():
+        yield f"  {name:<22}{value}"

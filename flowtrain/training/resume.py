@@ -1,0 +1,87 @@
+"""What a run takes over from an earlier one: all of its own when resumed, or another's weights."""
+
+from pathlib import Path
+from typing import Any
+
+from flowtrain.config.schema import Config
+from flowtrain.config.section import Mark, marked
+from flowtrain.errors import ConfigError
+from flowtrain.runs import checkpoint
+from flowtrain.runs.folder import RunFolder
+from flowtrain.training.state import TrainState
+
+
+def reconcile(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's own config with the settings asked for, where they may change.
+
+    Raises:
+        ConfigError: a setting contradicts the run's; every one is named with both values.
+    """
+    refused: list[str] = []
+    free = set(marked(Config, Mark.RESUMABLE))
+    merged: dict[str, Any] = _merge(saved, asked, "", free, refused)
+    if refused:
+        raise ConfigError("\n".join(["this folder holds another run:", *refused]))
+    return merged
+
+
+def warm_start(state: TrainState, config: Config) -> None:
+    """Give a new run the weights and the whitening that the run `init_from` is judged by.
+
+    Raises:
+        ConfigError: its model differs; every difference is named with both values.
+        CheckpointError: the folder holds no checkpoint, or it cannot be read.
+    """
+    folder = Path(str(config.init_from))
+    saved = checkpoint.read(RunFolder(folder).existing_checkpoint("best"))
+    refused: list[str] = []
+    model = config.model.model_dump()
+    free = set(marked(Config, Mark.SHAPELESS))
+    _merge({"model": saved["config"]["model"]}, {"model": model}, "", free, refused)
+    if saved["dim"] != state.flow.dim:
+        refused.append(f"data: the run has {saved['dim']} dimensions, this has {state.flow.dim}")
+    if refused:
+        raise ConfigError("\n".join([f"init_from: {folder} holds another model:", *refused]))
+    for flow in (state.flow, state.eval_flow):
+        checkpoint.load_eval_weights(flow, saved)
+
+
+def refuse_unnamed_code(config: Config, asked: dict[str, Any], folder: Path) -> None:
+    """Refuse to run code that only the folder of a resumed run names.
+
+    Args:
+        config: of the run.
+        asked: what the user typed: code that is named there is trusted.
+        folder: of the run.
+
+    Raises:
+        ConfigError: a module is named by the folder alone.
+    """
+    for key, target in config.own_code.items():
+        group, name = key.split(".")
+        if asked.get(group, {}).get(name) != target:
+            raise ConfigError(
+                f"{folder}: this run uses code of its user's own, {key}={target}: if you trust "
+                "that code, add trust_code=true"
+            )
+
+
+def _merge(saved: Any, asked: Any, path: str, free: set[str], refused: list[str]) -> Any:
+    if isinstance(saved, dict) and isinstance(asked, dict):
+        if saved.get("name") != asked.get("name", saved.get("name")):
+            path, saved, asked = f"{path}.name", saved["name"], asked["name"]
+        else:
+            return {
+                key: _merge(
+                    saved.get(key),
+                    asked.get(key, saved.get(key)),
+                    f"{path}.{key}".lstrip("."),
+                    free,
+                    refused,
+                )
+                for key in {**saved, **asked}
+            }
+    if saved == asked or path in free:
+        return asked
+    refused.append(f"{path}: the run has {saved!r}, this asks for {asked!r}")
+    return saved

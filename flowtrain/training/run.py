@@ -1,0 +1,87 @@
+"""What a run is made of: built from its config, saved to its folder."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from flowtrain.build import build_flow, build_splits, derive_seeds, pick_device
+from flowtrain.config.schema import Config
+from flowtrain.data.splits import Splits
+from flowtrain.densities.density import Density
+from flowtrain.runs import checkpoint
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.migrate import saved_config
+from flowtrain.runs.result import environment, write_result
+from flowtrain.training.schedule import Phase, build_phases
+from flowtrain.training.state import Progress, TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of. Only its state changes."""
+
+    config: Config
+    folder: RunFolder
+    device: torch.device
+    splits: Splits
+    phases: list[Phase]
+    state: TrainState
+
+    @property
+    def density(self) -> Density | None:
+        """The density that the points were sampled from, where it is known."""
+        return self.splits.val.density
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained weights."""
+        return sum(weight.numel() for weight in self.state.flow.parameters())
+
+    def save(self, name: str) -> None:
+        """Write the whole state to checkpoints/<name>.pt."""
+        state = self.state.state_dict(saved_config(self.config))
+        checkpoint.save(self.folder.checkpoint(name), state)
+
+    def report(self, status: str, **more: Any) -> None:
+        """Write result.json."""
+        progress = self.state.progress
+        write_result(
+            self.folder,
+            status=status,
+            **more,
+            model=self.config.model.name,
+            data=self.config.data.name,
+            seed=self.config.seed,
+            parameters=self.parameters,
+            step=progress.step,
+            best_step=progress.best_step,
+            skipped_steps=progress.skipped,
+            seconds=round(progress.seconds, 3),
+            metrics=progress.metrics,
+            environment=environment(self.device),
+            config=saved_config(self.config),
+        )
+
+
+def build_run(config: Config, folder: RunFolder) -> Run:
+    """Build everything that a config names, at step 0."""
+    device = pick_device(config.trainer.device, config.dtype)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    seeds = derive_seeds(config)
+    splits = build_splits(config, device)
+    x = splits.train.x
+    flow = build_flow(config, x.mean(0).cpu(), x.std(0).cpu(), seed=seeds["weights"]).to(device)
+    average = None
+    if config.trainer.ema:
+        average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema))
+    state = TrainState(
+        flow=flow,
+        average=average,
+        optimizer=config.optimizer.build(flow.parameters(), fused=True),  # one call a step
+        generator=torch.Generator(device).manual_seed(seeds["batches"]),
+        progress=Progress(),
+    )
+    return Run(config, folder, device, splits, build_phases(config, flow), state)

@@ -1,0 +1,111 @@
+"""The course of a run: how much of it is done, its phases, and their learning rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowtrain.config.schema import Config
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
+from flowtrain.training.objectives import Objective, check_objective
+from flowtrain.training.state import Progress
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run; each goes through the whole schedule of the learning rate.
+
+    Attributes:
+        objective: what it minimises.
+        until: the fraction of the run at which it ends.
+        max_lr: its largest learning rate.
+
+    >>> from flowtrain.training.objectives import MaximumLikelihood
+    >>> Phase(MaximumLikelihood(), until=1.0, max_lr=1e-3).max_lr
+    0.001
+    """
+
+    objective: Objective
+    until: float
+    max_lr: float
+
+
+def build_phases(config: Config, flow: Flow) -> list[Phase]:
+    """Build the phases of a run, in their order.
+
+    Raises:
+        ConfigError: an objective of the user's own is refused.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(ffjord_folder)
+    >>> for phase in build_phases(run.config, run.flow):
+    ...     print(type(phase.objective).__name__, phase.until, phase.max_lr)
+    FlowMatching 0.5 0.02
+    MaximumLikelihood 1.0 0.01
+    """
+    phases = []
+    for section, until, max_lr in config.objective.phases(config.optimizer.lr):
+        settings: dict[str, Any] = {}
+        if section.solves_ode and isinstance(flow, ContinuousFlow):
+            settings = {
+                "solver": config.solver,
+                "divergence": flow.training_divergence,
+                "kinetic": config.regularization.kinetic,
+                "jacobian": config.regularization.jacobian,
+            }
+        objective = section.build(**settings)
+        if "objective.target" in config.own_code:
+            check_objective(objective, flow)
+        phases.append(Phase(objective, until, max_lr))
+    return phases
+
+
+def progress_fraction(config: Config, progress: Progress) -> float:
+    """Return how much of a run is done, in [0, 1], by steps or by time, whichever is further.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.state import Progress
+    >>> config = open_run(run_folder).config
+    >>> config.trainer.max_steps, progress_fraction(config, Progress(step=3))
+    (6, 0.5)
+    """
+    by_steps = progress.step / config.trainer.max_steps
+    if config.trainer.max_seconds is None:
+        return min(by_steps, 1.0)
+    return min(max(by_steps, progress.seconds / config.trainer.max_seconds), 1.0)
+
+
+def finished(config: Config, progress: Progress) -> bool:
+    """Say whether a run has used its steps, its time or its patience.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.state import Progress
+    >>> config = open_run(run_folder).config
+    >>> finished(config, Progress(step=5)), finished(config, Progress(step=6))
+    (False, True)
+    """
+    patience = config.trainer.patience
+    impatient = patience is not None and progress.stale >= patience
+    return progress_fraction(config, progress) >= 1 or impatient
+
+
+def phase_at(phases: Sequence[Phase], done: float) -> tuple[Phase, float]:
+    """Return the phase of a run after a fraction `done`, and the fraction of it that is done.
+
+    Args:
+        phases: in their order; each ends after the one before it.
+        done: in [0, 1].
+
+    >>> from flowtrain.training.objectives import MaximumLikelihood
+    >>> fast = Phase(MaximumLikelihood(), until=0.5, max_lr=1e-2)
+    >>> slow = Phase(MaximumLikelihood(), until=1.0, max_lr=1e-3)
+    >>> phase, since = phase_at([fast, slow], done=0.75)
+    >>> phase.max_lr, since
+    (0.001, 0.5)
+    """
+    since = 0.0
+    for phase in phases:
+        if done < phase.until:
+            return phase, (done - since) / (phase.until - since)
+        since = phase.until
+    return phases[-1], 1.0

@@ -1,0 +1,290 @@
+"""The loop: one training run from top to bottom: step, log, validate, checkpoint, stop, report."""
+
+import logging
+import shlex
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowtrain.config.schema import Config, validate
+from flowtrain.errors import CheckpointError, TrainingError
+from flowtrain.evaluation.checks import warnings_about
+from flowtrain.evaluation.metrics import evaluate, training_metrics
+from flowtrain.flows.ode import SolverError, solver_errors
+from flowtrain.runs import checkpoint
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.result import environment, read_result
+from flowtrain.training.figures import animate, draw
+from flowtrain.training.report import final_report, headline
+from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
+from flowtrain.training.run import Run, build_run
+from flowtrain.training.schedule import finished, phase_at, progress_fraction
+from flowtrain.training.signals import catch_signals
+from flowtrain.training.state import Progress
+from flowtrain.training.tracking import Tracker
+
+log = logging.getLogger("flowtrain")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: its status, its last metrics and the signal that interrupted it, if any.
+
+    >>> Result("completed", 6, {"nll/val": 2.5}).metric
+    2.5
+    >>> Result("completed", 6, {"nll/val": 2.5, "kl/val": 0.1}).metric
+    0.1
+    """
+
+    status: str  # completed | interrupted
+    step: int
+    metrics: dict[str, float]
+    signal: int | None = None
+
+    @property
+    def metric(self) -> float:
+        """What sweeps minimise: validation KL where the density is known, else NLL."""
+        return self.metrics.get("kl/val", self.metrics["nll/val"])
+
+
+def train(
+    config: Config, folder: Path, *, asked: dict[str, Any] | None = None, trust_code: bool = False
+) -> Result:
+    """Train the flow that a config describes, in a run folder; go on if the folder holds a run.
+
+    Args:
+        config: the whole config; when resuming, only the settings in `asked` are applied.
+        folder: the run folder.
+        asked: the settings named by whoever resumes the run; all of them by default.
+        trust_code: allow code of the user's own that the folder of a resumed run names.
+
+    Raises:
+        UserError: a setting contradicts the run's, the device is not there, a checkpoint cannot
+            be read or written, or the loss stays NaN or infinite.
+
+    >>> from flowtrain.runs.load import load, open_run
+    >>> config = open_run(run_folder).config
+    >>> result = train(config, tmp_path / "run")
+    >>> result.status, result.step, round(result.metric, 2)
+    ('completed', 6, 1.37)
+    >>> load(tmp_path / "run").sample(5).shape
+    torch.Size([5, 2])
+    """
+    run_folder = RunFolder(folder)
+    last = run_folder.checkpoint("last")
+    saved = checkpoint.read(last) if last.exists() else None
+    if saved is not None:
+        asked = config.model_dump() if asked is None else asked
+        config = validate(reconcile(saved["config"], asked))
+        if not trust_code:
+            refuse_unnamed_code(config, asked, folder)
+        progress = Progress(**saved["progress"])
+        if finished(config, progress) and read_result(run_folder).get("status") == "completed":
+            log.info("finished already, at step %d: %s", progress.step, folder)
+            log.info("to train on, ask for more: trainer.max_steps=%d", 2 * progress.step)
+            return Result("completed", progress.step, read_result(run_folder)["metrics"])
+
+    run = build_run(config, run_folder)
+    if saved is not None:
+        run.state.load_state_dict(saved)
+        log.info("resuming at step %d", run.state.progress.step)
+    elif config.init_from is not None:
+        warm_start(run.state, config)
+    progress = run.state.progress
+    run.report("running")
+    try:
+        recorded = -1 if saved is None else progress.step
+        with Tracker(run_folder, step=recorded) as tracker, catch_signals() as caught:
+            if saved is None:
+                tracker.text("config", config.model_dump())
+                tracker.text("environment", environment(run.device))
+                run_validation(run, tracker)
+            clock = time.monotonic() - progress.seconds
+            while not finished(config, progress) and not caught:
+                train_step(run, tracker)
+                progress.seconds = time.monotonic() - clock
+                if progress.step % config.trainer.evaluate_every == 0:
+                    run_validation(run, tracker)
+            if not finished(config, progress):
+                run.save("last")
+                run.report("interrupted")
+                log.info("interrupted at step %d; go on with", progress.step)
+                log.info("  flowtrain %s", shlex.quote(f"resume={folder}"))
+                return Result("interrupted", progress.step, progress.metrics, caught[0])
+            if progress.last_eval_step < progress.step:
+                run_validation(run, tracker)
+            finish(run, tracker)
+    except Exception as error:
+        with suppress(CheckpointError):  # a full disk may refuse this, too
+            run.report("failed", error=str(error))
+        raise
+    run.report("completed")
+    return Result("completed", progress.step, progress.metrics, caught[0] if caught else None)
+
+
+def train_step(run: Run, tracker: Tracker) -> None:
+    """Take one optimizer step on a random batch, and log it now and then.
+
+    Raises:
+        TrainingError: the loss or its gradient was NaN or infinite too often in a row.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1) as tracker:
+    ...     run_validation(run, tracker)  # a step's log begins with its metrics
+    ...     train_step(run, tracker)
+    >>> run.state.progress.step
+    1
+    """
+    config, state, progress = run.config, run.state, run.state.progress
+    phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
+    lr = config.scheduler.lr(phase.max_lr, phase_done)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    x = run.splits.train.x
+    rows = torch.randint(
+        len(x), (config.trainer.batch_size,), generator=state.generator, device=run.device
+    )
+    progress.step += 1
+    state.optimizer.zero_grad()
+    try:
+        loss, scalars = phase.objective(state.flow, x[rows], state.generator)
+        with solver_errors():
+            loss.backward()
+    except SolverError as error:
+        count_failure(run, str(error))
+        return
+    norm = torch.nn.utils.clip_grad_norm_(
+        state.flow.parameters(), config.trainer.clip or float("inf")
+    )
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        count_failure(run, f"the loss is {loss.item():g}, its gradient's norm {norm.item():g}")
+        return
+    state.optimizer.step()
+    if state.average is not None:
+        state.average.update_parameters(state.flow)
+    progress.failures = 0
+    if progress.step % config.trainer.log_every == 0:
+        values = {
+            "loss": loss.item(),
+            **scalars(),
+            "grad_norm": norm.item(),
+            "lr": lr,
+            "speed/steps_per_second": (rate := tracker.rate(progress.step)),
+        }
+        if "nfe/forward" in values:
+            values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
+        tracker.scalars(progress, values)
+        status = f"step {progress.step}  {headline(progress.metrics)}"
+        if "nfe/forward" in values:
+            status += f"  nfe {values['nfe/forward']:.0f}"
+        tracker.progress(progress_fraction(config, progress), f"{status}  {rate:.3g} steps/s")
+
+
+def count_failure(run: Run, what: str) -> None:
+    """Skip a step that failed, and stop the run after several in a row.
+
+    Args:
+        run: the run.
+        what: failed, for the log.
+
+    Raises:
+        TrainingError: with the last good checkpoint and what to change.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> count_failure(run, "the loss is NaN")
+    >>> run.state.progress.failures, run.state.progress.skipped
+    (1, 1)
+    """
+    progress = run.state.progress
+    progress.failures += 1
+    progress.skipped += 1
+    log.warning("step %d skipped: %s", progress.step, what)
+    if progress.failures >= run.config.trainer.max_failures:
+        raise TrainingError(
+            f"stopped at step {progress.step}: {progress.failures} steps in a row failed "
+            f"({what}). The checkpoint in {run.folder.checkpoint('last').parent} is from before; "
+            "try a lower optimizer.lr, a smaller trainer.clip or a longer scheduler.warmup"
+        )
+
+
+def run_validation(run: Run, tracker: Tracker) -> None:
+    """Evaluate on the validation split, draw the densities, and write the checkpoints.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be written.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1) as tracker:
+    ...     run_validation(run, tracker)
+    >>> sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    ['best.pt', 'last.pt']
+    """
+    config, state, progress = run.config, run.state, run.state.progress
+    metrics = training_metrics(
+        state.eval_flow,
+        run.splits.train,
+        run.splits.val,
+        training_solver=config.training_solver,
+        batch_size=config.evaluation.batch_size,
+    )
+    progress.metrics = metrics
+    floor = {} if run.density is None else {"nll/entropy": run.density.entropy}
+    tracker.scalars(progress, {**metrics, **floor})
+    log.info("step %6d  %s", progress.step, headline(metrics))
+    for line in warnings_about(metrics):
+        log.warning(line)
+    if config.trainer.figures:
+        for kind, image in draw(run, f"step-{progress.step:06d}").items():
+            tracker.picture(progress.step, f"figures/{kind}", image)
+
+    progress.last_eval_step = progress.step
+    progress.stale += 1
+    if metrics["nll/val"] < progress.best:
+        progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
+        run.save("best")
+    run.save("last")
+    tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
+
+
+def finish(run: Run, tracker: Tracker) -> None:
+    """Evaluate the best weights on the test split and by quadrature; print the final report.
+
+    Raises:
+        CheckpointError: there are no best weights, or they cannot be read.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1) as tracker:
+    ...     run_validation(run, tracker)  # it saves the best weights, here the first
+    ...     finish(run, tracker)
+    >>> run.state.progress.metrics["kl/test"] > 0
+    True
+    """
+    config, state, progress = run.config, run.state, run.state.progress
+    flow = state.eval_flow
+    checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
+    progress.metrics = evaluate(
+        flow,
+        run.splits,
+        training_solver=config.training_solver,
+        grid=config.evaluation.grid,
+        batch_size=config.evaluation.batch_size,
+    )
+    final = {tag: value for tag, value in progress.metrics.items() if tag.endswith("/test")}
+    tracker.scalars(progress, final)  # the others have their point of this step
+    tracker.hparams(config.model_dump(), progress.metrics)
+    if config.trainer.figures:
+        draw(run, "final")  # TensorBoard has the last step's
+    if config.trainer.animation:
+        animate(run)
+    for line in final_report(config, run.folder.path, progress, parameters=run.parameters):
+        log.info(line)
+    for line in warnings_about(progress.metrics):
+        log.warning(line)

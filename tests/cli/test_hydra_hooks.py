@@ -1,0 +1,76 @@
+"""What Hydra calls back, and overrides as a user types them."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowtrain.cli.hydra_hooks import LONGEST_NAME, compose_option, short, understood
+from flowtrain.config import CONF
+from flowtrain.errors import UserError
+
+Compose = Callable[..., dict[str, Any]]
+Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
+
+SOLVERS = sorted(path.stem for path in (CONF / "solver").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("option", SOLVERS)
+def test_an_option_composes_as_on_the_command_line(compose: Compose, option: str) -> None:
+    assert compose_option("solver", option) == compose(f"solver={option}")["solver"]
+
+
+def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UserError) as caught:
+        compose_option("solver", "magic")
+    assert str(caught.value) == f"solver: 'magic' is unknown; choose from {', '.join(SOLVERS)}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["data=moons", "seed=1"], ["data=moons", "seed=1"]),
+        (["data.arguments.side=2"], ["++data.arguments.side=2"]),
+        (["objective.arguments.a.b=1,2"], ["++objective.arguments.a.b=1,2"]),
+        (["data.arguments={side:2}"], ["++data.arguments={side:2}"]),
+        (["++data.arguments.side=2"], ["++data.arguments.side=2"]),
+        (["resume=a,b=c"], ["resume='a,b=c'"]),
+        (["resume='a,b'"], ["resume='a,b'"]),
+        (["init_from=a b"], ["init_from='a b'"]),
+        (["-m", "init_from=a,b"], ["-m", "init_from=a,b"]),
+    ],
+)
+def test_what_hydra_would_take_amiss_is_rewritten(typed: list[str], read: list[str]) -> None:
+    assert understood(typed) == read
+
+
+def test_a_job_s_folder_has_a_name_that_a_file_system_takes() -> None:
+    assert short("++data.arguments.side=2,seed=1") == "data.arguments.side=2,seed=1"
+    assert short(r"data.target=my_density\:Triangle") == "data.target=my_density:Triangle"
+    assert len(short("ä" * 300).encode()) == LONGEST_NAME
+    assert short(f"a{'ä' * 300}") == f"a{'ä' * 99}"  # no half of a letter
+
+
+@pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
+def test_the_best_recipe_has_finer_splines_where_a_density_needs_them(
+    compose: Compose, data: str
+) -> None:
+    plain = compose("model=spline", f"data={data}")
+    best = compose("experiment=best", f"data={data}")
+    finer: dict[str, dict[str, float]] = {"rings": {"bins": 32}, "checkerboard": {"bound": 3.0}}
+    more = finer.get(data, {})
+    assert best == {**plain, "model": {**plain["model"], **more}}
+    assert (plain["model"]["bins"], plain["model"]["bound"]) == (16, 4.0)
+
+
+def test_a_resumed_run_keeps_its_record(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    flowtrain(*tiny_overrides, "hydra.run.dir=run")
+    record = tmp_path / "run" / ".hydra" / "config.yaml"
+    before = record.read_bytes()
+    assert flowtrain("resume=run", "trainer.max_steps=22").returncode == 0
+    assert record.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

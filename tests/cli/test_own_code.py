@@ -1,0 +1,337 @@
+"""Pieces of a user's own, from the command line to a loaded run: density, field, objective.
+
+No code that only a run's folder names may run unasked.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowtrain import load
+from flowtrain.errors import UserError
+from flowtrain.runs.load import open_run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+DENSITY = """
+import math
+import torch
+from flowtrain.densities import Density
+
+class Triangle(Density):
+    "Uniform on the triangle x, y >= 0, x + y <= side."
+
+    def __init__(self, side):
+        if not isinstance(side, int | float):
+            raise TypeError(f"side must be a number, got {side!r}")
+        low, high = torch.zeros(2).double(), torch.full((2,), float(side)).double()
+        super().__init__(window=(low, high), resolution=side / 200)
+        self.side = side
+
+    def sample(self, n, generator):
+        x = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+        return self.side * torch.where(x.sum(1, keepdim=True) > 1, 1 - x, x)
+
+    def log_prob(self, x):
+        inside = (x >= 0).all(1) & (x.sum(1) <= self.side)
+        return torch.where(inside, math.log(2 / self.side**2), -math.inf).to(x)
+
+class Heavy(Triangle):
+    def log_prob(self, x):
+        return super().log_prob(x) + math.log(2)
+
+class Broken(Triangle):
+    def sample(self, n, generator):
+        return {}["nothing"]
+"""
+OBJECTIVE = """
+class Loss:
+    def __init__(self, weight=1.0):
+        self.weight = weight
+
+    def __call__(self, flow, x, generator):
+        return -self.weight * flow.log_prob(x).mean(), lambda: {"weight": self.weight}
+
+class PerPoint(Loss):
+    def __call__(self, flow, x, generator):
+        return -flow.log_prob(x), dict
+"""
+FIELD = """
+import torch
+from torch import nn
+
+class Field(nn.Module):
+    def __init__(self, dim, *, width, depth, activation):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(dim, width), nn.Linear(width, dim)
+
+    def forward(self, t, z, tangents):
+        h = torch.tanh(self.inner(z))
+        moved = (tangents @ self.inner.weight.T) * (1 - h.square())
+        return self.outer(h), moved @ self.outer.weight.T
+
+class Wrong(Field):
+    def forward(self, t, z, tangents):
+        velocity, moved = super().forward(t, z, tangents)
+        return velocity, 2 * moved
+
+class Broken(Field):
+    def forward(self, t, z, tangents):
+        raise RuntimeError("two\\nlines")
+"""
+SOURCES = {"my_density": DENSITY, "my_objective": OBJECTIVE, "my_field": FIELD}
+
+# What makes a run tiny, without data, model and objective.
+BRIEF = (
+    "trainer=debug", "trainer.device=cpu", "trainer.threads=1", "trainer.figures=false",
+    "splits.train=512", "splits.val=64", "splits.test=64", "evaluation.grid=16",
+)  # fmt: skip
+REALNVP = ("model=realnvp", "model.couplings=2", "model.hidden=8", "model.depth=1")
+FFJORD = ("model=ffjord", "model.width=8", "trainer.max_steps=5", "solver=bosh3")
+TRIANGLE = ("data=custom", "data.target=my_density:Triangle", "data.arguments.side=2")
+LOSS = ("objective=custom", "objective.target=my_objective:Loss", "objective.arguments.weight=0.5")
+KINDS = {
+    "data.target=my_density:Triangle": (*REALNVP, *TRIANGLE),
+    "objective.target=my_objective:Loss": (*REALNVP, "data=gaussian_mixture", *LOSS),
+    "model.field=my_field:Field": (*FFJORD, "data=gaussian_mixture", "model.field=my_field:Field"),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_files(tmp_path: Path) -> Iterator[None]:
+    """Write the user's files, and forget what was imported from those of another test."""
+    for name, source in SOURCES.items():
+        (tmp_path / f"{name}.py").write_text(source)
+        sys.modules.pop(name, None)
+    yield
+    for name in SOURCES:
+        sys.modules.pop(name, None)
+
+
+def forget() -> None:
+    """Let the next import of the user's files be the first one."""
+    for name in SOURCES:
+        sys.modules.pop(name, None)
+
+
+def test_a_density_of_one_s_own_is_trained_on_and_has_its_kl(
+    flowtrain: Command, tmp_path: Path
+) -> None:
+    told = flowtrain(*BRIEF, *REALNVP, *TRIANGLE, "hydra.run.dir=run", "evaluation.grid=64")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "KL(data | model)" in told.stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["config"]["data"] == {
+        "name": "custom", "target": "my_density:Triangle", "arguments": {"side": 2},
+    }  # fmt: skip
+    metrics = result["metrics"]
+    assert metrics["nll/entropy"] == pytest.approx(math.log(2), abs=0.01)
+    assert metrics["kl/test"] == pytest.approx(
+        metrics["nll/test"] - metrics["nll/entropy"], abs=5 * metrics["nll_error/test"]
+    )
+    assert metrics["kl/test"] > 0
+    assert sys.path.count(str(tmp_path)) == 0
+
+
+@pytest.mark.parametrize("arguments", ["{side:2}", "{side: 2}"])
+def test_all_arguments_may_be_given_at_once(
+    flowtrain: Command, tmp_path: Path, arguments: str
+) -> None:
+    asked = (*TRIANGLE[:2], f"data.arguments={arguments}", "trainer.max_steps=1")
+    assert flowtrain(*BRIEF, *REALNVP, *asked, "hydra.run.dir=run").returncode == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["config"]["data"]["arguments"] == {"side": 2}
+
+
+def test_a_sweep_over_an_argument_has_folders_with_plain_names(
+    flowtrain: Command, tmp_path: Path
+) -> None:
+    swept = (*TRIANGLE[:2], "data.arguments.side=1.0,2.0", "trainer.max_steps=1")
+    told = flowtrain("-m", *BRIEF, *REALNVP, *swept)
+    assert (told.returncode, told.stderr) == (0, "")
+    folders = sorted(path.parent for path in tmp_path.rglob("result.json"))
+    assert [folder.name.split(",")[0] for folder in folders] == [
+        "0-data.arguments.side=1.0", "1-data.arguments.side=2.0",
+    ]  # fmt: skip
+    assert not {"+", "\\"} & {*"".join(folder.name for folder in folders)}
+    table = (folders[0].parent / "compare.md").read_text()
+    assert "data.arguments.side" in table
+    again = flowtrain(f"resume={folders[1]}", "trainer.max_steps=2", "trust_code=true")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+MISTAKES = [
+    (
+        (*TRIANGLE[:1], "data.target=my_density:Heavy", "data.arguments.side=2", *REALNVP),
+        "data: exp(log_prob) integrates to 2.",
+    ),
+    (
+        (*TRIANGLE[:1], "data.target=my_density:Broken", "data.arguments.side=2", *REALNVP),
+        "data: my_density:Broken: KeyError: 'nothing' (my_density.py, line ",
+    ),
+    (
+        (*TRIANGLE[:2], "data.arguments.side=wide", *REALNVP),
+        "data: my_density:Triangle: TypeError: side must be a number, got 'wide' (my_density.py, ",
+    ),
+    ((*TRIANGLE[:2], *REALNVP), "data: my_density:Triangle: TypeError: "),
+    (
+        (*TRIANGLE, "data.arguments.height=3", *REALNVP),
+        "data: my_density:Triangle: TypeError: ",
+    ),
+    ((*TRIANGLE[:1], "data.target=my_density:Square", *REALNVP), "data: my_density has no 'Squar"),
+    ((*TRIANGLE[:1], "data.target=nowhere:Square", *REALNVP), "data: no module 'nowhere' on PYTH"),
+    (
+        (*TRIANGLE[:1], "data.target=my_objective:Loss", *REALNVP),
+        "data: a Loss is no density: subclass flowtrain.densities.Density",
+    ),
+    ((*FFJORD, "model.field=my_field:Wrong"), "model: the field's tangents must be J @ tangents"),
+    (
+        (*FFJORD, "model.field=my_field:Broken"),
+        "model.field: RuntimeError: two lines (my_field.py, line ",
+    ),
+    ((*FFJORD, "model.field=my_field:Nothing"), "model.field: my_field has no 'Nothing'"),
+    ((*FFJORD, "model.field=my_field"), "model.field: 'my_field' is unknown; choose from concats"),
+    (
+        (*REALNVP, *LOSS[:1], "objective.target=my_objective:PerPoint"),
+        "objective: the loss must be a finite scalar tensor, got the shape (8,)",
+    ),
+    (
+        (*REALNVP, *LOSS[:2], "objective.arguments.wieght=2"),
+        "objective: my_objective:Loss: TypeError: ",
+    ),
+    ((*REALNVP, *LOSS[:1]), "objective.target: None is refused: it should be a valid string"),
+    (
+        (*FFJORD, *LOSS, "solver=dopri5"),
+        "solver: custom solves no ODE in training, dopri5 would have no effect",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES]
+)
+def test_code_that_cannot_be_used_is_refused_in_one_line(
+    flowtrain: Command, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    told = flowtrain(*BRIEF, *arguments, "hydra.run.dir=run")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"flowtrain: {message}")
+    assert len(told.stderr.splitlines()) == 1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    logs = [path.read_text() for path in (tmp_path / "run").glob("*.log")]
+    assert not any("Traceback" in log for log in logs)
+
+
+def test_an_objective_of_one_s_own_is_minimised_and_has_its_curves(
+    flowtrain: Command, tmp_path: Path, history: Callable[[Path], list[dict[str, float]]]
+) -> None:
+    asked = (*BRIEF, *REALNVP, "data=gaussian_mixture", "trainer.log_every=1", "trainer.clip=0")
+    assert flowtrain(*asked, *LOSS, "hydra.run.dir=half").returncode == 0
+    assert flowtrain(*asked, "hydra.run.dir=whole").returncode == 0
+    half, whole = (
+        next(line for line in history(tmp_path / name) if "loss" in line)
+        for name in ("half", "whole")
+    )
+    assert half["weight"] == 0.5
+    assert half["loss"] == pytest.approx(0.5 * whole["loss"], rel=1e-5)
+
+
+def test_a_continuous_flow_takes_an_objective_of_one_s_own(
+    flowtrain: Command, tmp_path: Path
+) -> None:
+    asked = (*BRIEF, "data=gaussian_mixture", *FFJORD[:3], "trainer.batch_size=32", *LOSS)
+    told = flowtrain(*asked, "hydra.run.dir=run")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "objective" in json.loads((tmp_path / "run" / "result.json").read_text())["config"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_code_that_only_a_folder_names_runs_unasked(
+    flowtrain: Command, flowrun: Command, tmp_path: Path, kind: str
+) -> None:
+    assert flowtrain(*BRIEF, *KINDS[kind], "hydra.run.dir=run").returncode == 0
+    forget()
+    named = f"run: this run uses code of its user's own, {kind}: if you trust that code, "
+
+    with pytest.raises(UserError) as caught:
+        load("run")
+    assert str(caught.value) == f"{named}say --trust-code (flowrun) or trust_code=True (Python)"
+    for command in (
+        ["evaluate", "run"],
+        ["sample", "run", "-n", "3", "-o", "-"],
+        ["score", "run", "my_density.py"],
+        ["animate", "run"],
+    ):
+        told = flowrun(*command)
+        assert (told.returncode, told.stdout) == (1, "")
+        assert told.stderr == f"flowrun: {caught.value}\n"
+    for more in ((), ("trainer.max_steps=30",)):
+        told = flowtrain("resume=run", *more)
+        assert (told.returncode, told.stdout) == (1, "")
+        assert told.stderr == f"flowtrain: {named}add trust_code=true\n"
+    assert flowrun("compare", "run").returncode == 0
+    assert not {*SOURCES} & {*sys.modules}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_code_that_is_trusted_runs(
+    flowtrain: Command, flowrun: Command, tmp_path: Path, kind: str
+) -> None:
+    flowtrain(*BRIEF, *KINDS[kind], "hydra.run.dir=run")
+    forget()
+    flow = load("run", trust_code=True)
+    assert flow.log_prob(torch.full((3, 2), 0.5)).isfinite().all()
+    told = flowrun("sample", "run", "-n", "3", "-o", "-", "--trust-code")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert len(told.stdout.splitlines()) == 4
+    told = flowrun("evaluate", "run", "--json", "-", "--trust-code")
+    assert told.returncode == 0
+    recorded = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert json.loads(told.stdout)["metrics"]["kl/test"] == pytest.approx(
+        recorded["kl/test"], rel=1e-4, abs=1e-6
+    )
+    told = flowtrain("resume=run", "trainer.max_steps=22", "trust_code=true")
+    assert (told.returncode, told.stderr) == (0, "")
+    saved = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (saved["step"], saved["config"]["trust_code"]) == (22, False)
+
+
+def test_code_that_the_user_names_again_is_trusted(flowtrain: Command, tmp_path: Path) -> None:
+    flowtrain(*BRIEF, *REALNVP, *TRIANGLE, "hydra.run.dir=run")
+    forget()
+    told = flowtrain("resume=run", "trainer.max_steps=22", *TRIANGLE)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 22
+
+    forget()
+    told = flowtrain("resume=run", *TRIANGLE[:1], "data.target=my_density:Heavy", TRIANGLE[2])
+    assert told.returncode == 1
+    assert told.stderr.splitlines() == [
+        "flowtrain: this folder holds another run:",
+        "data.target: the run has 'my_density:Triangle', this asks for 'my_density:Heavy'",
+    ]
+    told = flowtrain("resume=run", *TRIANGLE[:2], "data.arguments.side=3")
+    assert told.stderr.splitlines()[1:] == ["data.arguments.side: the run has 2, this asks for 3"]
+    assert not {*SOURCES} & {*sys.modules}
+
+
+def test_a_command_that_is_typed_again_goes_on(flowtrain: Command, tmp_path: Path) -> None:
+    command = (*BRIEF, *REALNVP, *TRIANGLE, "hydra.run.dir=run")
+    flowtrain(*command)
+    told = flowtrain(*command, "trainer.max_steps=22")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "resuming at step 20" in told.stdout
+
+
+def test_a_loaded_run_has_the_user_s_density(flowtrain: Command) -> None:
+    flowtrain(*BRIEF, *REALNVP, *TRIANGLE, "hydra.run.dir=run")
+    density = open_run("run", trust_code=True).density
+    assert density is not None
+    assert type(density).__name__ == "Triangle"
+    assert vars(density)["side"] == 2

@@ -1,0 +1,122 @@
+"""`flowrun sample`: the flow's own points, to the bit, in every format."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import flowtrain
+from flowtrain.data.read import read_table
+
+Flowrun = Callable[..., subprocess.CompletedProcess[str]]
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("model", ["realnvp", "ffjord"])
+def test_samples_are_the_flow_s_own_to_the_bit_in_every_format(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path, model: str, suffix: str
+) -> None:
+    name = f"samples.{suffix}"
+    told = flowrun(
+        "sample", folders[model], "-n", "25", "-o", name, "--seed", "3", "--batch-size", "10"
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    flow, generator = flowtrain.load(folders[model]), torch.Generator().manual_seed(3)
+    expected = torch.cat([flow.sample(rows, generator) for rows in (10, 10, 5)])
+    table = read_table(tmp_path / name, columns=None, header="auto")
+    assert torch.equal(table.values.float(), expected)
+    assert table.columns == ("x0", "x1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_arrays_are_stored_in_the_flow_s_dtype(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for suffix in ("npy", "parquet"):
+        flowrun("sample", folders["realnvp"], "-n", "7", "-o", f"s.{suffix}", "--batch-size", "3")
+    assert np.load(tmp_path / "s.npy", mmap_mode="r").dtype == np.float32
+    written = pq.ParquetFile(tmp_path / "s.parquet")
+    assert written.num_row_groups == 3
+    assert {str(field.type) for field in written.schema_arrow} == {"float"}
+
+
+def test_the_same_seed_gives_the_same_bits(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        flowrun("sample", folders["realnvp"], "-n", "50", "-o", f"{name}.npy", "--seed", seed)
+    a, b, c = ((tmp_path / f"{name}.npy").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_missing_pyarrow_is_told(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    told = flowrun("sample", folders["realnvp"], "-n", "7", "-o", "s.parquet")
+    assert told.stderr == (
+        "flowrun: writing Parquet needs pyarrow: pip install 'flowtrain[parquet]'\n"
+    )
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_full_disk_is_told_in_one_line_and_keeps_the_old_file(
+    flowrun: Flowrun,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    full_disk: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    (tmp_path / "s.npy").write_text("old")
+    with full_disk(10_000):
+        told = flowrun("sample", folders["realnvp"], "-n", "100000", "-o", "s.npy")
+    assert (told.returncode, told.stderr) == (1, "flowrun: cannot write s.npy: File too large\n")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_ended_command_leaves_no_half_written_file(
+    launch_flowrun: Launch, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    many = str(10**9)
+    process = launch_flowrun("sample", folders["realnvp"], "-n", many, "-o", tmp_path / "s.npy")
+    draft = tmp_path / "s.npy.tmp"
+    deadline = time.monotonic() + 60
+    while not draft.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert draft.exists()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake(
+    launch_flowrun: Launch, folders: dict[str, Path]
+) -> None:
+    with launch_flowrun("sample", folders["realnvp"], "-n", "1000000", "-o", "-") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "x0,x1\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_standard_output_is_told_in_one_line(
+    launch_flowrun: Launch, folders: dict[str, Path]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = launch_flowrun("sample", folders["realnvp"], "-n", "10", "-o", "-", stdout=full)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (
+        1, "flowrun: standard output: No space left on device\n",
+    )  # fmt: skip

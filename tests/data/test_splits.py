@@ -1,0 +1,161 @@
+"""The points of a run: sampled from a density or split from a table, and what is doubtful."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from flowtrain.data.read import Table
+from flowtrain.data.splits import (
+    Split,
+    Splits,
+    check,
+    sample_splits,
+    split_rows,
+    split_table,
+)
+from flowtrain.densities.curves import Moons
+from flowtrain.errors import UserError
+
+
+def refusal(action: Callable[[], Any]) -> str:
+    """Return what the user is told, one line."""
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+# --- splitting and checking ---------------------------------------------------------------------
+
+
+def test_split_rows_deals_every_row_once_by_its_seed() -> None:
+    values = torch.arange(200.0).reshape(100, 2)
+    parts = split_rows(values, val=0.1, test=0.25, seed=3)
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 65, "val": 10, "test": 25,
+    }  # fmt: skip
+    dealt = torch.cat([*parts.values()])
+    assert not torch.equal(dealt, values)
+    assert torch.equal(dealt[dealt[:, 0].argsort()], values)
+    again = split_rows(values, val=0.1, test=0.25, seed=3)
+    other = split_rows(values, val=0.1, test=0.25, seed=4)
+    assert all(torch.equal(parts[name], again[name]) for name in parts)
+    assert not torch.equal(parts["test"], other["test"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "val", "test", "expected"),
+    [
+        (12, 0.1, 0.2, "leave 1 for val; each split needs 2"),
+        (12, 0.2, 0.0, "leave 0 for test; each split needs 2"),
+        (10, 0.5, 0.5, "leave 0 for train; each split needs 2"),
+        (10, 0.8, 0.8, "leave 0 for train; each split needs 2"),
+        (1, 0.1, 0.1, "1 rows with val=0.1 and test=0.1 leave 1 for train"),
+    ],
+)
+def test_split_rows_refuses_splits_without_rows(
+    rows: int, val: float, test: float, expected: str
+) -> None:
+    values = torch.zeros(rows, 2)
+    assert expected in refusal(lambda: split_rows(values, val=val, test=test, seed=0))
+
+
+def normal(n: int, d: int) -> torch.Tensor:
+    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_check_has_nothing_to_say_about_good_points() -> None:
+    assert check(normal(150, 3), ["a", "b", "c"]) == []
+
+
+def test_check_refuses_constant_columns() -> None:
+    values = normal(200, 3)
+    values[:, 0], values[:, 2] = 7.0, 0.0
+    assert "without a density: 'a', 'c'; choose" in refusal(lambda: check(values, ["a", "b", "c"]))
+
+
+def test_check_warns_of_rows_that_repeat() -> None:
+    values = normal(200, 2)
+    values[10:15] = values[0]
+    values[20], values[21] = torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0])
+    (warning,) = check(values, ["a", "b"])
+    assert warning.startswith("6 of 200 rows (3 %) repeat another")
+
+
+def test_check_warns_of_few_rows() -> None:
+    (warning,) = check(normal(149, 3), ["a", "b", "c"])
+    assert warning.startswith("149 rows for 3 columns are few")
+
+
+# --- the three splits of a run ------------------------------------------------------------------
+
+SEEDS = {"train": 1, "val": 2, "test": 3}
+CPU = torch.device("cpu")
+
+
+def sampled(**changes: Any) -> Splits:
+    sizes = {"train": 40, "val": 20, "test": 30}
+    settings = {"seeds": SEEDS, "device": CPU, "dtype": torch.float32, **sizes, **changes}
+    return sample_splits(Moons(noise=0.1, scale=1.0, shift=[0.0, 0.0]), **settings)
+
+
+def test_each_split_of_a_density_is_its_own_sample_from_its_own_seed() -> None:
+    splits, other = sampled(), sampled(seeds={**SEEDS, "val": 7})
+    density = Moons(noise=0.1, scale=1.0, shift=[0.0, 0.0])
+    for name, size in (("train", 40), ("val", 20), ("test", 30)):
+        x = density.sample(size, torch.Generator().manual_seed(SEEDS[name]))
+        assert torch.equal(getattr(splits, name).x, x.float())
+        assert torch.equal(getattr(other, name).x, x.float()) == (name != "val")
+
+
+def test_the_size_of_a_split_changes_no_other() -> None:
+    few, many = sampled(train=40), sampled(train=4000)
+    assert torch.equal(few.val.x, many.val.x)
+    assert torch.equal(few.test.x, many.test.x)
+
+
+def test_the_points_of_a_density_know_it() -> None:
+    split = sampled().test
+    assert split.density is not None
+    assert (split.columns, split.levels) == ((), None)
+    assert torch.equal(split.log_p, split.density.log_prob(split.x.double()))
+    assert split.log_p.dtype == torch.float64
+
+
+def test_a_split_is_made_when_it_is_asked_for_and_once() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> Split:
+        made.append(name)
+        return Split(torch.zeros(2, 2))
+
+    splits = Splits(make)
+    assert made == []
+    assert splits.test is splits.test
+    assert splits.train is splits.train
+    assert made == ["test", "train"]
+
+
+def test_the_splits_of_a_table_hold_its_rows_columns_and_levels() -> None:
+    table = Table(torch.arange(200.0, dtype=torch.float64).reshape(100, 2), ("a", "b"), levels=17)
+    parts = split_rows(table.values, val=0.1, test=0.25, seed=3)
+    for seeds in (SEEDS, {}):  # those of the run have no effect
+        splits = split_table(
+            table, val=0.1, test=0.25, seed=3, seeds=seeds, device=CPU, dtype=torch.float32
+        )
+        for name, part in parts.items():
+            split = getattr(splits, name)
+            assert torch.equal(split.x, part.float())
+            assert split.x.dtype == torch.float32
+            assert (split.density, split.columns, split.levels) == (None, ("a", "b"), 17)
+
+
+def test_a_table_too_short_for_its_splits_is_refused_before_one_is_asked_for() -> None:
+    table = Table(torch.zeros(10, 2), ("a", "b"))
+    settings: dict[str, Any] = {"seeds": SEEDS, "device": CPU, "dtype": torch.float32}
+    message = refusal(lambda: split_table(table, val=0.5, test=0.5, seed=0, **settings))
+    assert message == "10 rows with val=0.5 and test=0.5 leave 0 for train; each split needs 2"

@@ -1,0 +1,54 @@
+"""What makes the metrics of a run doubtful."""
+
+import pytest
+
+from flowtrain.evaluation.checks import kl_is_negative, warnings_about
+
+SOUND = {
+    "nll/test": 2.5, "kl/test": 0.1, "kl_error/test": 0.001, "mass/test": 1.0,
+    "solver_gap/val": 0.001, "solver_gap/test": -0.001,
+    "nll_gaussian/test": 2.9, "nll_kde/test": 2.6,
+}  # fmt: skip
+
+
+def test_sound_metrics_raise_no_doubt() -> None:
+    assert not list(warnings_about(SOUND))
+    assert not list(warnings_about({"nll/train": 2.5, "nll/val": 2.6}))
+
+
+def test_a_likelihood_that_beats_the_entropy_raises_a_doubt() -> None:
+    metrics = {"kl/test": -0.2, "kl_error/test": 0.001, "mass/test": 1.0}
+    assert list(warnings_about(metrics)) == [
+        "KL is -0.2000, below zero: this likelihood is wrong, not good"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kl", "error", "negative"),
+    [(-0.2, 0.001, True), (-0.2, 0.1, False), (-0.31, 0.1, True), (-9e-4, 0.0, False)],
+)
+def test_kl_is_negative_beyond_three_errors(kl: float, error: float, negative: bool) -> None:
+    assert kl_is_negative({"kl/test": kl, "kl_error/test": error}) == negative
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kl/test": -0.01}, "KL is -0.0100, below zero"),
+        ({"solver_gap/test": 0.02}, "the training solver reads NLL +0.0200 nats off"),
+        ({"solver_gap/test": -0.02}, "the training solver reads NLL -0.0200 nats off"),
+        ({"nll/test": 2.7}, "a Gaussian or a kernel density estimate beats this flow"),
+        ({"nll/test": 3.5}, "a Gaussian or a kernel density estimate beats this flow"),
+        ({"mass/test": 1.1}, "the model's density integrates to 1.1000: it is no density"),
+        ({"mass/test": 0.95}, "5.0% of the model's mass lies outside the data's window"),
+    ],
+)
+def test_each_doubt_has_its_words(changes: dict[str, float], words: str) -> None:
+    found = list(warnings_about(SOUND | changes))
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_the_gap_on_the_validation_split_counts_where_there_is_no_other() -> None:
+    assert "exploits its solver" in next(warnings_about({"solver_gap/val": 0.02}))
+    assert not list(warnings_about({"solver_gap/val": 0.02, "solver_gap/test": 0.0}))

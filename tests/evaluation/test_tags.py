@@ -1,0 +1,61 @@
+"""The table of metrics: what evaluation measures is in it, and which way is better."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from flowtrain.config.solver import Adaptive, FixedStep
+from flowtrain.data.splits import Split, Splits, sample_splits
+from flowtrain.densities.mixtures import GaussianMixture
+from flowtrain.evaluation.metrics import evaluate
+from flowtrain.evaluation.tags import METRICS, lower_is_better, tagged
+from flowtrain.flows.continuous import ContinuousFlow
+
+
+@pytest.fixture(params=["density", "table"])
+def splits(request: pytest.FixtureRequest) -> Splits:
+    if request.param == "density":
+        gaussian = GaussianMixture(
+            means=[[0.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 1.0]]], weights=[1.0]
+        )
+        seeds = {"train": 0, "val": 1, "test": 2}
+        return sample_splits(
+            gaussian, train=40, val=40, test=40, seeds=seeds, device=torch.device("cpu"),
+            dtype=torch.float64,
+        )  # fmt: skip
+    rows = torch.rand(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return Splits(lambda _: Split(rows, columns=("a", "b"), levels=17))
+
+
+def test_every_metric_of_an_evaluation_has_a_row(
+    splits: Splits, make_ffjord: Callable[..., ContinuousFlow]
+) -> None:
+    flow = make_ffjord(width=4, depth=1, solver=Adaptive(name="bosh3", rtol=1e-3, atol=1e-3))
+    euler = FixedStep(name="euler", step_size=0.5)
+    tags = evaluate(flow, splits, training_solver=euler, grid=8, batch_size=100)
+    measured = {tag.partition("/")[0] for tag in tags}
+    assert measured <= {*METRICS}
+    assert "solver_gap" in measured
+    assert {tag.partition("/")[2] for tag in tags} <= {"train", "val", "test", "entropy"}
+    known = splits.test.density is not None
+    unmeasured = {name for name in METRICS if name not in measured}
+    others = {"bits_per_dimension", *(n for n in METRICS if n.startswith(("energy", "mmd")))}
+    others |= {n for n in METRICS if n.startswith(("sliced_w2", "nll_gaussian", "nll_kde"))}
+    assert unmeasured == (others if known else {n for n in METRICS if n.startswith(("kl", "mass"))})
+
+
+def test_errors_floors_and_baselines_have_no_better_way() -> None:
+    better = {name for name in METRICS if lower_is_better(f"{name}/test")}
+    assert better == {
+        "kl", "kl_paired", "nll", "bits_per_dimension", "inverse_error", "inverse_error_rms",
+        "energy", "mmd", "sliced_w2",
+    }  # fmt: skip
+    assert lower_is_better("nll/train")
+    assert not lower_is_better("lr")
+    assert not lower_is_better("")
+
+
+def test_tags_are_names_and_splits() -> None:
+    assert tagged({"nll": 2.4, "nll_error": 0.01}, "val") == {"nll/val": 2.4, "nll_error/val": 0.01}
+    assert tagged({}, "test") == {}

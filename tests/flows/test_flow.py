@@ -1,0 +1,248 @@
+"""What every flow must hold, walked over all options of the group `model` and their variants."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from flowtrain.config.model import FIELDS, Model
+from flowtrain.config.section import Section, names, options
+from flowtrain.config.solver import Adaptive
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.fields import SMOOTH
+from flowtrain.flows.flow import Flow, Standardize
+
+Make = Callable[..., Flow]
+Randomize = Callable[[nn.Module, torch.Generator], None]
+
+SECTIONS: dict[str, type[Section]] = {
+    name: section for section in options(Model) for name in names(section)
+}
+
+STACK: dict[str, Any] = {"couplings": 4, "hidden": 16, "depth": 2, "activation": "silu"}
+GLOW = STACK | {"log_scale_bound": 1.5}
+REALNVP = GLOW | {"mixing": "alternate"}
+SPLINE = STACK | {"bins": 5, "bound": 3.0, "mixing": "lu"}
+FFJORD: dict[str, Any] = {
+    "field": "concatsquash", "width": 16, "depth": 2, "activation": "tanh",
+    "divergence": "auto", "probes": None, "noise": None,
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {
+    "affine": {}, "glow": GLOW, "realnvp": REALNVP, "spline": SPLINE, "ffjord": FFJORD
+}  # fmt: skip
+# Of weights drawn at random, for float64 to invert the flow and for a grid to integrate it.
+MILD = {"glow": 0.6, "spline": 0.5}
+
+DOPRI5 = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
+TIGHT = Adaptive(name="dopri8", rtol=1e-8, atol=1e-8)
+
+# name: (option, dimensions, what differs from the defaults)
+CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    **{
+        f"realnvp-{order}-{dim}d": ("realnvp", dim, {"mixing": order})
+        for order in ("alternate", "random")
+        for dim in (2, 3, 5)
+    },
+    **{f"glow-{dim}d": ("glow", dim, {}) for dim in (2, 3)},
+    **{
+        f"spline-{mixing}-{dim}d": ("spline", dim, {"mixing": mixing})
+        for mixing in ("lu", "alternate", "random")
+        for dim in (2, 3)
+    },
+    **{f"affine-{dim}d": ("affine", dim, {}) for dim in (1, 2, 3)},
+    **{f"realnvp-{name}": ("realnvp", 2, {"activation": name}) for name in ("relu", "tanh")},
+    **{
+        f"ffjord-{field}-{dim}d": ("ffjord", dim, {"field": field})
+        for field in FIELDS
+        for dim in (1, 2, 3)
+    },
+    **{
+        f"ffjord-{field}-{name}": ("ffjord", 2, {"field": field, "activation": name})
+        for field in FIELDS
+        for name in SMOOTH
+        if name != FFJORD["activation"]
+    },
+    **{
+        f"ffjord-hutchinson-{noise}-{probes}": (
+            "ffjord",
+            3,
+            {"divergence": "hutchinson", "noise": noise, "probes": probes},
+        )
+        for noise in ("rademacher", "gaussian")
+        for probes in (1, 3)
+    },
+}
+
+
+@pytest.fixture
+def make(randomize: Randomize) -> Make:
+    """Return a builder of the named case; other seeds also whiten otherwise."""
+
+    def build(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Flow:
+        option, dim, changes = CASES[name]
+        generator = torch.Generator().manual_seed(seed)
+        standardize = Standardize(seed + 0.5 + torch.arange(dim), seed + 1.5 + torch.arange(dim))
+        context: dict[str, Any] = {"generator": generator}
+        if option == "ffjord":
+            context["solver"] = DOPRI5
+        section = SECTIONS[option](**{"name": option, **SETTINGS[option], **changes})
+        flow: Flow = section.build(standardize, **context)
+        randomize(flow, generator)
+        for parameter in flow.parameters():
+            parameter.data.mul_(MILD.get(option, 1.0))
+        return flow.to(dtype)
+
+    return build
+
+
+def points(name: str, n: int = 5, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, CASES[name][1], generator=generator, dtype=torch.float64)
+
+
+def accurate(flow: Flow) -> tuple[Flow, float]:
+    """Return a flow that is solved to a tight tolerance, and how well it should do."""
+    if not isinstance(flow, ContinuousFlow):
+        return flow, 1e-8  # splines of random weights are steep
+    return flow.with_solver(TIGHT), 1e-6
+
+
+def log_det_by_autograd(function: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
+    z = z.clone().requires_grad_()
+    x = function(z)[0]
+    rows = [torch.autograd.grad(x[:, i].sum(), z, retain_graph=True)[0] for i in range(z.shape[1])]
+    return torch.stack(rows, 1).slogdet().logabsdet
+
+
+def test_every_model_is_walked() -> None:
+    assert {option for option, _, _ in CASES.values()} == set(SECTIONS) == set(SETTINGS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_log_dets_and_log_prob_follow_the_autograd_jacobian(name: str, make: Make) -> None:
+    flow, tolerance = accurate(make(name))
+    z = points(name)
+    x, log_det = flow(z)
+    close = partial(torch.testing.assert_close, rtol=0, atol=tolerance)
+    expected = log_det_by_autograd(flow, z)
+    close(log_det, expected)
+    close(flow.log_prob(x), Normal(0.0, 1.0).log_prob(z).sum(-1) - expected)
+    x = x.detach()
+    close(flow.inverse(x)[1], log_det_by_autograd(flow.inverse, x))
+    if CASES[name][0] != "affine":
+        assert (log_det - flow(0 * z)[1]).abs().max() > 0.01  # or it tests a linear map
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inverse_undoes_forward(name: str, make: Make) -> None:
+    flow, tolerance = accurate(make(name))
+    z = points(name)
+    x, log_det = flow(z)
+    back, back_log_det = flow.inverse(x)
+    torch.testing.assert_close(back, z, rtol=0, atol=tolerance)
+    torch.testing.assert_close(back_log_det, -log_det, rtol=0, atol=tolerance)
+    assert (x - z).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_and_evaluation_mode_are_one_function(name: str, make: Make) -> None:
+    flow, x = make(name), points(name)
+    draws = [flow.train(mode).sample(5, torch.Generator().manual_seed(2)) for mode in (True, False)]
+    assert torch.equal(*draws)
+    log_probs = [flow.train(mode).log_prob(x) for mode in (True, False)]
+    assert torch.equal(*log_probs)
+    if isinstance(flow, ContinuousFlow):
+        found = [
+            flow.train(mode).likelihood(x, kinetic=True, jacobian=True) for mode in (True, False)
+        ]
+        assert torch.equal(found[0].log_prob, log_probs[0])
+        for key in ("log_prob", "kinetic", "jacobian"):
+            assert torch.equal(*(getattr(each, key) for each in found))
+        assert found[0].evaluations == found[1].evaluations
+
+
+@pytest.mark.parametrize("name", ["realnvp-random-2d", "spline-lu-2d", "ffjord-concatsquash-2d"])
+def test_density_has_mass_one(name: str, make: Make) -> None:
+    flow = make(name)
+    if isinstance(flow, ContinuousFlow):
+        flow = flow.with_solver(Adaptive(name="dopri5", rtol=1e-4, atol=1e-4, max_steps=100))
+    sample = flow.sample(2000, torch.Generator().manual_seed(0))
+    middle, reach = sample.mean(0), 2 * (sample - sample.mean(0)).abs().amax(0)
+    axes = [torch.linspace(-1, 1, 201, dtype=torch.float64) * r for r in reach]
+    area = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
+    with torch.no_grad():
+        mass = flow.log_prob(torch.cartesian_prod(*axes) + middle).exp().sum() * area
+    assert math.isclose(mass, 1.0, abs_tol=5e-3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_reach_every_parameter(name: str, make: Make) -> None:
+    flow, x = make(name), points(name)
+    if isinstance(flow, ContinuousFlow):
+        log_prob = flow.likelihood(x, divergence=flow.training_divergence).log_prob
+    else:
+        log_prob = flow.log_prob(x)
+    log_prob.mean().backward()
+    for key, parameter in flow.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.abs().max() > 1e-9, key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_dict_is_the_whole_function(name: str, make: Make) -> None:
+    flow, other, x = make(name), make(name, seed=1), points(name)
+    assert not torch.equal(flow.log_prob(x), other.log_prob(x))
+    other.load_state_dict(flow.state_dict())
+    assert torch.equal(flow.log_prob(x), other.log_prob(x))
+    draws = [each.sample(5, torch.Generator().manual_seed(2)) for each in (flow, other)]
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_agrees_with_float64(name: str, make: Make) -> None:
+    flow, x = make(name, dtype=torch.float32), points(name)
+    log_prob = flow.log_prob(x.float())
+    assert log_prob.dtype == flow.sample(3).dtype == torch.float32
+    torch.testing.assert_close(log_prob.double(), make(name).log_prob(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_samples_depend_on_their_generator_alone(name: str, make: Make) -> None:
+    flow = make(name)
+    before = torch.get_rng_state()
+    first = flow.sample(7, torch.Generator().manual_seed(3))
+    again = flow.sample(7, torch.Generator().manual_seed(3))
+    other = flow.sample(7, torch.Generator().manual_seed(4))
+    assert first.shape == (7, CASES[name][1])
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("name", ["realnvp-random-3d", "spline-lu-3d", "ffjord-concatsquash-3d"])
+def test_samples_are_the_base_carried_forward(name: str, make: Make) -> None:
+    flow, tolerance = accurate(make(name))
+    z = flow.sample_base(50, torch.Generator().manual_seed(3))
+    sample = flow.sample(50, torch.Generator().manual_seed(3))
+    assert abs(z.mean()) < 0.3
+    assert 0.8 < z.std() < 1.2
+    torch.testing.assert_close(sample, flow(z)[0], rtol=0, atol=tolerance)
+    assert torch.equal(sample, flow.to_data(z))
+
+
+def test_standardize_is_the_fixed_affine_map() -> None:
+    mean, std = torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5])
+    standardize, z = Standardize(mean, std), torch.tensor([[0.0, 0.0], [1.0, -1.0]])
+    x, log_det = standardize(z)
+    torch.testing.assert_close(x, torch.tensor([[1.0, -2.0], [3.0, -2.5]]))
+    torch.testing.assert_close(log_det, torch.zeros(2))  # log 2 + log 1/2
+    torch.testing.assert_close(standardize.inverse(x)[0], z)
+    assert not list(standardize.parameters())
+    assert set(standardize.state_dict()) == {"mean", "std"}

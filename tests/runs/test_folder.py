@@ -1,0 +1,52 @@
+"""The paths of a run folder, and what is told where a checkpoint is not."""
+
+from pathlib import Path
+
+import pytest
+
+from flowtrain.errors import CheckpointError
+from flowtrain.runs.folder import RunFolder
+
+
+def test_everything_that_a_run_keeps_lies_below_its_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    paths = [
+        folder.result, folder.metrics, folder.composed, folder.checkpoint("best"),
+        folder.figure("flow.gif"),
+    ]  # fmt: skip
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "result.json", "metrics.jsonl", ".hydra/config.yaml", "checkpoints/best.pt",
+        "figures/flow.gif",
+    ]  # fmt: skip
+    assert [*tmp_path.iterdir()] == []
+
+
+def refusal(folder: Path, name: str = "best") -> str:
+    with pytest.raises(CheckpointError) as caught:
+        RunFolder(folder).existing_checkpoint(name)
+    return str(caught.value)
+
+
+def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "best.pt"
+    assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
+    assert refusal(tmp_path) == f"there is no checkpoint {path}: {tmp_path} is no run folder"
+    (tmp_path / "0-seed=0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "0-seed=0" / "checkpoints" / "best.pt").touch()
+    assert refusal(tmp_path).endswith(
+        f" is no run folder; one below it is: {tmp_path / '0-seed=0'}"
+    )
+    (tmp_path / "result.json").write_text("{}")
+    assert refusal(tmp_path) == f"there is no checkpoint {path}: the run has saved none yet"
+    assert refusal(tmp_path / "result.json").endswith(": a file, not a run folder")
+    path.parent.mkdir()
+    path.with_name("last.pt").touch()
+    assert refusal(tmp_path) == f"there is no checkpoint {path}; the run has last"
+
+
+def test_a_checkpoint_that_is_there_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "best.pt"
+    path.parent.mkdir()
+    path.touch()
+    assert RunFolder(tmp_path).existing_checkpoint("best") == path
+    assert "; the run has best" in refusal(tmp_path, "last")

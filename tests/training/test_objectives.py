@@ -1,0 +1,286 @@
+"""Losses, and the scalars that go with them."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowtrain.config.solver import Adaptive, FixedStep
+from flowtrain.errors import ConfigError
+from flowtrain.flows.cnf import Divergence
+from flowtrain.flows.continuous import ContinuousFlow, Likelihood
+from flowtrain.flows.flow import Flow, Standardize
+from flowtrain.flows.linear import affine
+from flowtrain.training import objectives
+from flowtrain.training.objectives import (
+    FlowMatching,
+    MaximumLikelihood,
+    Scalars,
+    check_objective,
+)
+
+Make = Callable[..., ContinuousFlow]
+
+WEIGHTS = [(0.0, 0.0), (0.3, 0.0), (0.0, 0.7), (0.3, 0.7)]
+DOPRI5 = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def batch() -> Tensor:
+    return torch.randn(8, 2, generator=seeded(), dtype=torch.float64)
+
+
+def test_maximum_likelihood_is_the_mean_nll(make_ffjord: Make) -> None:
+    flow = make_ffjord()
+    loss, scalars = MaximumLikelihood()(flow, batch(), seeded())
+    assert loss == -flow.log_prob(batch()).mean()
+    assert scalars().keys() == {"nfe/forward", "nfe/backward"}
+
+
+def test_a_discrete_flow_has_its_nll_alone() -> None:
+    flow = affine(Standardize(torch.zeros(2), torch.ones(2)), generator=seeded()).double()
+    loss, scalars = MaximumLikelihood()(flow, batch(), seeded())
+    assert loss == -flow.log_prob(batch()).mean()
+    assert scalars() == {}
+
+
+@pytest.mark.parametrize("divergence", ["exact", "hutchinson"])
+@pytest.mark.parametrize(("kinetic", "jacobian"), WEIGHTS)
+def test_loss_is_the_nll_plus_the_weighted_penalties(
+    kinetic: float, jacobian: float, divergence: str, make_ffjord: Make
+) -> None:
+    flow = make_ffjord(divergence=divergence)
+    trained = flow.training_divergence
+    objective = MaximumLikelihood(divergence=trained, kinetic=kinetic, jacobian=jacobian)
+    loss, scalars = objective(flow, batch(), seeded())
+    found = flow.likelihood(batch(), seeded(), divergence=trained, kinetic=True, jacobian=True)
+    assert found.kinetic is not None
+    assert found.jacobian is not None
+    parts = {"kinetic": (kinetic, found.kinetic), "jacobian": (jacobian, found.jacobian)}
+    expected = -found.log_prob.mean() + sum(weight * part.mean() for weight, part in parts.values())
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+    logged: dict[str, float] = {"nfe/forward": found.evaluations.forward, "nfe/backward": 0}
+    for name, (weight, part) in parts.items():
+        if weight:
+            logged[f"regularization/{name}"] = part.mean().item()
+            logged[f"regularization/{name}_weighted"] = weight * part.mean().item()
+    assert scalars() == pytest.approx(logged, rel=1e-12)
+
+
+@pytest.mark.parametrize(("kinetic", "jacobian"), WEIGHTS)
+def test_a_penalty_of_weight_zero_is_not_integrated(
+    kinetic: float, jacobian: float, make_ffjord: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Likelihood] = []
+    likelihood = ContinuousFlow.likelihood
+
+    def spy(flow: ContinuousFlow, *args: Any, **asked: Any) -> Likelihood:
+        found.append(likelihood(flow, *args, **asked))
+        return found[-1]
+
+    monkeypatch.setattr(ContinuousFlow, "likelihood", spy)
+    MaximumLikelihood(kinetic=kinetic, jacobian=jacobian)(make_ffjord(), batch(), seeded())
+    assert (found[0].kinetic is not None, found[0].jacobian is not None) == (
+        kinetic > 0,
+        jacobian > 0,
+    )
+
+
+def test_penalties_have_gradients(make_ffjord: Make) -> None:
+    def gradient(objective: MaximumLikelihood) -> Tensor:
+        flow = make_ffjord()
+        objective(flow, batch(), seeded())[0].backward()
+        return torch.cat([weight.grad.ravel() for weight in flow.parameters()])  # type: ignore[union-attr]
+
+    plain = gradient(MaximumLikelihood())
+    for objective in (MaximumLikelihood(kinetic=1.0), MaximumLikelihood(jacobian=1.0)):
+        assert (gradient(objective) - plain).norm() > 0.01 * plain.norm()
+
+
+def test_probes_come_from_the_generator(make_ffjord: Make) -> None:
+    flow, generator = make_ffjord(divergence="hutchinson"), seeded()
+    objective = MaximumLikelihood(divergence=flow.training_divergence)
+    first, second = (objective(flow, batch(), generator)[0] for _ in range(2))
+    assert first != second
+    assert first == objective(flow, batch(), seeded())[0]
+
+
+@pytest.mark.parametrize("adjoint", [False, True], ids=["backprop", "adjoint"])
+def test_scalars_count_the_backward_pass_when_read_after_it(
+    adjoint: bool, make_ffjord: Make
+) -> None:
+    flow, solver = make_ffjord(), DOPRI5.model_copy(update={"adjoint": adjoint})
+    calls: list[nn.Module] = []
+    flow.cnf.field.register_forward_hook(lambda module, *_: calls.append(module))
+    objective = MaximumLikelihood(solver=solver, kinetic=0.1, jacobian=0.1)
+    loss, scalars = objective(flow, batch(), seeded())
+    forward = len(calls)
+    loss.backward()
+    counts = scalars()
+    assert (counts["nfe/forward"], counts["nfe/backward"]) == (forward, len(calls) - forward)
+    assert (counts["nfe/backward"] > 0) == adjoint
+
+
+def test_training_reads_its_own_solver_and_divergence(make_ffjord: Make) -> None:
+    flow = make_ffjord()
+    coarse, one_probe = FixedStep(name="euler", step_size=0.5), Divergence(probes=1)
+    for objective in (MaximumLikelihood(solver=coarse), MaximumLikelihood(divergence=one_probe)):
+        loss, _ = objective(flow, batch(), seeded())
+        found = flow.likelihood(
+            batch(), seeded(), solver=objective.solver, divergence=objective.divergence
+        )
+        assert loss == -found.log_prob.mean()
+        assert loss != -flow.log_prob(batch()).mean()
+
+
+# --- flow matching ------------------------------------------------------------------------------
+
+COUPLINGS, PATHS = ("independent", "optimal_transport"), ("linear", "variance_preserving")
+TIMES = ("uniform", "stratified", "logit_normal")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_goes_from_base_to_data_along_its_velocity(path: str) -> None:
+    matching = FlowMatching("independent", path, "uniform")
+    t = torch.linspace(0, 1, 11, dtype=torch.float64, requires_grad=True)
+    a, b, da, db = matching.coefficients(t)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(a[[0, -1]], ends, rtol=0, atol=1e-15)
+    torch.testing.assert_close(b[[0, -1]], ends.flip(0), rtol=0, atol=1e-15)
+    for value, slope in ((a, da), (b, db)):
+        torch.testing.assert_close(torch.autograd.grad(value.sum(), t)[0], slope)
+    if path == "variance_preserving":
+        torch.testing.assert_close(a.square() + b.square(), torch.ones_like(a))
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_times_follow_their_distribution(times: str) -> None:
+    kind = {"generator": seeded(), "dtype": torch.float64, "device": torch.device("cpu")}
+    t = FlowMatching("independent", "linear", times).draw_times(4000, kind)
+    assert 0 < t.min() < t.max() < 1
+    if times == "stratified":
+        assert torch.equal((4000 * t).floor(), torch.arange(4000, dtype=torch.float64))
+    middle = ((t > 0.25) & (t < 0.75)).double().mean().item()
+    share = 0.728 if times == "logit_normal" else 0.5  # P(|N(0, 1)| < log 3)
+    assert middle == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_loss_is_least_for_the_true_velocity(path: str, make_ffjord: Make) -> None:
+    """For data N(0, s^2) in each coordinate the velocity is known: linear in z."""
+    flow, s = make_ffjord(), 0.5
+    matching = FlowMatching("independent", path, "stratified")
+    x = flow.standardize(s * torch.randn(20_000, 2, generator=seeded(), dtype=torch.float64))[0]
+
+    def loss(factor: float) -> float:
+        def velocity(t: Tensor, z: Tensor) -> Tensor:
+            a, b, da, db = matching.coefficients(t)
+            slope = (a * da * s**2 + b * db) / (a**2 * s**2 + b**2)  # E[z' | z] / z
+            return factor * slope[:, None] * z
+
+        flow.velocity = velocity  # type: ignore[method-assign, assignment]
+        return matching(flow, x, seeded().manual_seed(1))[0].item()
+
+    assert loss(1.0) < min(loss(0.95), loss(1.05))
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_the_loss_is_the_square_distance_to_the_paths_velocity(
+    coupling: str, make_ffjord: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, asked = make_ffjord(), []
+
+    def record(flow: ContinuousFlow, t: Tensor, z: Tensor) -> Tensor:
+        asked.append((t, z))
+        return torch.zeros_like(z)
+
+    monkeypatch.setattr(ContinuousFlow, "velocity", record)
+    matching = FlowMatching(coupling, "linear", "uniform")
+    loss, _ = matching(flow, batch(), seeded())
+    ((t, z),) = asked
+    data, _ = flow.standardize.inverse(batch())
+    base = (z - t[:, None] * data) / (1 - t[:, None])
+    torch.testing.assert_close(loss, (data - base).square().sum(-1).mean())
+
+
+def test_optimal_transport_pairs_at_the_least_cost() -> None:
+    data, base = batch()[:5], torch.randn(5, 2, generator=seeded().manual_seed(1)).double()
+    pairs = objectives._assignment(data, base)
+    orders = torch.tensor(list(itertools.permutations(range(5))))
+    costs = (data - base[orders]).square().sum((-1, -2))
+    torch.testing.assert_close((data - base[pairs]).square().sum(), costs.min())
+    assert sorted(pairs.tolist()) == list(range(5))
+
+
+def test_flow_matching_solves_no_ode_and_reaches_every_weight(
+    make_ffjord: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = make_ffjord()
+    monkeypatch.setattr(ContinuousFlow, "likelihood", None)
+    for coupling, path, times in itertools.product(COUPLINGS, PATHS, TIMES):
+        flow.zero_grad()
+        loss, scalars = FlowMatching(coupling, path, times)(flow, batch(), seeded())
+        loss.backward()
+        assert scalars() == {}
+        assert all(weight.grad.abs().max() > 0 for weight in flow.parameters())  # type: ignore[union-attr]
+    again = FlowMatching(coupling, path, times)(flow, batch(), seeded())[0]
+    assert loss == again
+
+
+# --- an objective of the user's own -------------------------------------------------------------
+
+
+def nll(flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+    return -flow.log_prob(x).mean(), lambda: {"points": len(x)}
+
+
+def test_an_objective_that_keeps_to_the_contract_is_accepted(make_ffjord: Make) -> None:
+    check_objective(nll, make_ffjord())
+
+
+@pytest.mark.parametrize(
+    ("objective", "problem"),
+    [
+        ("no function", "TypeError: 'str' object is not callable"),
+        (lambda flow, x, generator: 1 / 0, "ZeroDivisionError: division by zero"),
+        (
+            lambda flow, x, generator: (-flow.log_prob(x), dict),
+            "the loss must be a finite scalar tensor, got the shape (8,)",
+        ),
+        (
+            lambda flow, x, generator: (math.inf * flow.log_prob(x).sum(), dict),
+            "the loss must be a finite scalar tensor, got ",
+        ),
+        (
+            lambda flow, x, generator: (1.5, dict),
+            "the loss must be a finite scalar tensor, got 1.5",
+        ),
+        (
+            lambda flow, x, generator: (x.sum().detach(), dict),
+            "the loss has no gradient: it must depend on the weights",
+        ),
+        (
+            lambda flow, x, generator: (-flow.log_prob(x).mean(), lambda: {"tag": "text"}),
+            "scalars() must give numbers by tag, got {'tag': 'text'}",
+        ),
+        (
+            lambda flow, x, generator: (-flow.log_prob(x).mean(), list),
+            "scalars() must give numbers by tag, got []",
+        ),
+    ],
+)
+def test_an_objective_that_breaks_the_contract_is_refused_in_one_line(
+    objective: object, problem: str, make_ffjord: Make
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_objective(objective, make_ffjord())
+    assert str(caught.value).startswith(f"objective: {problem}")
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,81 @@
+"""The words in which a run reports."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowtrain.config.schema import Config
+from flowtrain.training.report import final_report, headline
+from flowtrain.training.state import Progress
+
+Tiny = Callable[..., Config]
+
+VALIDATED = {"nll/train": 2.4, "nll/val": 2.5, "nll_error/val": 0.02}
+KNOWN = {
+    **VALIDATED, "nll/test": 2.55, "nll_error/test": 0.03, "nll/entropy": 2.3, "kl/test": 0.25,
+    "kl_error/test": 2e-5, "kl_paired/test": 0.26, "kl_paired_error/test": 0.01,
+    "mass/test": 1.00001, "inverse_error/test": 3e-5, "inverse_error_rms/test": 2e-6,
+}  # fmt: skip
+TABLE = {
+    **VALIDATED, "nll/test": 2.55, "nll_error/test": 0.03, "nll_gaussian/test": 2.9,
+    "nll_kde/test": 2.7, "inverse_error/test": 3e-5, "inverse_error_rms/test": 2e-6,
+    **{f"{name}/test": 0.02 for name in ("energy", "mmd", "sliced_w2")},
+    **{f"{name}_floor/test": 0.01 for name in ("energy", "mmd", "sliced_w2")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        (VALIDATED, "NLL 2.5000 ± 0.0200 nats"),
+        ({**VALIDATED, "kl/val": 0.2, "kl_error/val": 0.01}, "NLL 2.5000  KL 0.2000 ± 0.0100 nats"),
+        (KNOWN, "NLL 2.5500  KL 0.2500 nats"),
+        (TABLE, "NLL 2.5500 ± 0.0300 nats"),
+    ],
+)
+def test_a_headline_says_how_good_a_model_is(metrics: dict[str, float], words: str) -> None:
+    assert headline(metrics) == words
+
+
+def report(config: Config, metrics: dict[str, float], **more: int) -> list[str]:
+    progress = Progress(step=1000, seconds=12.3, best_step=800, metrics=metrics, **more)
+    return list(final_report(config, Path("outputs/demo"), progress, parameters=5092))
+
+
+def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
+    assert report(tiny(), KNOWN) == [
+        "realnvp on gaussian_mixture, seed 0, in nats",
+        "  KL(data | model)      0.25000 by quadrature, error 2e-05",
+        "  KL, paired samples    0.26000 ± 0.01000",
+        "  NLL train, val, test  2.4000, 2.5000, 2.5500",
+        "  entropy of the data   2.3000: no NLL can be lower",
+        "  mass of the model     1.000010: must be 1",
+        "  inverse error         3.0e-05 max, 2.0e-06 rms",
+        "  parameters            5,092",
+        "  steps                 1,000 in 12 s, best at 800",
+        "  run folder            outputs/demo",
+        "  curves, figures       tensorboard --logdir outputs/demo",
+    ]
+
+
+def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> None:
+    lines = report(tiny(), {**TABLE, "bits_per_dimension/test": 1.5})
+    assert lines[1:9] == [
+        "  NLL train, val, test  2.4000, 2.5000, 2.5500",
+        "  NLL test, error       2.5500 ± 0.0300",
+        "    best Gaussian       2.9000",
+        "    kernel density      2.7000, its bandwidth by cross-validation",
+        "  bits per dimension    1.5000",
+        "  energy distance       0.0200; of the data to itself 0.0100",
+        "  squared MMD           0.0200; of the data to itself 0.0100",
+        "  sliced W2             0.0200; of the data to itself 0.0100",
+    ]
+
+
+def test_the_solver_s_gap_and_skipped_steps_are_reported_where_there_are_any(tiny: Tiny) -> None:
+    lines = report(tiny(), {**KNOWN, "solver_gap/test": -0.002}, skipped=3)
+    assert lines[-2:] == [
+        "  solver gap            -2.0e-03: NLL by training - evaluation solver",
+        "  skipped steps         3",
+    ]

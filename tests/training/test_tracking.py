@@ -1,0 +1,253 @@
+"""What a run leaves behind: TensorBoard, metrics.jsonl, figures, result.json, the log."""
+
+import json
+import logging
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flowtrain.config.schema import Config
+from flowtrain.runs import checkpoint
+from flowtrain.runs.folder import RunFolder
+from flowtrain.training import trainer
+from flowtrain.training.run import Run
+from flowtrain.training.state import Progress
+from flowtrain.training.tracking import Tracker, console_lines
+from flowtrain.training.trainer import train
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+Tiny = Callable[..., Config]
+History = Callable[[Path], list[dict[str, Any]]]
+
+LOGGED = {"loss", "grad_norm", "lr", "speed/steps_per_second"}
+MEASURED = {"nll/train", "nll/val", "nll_error/val", "nll/entropy", "kl/val", "kl_error/val"}
+FINAL = {
+    "nll/test", "nll_error/test", "kl/test", "kl_error/test", "kl_paired/test",
+    "kl_paired_error/test", "mass/test", "inverse_error/test", "inverse_error_rms/test",
+}  # fmt: skip
+CONTINUOUS = {
+    "solver_gap/val", "solver_gap/test", "nfe/forward", "nfe/backward", "regularization/kinetic",
+    "regularization/jacobian", "regularization/kinetic_weighted",
+    "regularization/jacobian_weighted", "speed/milliseconds_per_evaluation",
+}  # fmt: skip
+
+
+def board(folder: Path) -> EventAccumulator:
+    """Read a run folder as TensorBoard does, every event of it."""
+    events = EventAccumulator(str(folder), size_guidance=dict.fromkeys(("scalars", "images"), 0))
+    return events.Reload()
+
+
+def plugin(events: EventAccumulator, name: str, tag: str) -> bytes:
+    content: bytes = events.SummaryMetadata(tag).plugin_data.content
+    assert events.SummaryMetadata(tag).plugin_data.plugin_name == name
+    return content
+
+
+@pytest.fixture(scope="module", params=["realnvp", "ffjord"])
+def run(
+    request: pytest.FixtureRequest, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, Path]:
+    """Return the config and the folder of a finished run with figures."""
+    overrides = ["trainer.figures=true", "trainer.evaluate_every=20"]
+    config = tiny(*overrides, model=request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    train(config, folder)
+    return config, folder
+
+
+def tags(config: Config) -> set[str]:
+    return LOGGED | MEASURED | FINAL | (CONTINUOUS if config.model.name == "ffjord" else set())
+
+
+def test_every_scalar_is_in_tensorboard_and_in_metrics_jsonl(
+    run: tuple[Config, Path], history: History
+) -> None:
+    config, folder = run
+    events = board(folder)
+    assert {*events.Tags()["scalars"]} == tags(config)
+    for line in history(folder):
+        step, _ = line.pop("step"), line.pop("seconds")
+        for tag, value in line.items():
+            (shown,) = (e.value for e in events.Scalars(tag) if e.step == step)
+            assert shown == pytest.approx(value, rel=1e-5)
+
+
+def test_no_tag_has_two_values_for_one_step(run: tuple[Config, Path], history: History) -> None:
+    counts = Counter((tag, line["step"]) for line in history(run[1]) for tag in line)
+    assert {tag for (tag, _), count in counts.items() if count > 1} <= {"step", "seconds"}
+
+
+def test_all_is_in_one_event_file(run: tuple[Config, Path]) -> None:
+    assert len([path for path in run[1].rglob("*tfevents*") if path.is_file()]) == 1
+
+
+def test_hparams_are_in_the_run_s_own_file_without_an_experiment(run: tuple[Config, Path]) -> None:
+    config, folder = run
+    events = board(folder)
+    start = plugin(events, "hparams", "_hparams_/session_start_info")
+    told = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
+    assert told["optimizer.lr"].number_value == config.optimizer.lr
+    assert told["model.name"].string_value == config.model.name
+    assert not told["trainer.animation"].bool_value
+    plugin(events, "hparams", "_hparams_/session_end_info")
+    with pytest.raises(KeyError):
+        events.SummaryMetadata("_hparams_/experiment")
+
+
+def test_the_likelihoods_share_a_chart_with_the_entropy(run: tuple[Config, Path]) -> None:
+    events = board(run[1])
+    layout = layout_pb2.Layout.FromString(
+        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
+    (chart,) = layout.category[0].chart
+    assert list(chart.multiline.tag) == ["nll/train", "nll/val", "nll/entropy"]
+    assert {*chart.multiline.tag} <= {*events.Tags()["scalars"]}
+
+
+def test_the_config_and_the_environment_are_shown_as_text(run: tuple[Config, Path]) -> None:
+    config, folder = run
+    events = board(folder)
+    shown = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert yaml.safe_load(shown.removeprefix("```yaml").removesuffix("```")) == config.model_dump()
+    assert b"torch" in events.Tensors("environment/text_summary")[0].tensor_proto.string_val[0]
+
+
+def test_figures_are_images_and_files(run: tuple[Config, Path]) -> None:
+    config, folder = run
+    kinds = {"density", "paths"} if config.model.name == "ffjord" else {"density"}
+    events = board(folder)
+    assert {*events.Tags()["images"]} == {f"figures/{kind}" for kind in kinds}
+    for kind in kinds:
+        assert {image.step for image in events.Images(f"figures/{kind}")} == {0, 20}
+    names = {"step-000000", "step-000020", "final"}
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"{kind}-{name}.png" for kind in kinds for name in names
+    }
+
+
+def test_the_result_tells_status_metrics_and_environment(run: tuple[Config, Path]) -> None:
+    config, folder = run
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "completed"
+    assert (result["model"], result["data"]) == (config.model.name, config.data.name)
+    assert result["step"] == 20
+    assert {"nll/train", "nll/val", "kl/val", *FINAL} <= {*result["metrics"]}
+    assert {"command", "flowtrain", "revision", "python", "torch", "device"} <= {
+        *result["environment"]
+    }
+    assert all(math.isfinite(value) for value in result["metrics"].values())
+
+
+def test_the_folder_holds_what_a_run_is_made_of(run: tuple[Config, Path]) -> None:
+    names = {path.name for path in run[1].iterdir() if "tfevents" not in path.name}
+    assert names == {"checkpoints", "figures", "metrics.jsonl", "result.json"}
+    assert {path.name for path in (run[1] / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
+
+
+# --- after an interruption ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dies_at", "resumes_at"), [(17, 10), (7, 0)])
+def test_a_run_that_is_killed_and_goes_on_shows_one_curve(
+    tiny: Tiny,
+    tmp_path: Path,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+    dies_at: int,
+    resumes_at: int,
+) -> None:
+    original = trainer.train_step
+
+    def die(run: Run, tracker: Tracker) -> None:
+        original(run, tracker)
+        if run.state.progress.step == dies_at:
+            raise KeyboardInterrupt
+
+    config = tiny("trainer.log_every=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
+    assert checkpoint.read(tmp_path / "checkpoints/last.pt")["progress"]["step"] == resumes_at
+    time.sleep(1.1)  # TensorBoard orders a folder's event files by the second
+    train(config, tmp_path)
+
+    events = board(tmp_path)
+    assert [e.step for e in events.Scalars("loss")] == list(range(1, 21))
+    assert [e.step for e in events.Scalars("nll/val")] == [0, 10, 20]
+    assert [line["step"] for line in history(tmp_path) if "loss" in line] == list(range(1, 21))
+    assert [line["step"] for line in history(tmp_path) if "nll/val" in line] == [0, 10, 20]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
+    tiny: Tiny, tmp_path: Path, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(run: Run, name: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(), tmp_path)
+    train(tiny(), tmp_path)
+    assert [e.step for e in board(tmp_path).Scalars("nll/val")] == [0, 10, 20]
+    assert [line["step"] for line in history(tmp_path) if "nll/val" in line] == [0, 10, 20]
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path, history: History) -> None:
+    lines = ['{"step": 1, "loss": 3.0}', '{"step": 2, "loss": 2.0}', '{"step": 2, "nll/va']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    with Tracker(RunFolder(tmp_path), step=2) as tracker:
+        tracker.scalars(Progress(step=3), {"loss": math.inf})
+    assert [(line["step"], line["loss"]) for line in history(tmp_path)] == [
+        (1, 3.0), (2, 2.0), (3, None),
+    ]  # fmt: skip
+
+
+# --- the console --------------------------------------------------------------------------------
+
+
+def test_lines_are_printed_where_there_is_no_terminal(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console_lines():
+        train(tiny("trainer.log_every=1"), tmp_path)
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0].startswith("step      0  NLL ")
+    assert any(line.lstrip().startswith("5%  step 1  ") for line in lines)
+    for closing in ("KL(data | model)", "mass of the model", "run folder", "tensorboard --logdir"):
+        assert closing in out
+    assert logging.getLogger("flowtrain").handlers == []
+
+
+def test_a_rate_counts_the_steps_since_the_last(tmp_path: Path) -> None:
+    with Tracker(RunFolder(tmp_path), step=-1) as tracker:
+        tracker.mark = (100, time.monotonic() - 2.0)
+        assert tracker.rate(120) == pytest.approx(10, rel=0.2)
+        assert tracker.mark[0] == 120
+
+
+def test_hparams_are_flat_and_plain(tmp_path: Path) -> None:
+    nested = {"a": {"b": 1, "c": [1, 2], "d": None}, "e": "x", "f": True}
+    with Tracker(RunFolder(tmp_path), step=-1) as tracker:
+        tracker.hparams(nested, {"nll/val": 1.0})
+    start = plugin(board(tmp_path), "hparams", "_hparams_/session_start_info")
+    told = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
+    assert {*told} == {"a.b", "a.c", "e", "f"}
+    assert (told["a.b"].number_value, told["a.c"].string_value) == (1, "[1, 2]")
+    assert (told["e"].string_value, told["f"].number_value) == ("x", 1)

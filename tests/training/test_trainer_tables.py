@@ -1,0 +1,151 @@
+"""Runs on users' points: what stands in for KL where nobody knows the density."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flowtrain.build import build_splits
+from flowtrain.config.schema import Config, validate
+from flowtrain.errors import UserError
+from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
+from flowtrain.evaluation.checks import warnings_about
+from flowtrain.training.trainer import train
+
+BRIEF = (
+    "trainer=debug", "trainer.device=cpu", "trainer.threads=1", "trainer.max_steps=4",
+    "trainer.evaluate_every=2", "trainer.log_every=1",
+)  # fmt: skip
+SMALL = {
+    "realnvp": ("model.couplings=2", "model.hidden=8", "model.depth=1"),
+    "spline": ("model.couplings=2", "model.hidden=8", "model.depth=1"),
+    "affine": (),
+    "ffjord": ("model.width=8", "model.depth=1", "solver=bosh3", "solver@evaluation.solver=bosh3"),
+}
+CPU = torch.device("cpu")
+
+Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def on_table(compose: Compose, tmp_path: Path) -> Callable[..., Config]:
+    """Return a function from a number of columns to the config of a brief run on such a table."""
+
+    def on_table(columns: int, *overrides: str, model: str = "realnvp") -> Config:
+        mixed = np.random.default_rng(0).standard_normal((400, columns)).cumsum(1) * 3 + 7
+        header = ",".join(f"c{i}" for i in range(columns))
+        path = tmp_path / "points.csv"
+        np.savetxt(path, mixed, delimiter=",", header=header, comments="")
+        return validate(
+            compose(
+                f"model={model}", "data=table", f"data.path={path}", *BRIEF, *SMALL[model],
+                *overrides,
+            )
+        )  # fmt: skip
+
+    return on_table
+
+
+@pytest.mark.parametrize(
+    ("model", "columns"),
+    [("realnvp", 2), ("realnvp", 7), ("spline", 3), ("affine", 1), ("ffjord", 1), ("ffjord", 3)],
+)
+def test_a_table_of_any_dimension_trains(
+    on_table: Callable[..., Config], tmp_path: Path, model: str, columns: int
+) -> None:
+    config = on_table(columns, model=model)
+    result = train(config, tmp_path / "run")
+    assert (result.status, result.step) == ("completed", 4)
+    assert result.metric == result.metrics["nll/val"]
+    assert not any(tag.startswith(("kl", "mass", "nll/entropy")) for tag in result.metrics)
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    pictures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert pictures == {
+        f"marginals-{step}.png" for step in ("step-000000", "step-000002", "step-000004", "final")
+    }
+
+
+def test_a_held_out_nll_stands_beside_its_baselines_and_distances_beside_their_floors(
+    on_table: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = on_table(3, "trainer.figures=false")
+    metrics = train(config, tmp_path / "run").metrics
+    splits = build_splits(config, CPU)
+    train_x, test_x = splits.train.x, splits.test.x
+    assert (len(train_x), len(splits.val.x), len(test_x)) == (320, 40, 40)
+    assert metrics["nll_gaussian/test"] == gaussian_nll(train_x, test_x).nll
+    assert metrics["nll_kde/test"] == kde_nll(train_x, test_x, seed=0).nll
+    floors = {tag for tag in metrics if "_floor/" in tag}
+    assert floors == {f"{name}_floor/test" for name in ("energy", "mmd", "sliced_w2")}
+    assert {tag.replace("_floor", "") for tag in floors} <= {*metrics}
+    assert any("a Gaussian or a kernel" in line for line in warnings_about(metrics))
+    logged = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert logged == metrics
+
+
+def test_every_seed_trains_on_the_same_split(on_table: Callable[..., Config]) -> None:
+    first, second = (build_splits(on_table(2, f"seed={seed}"), CPU) for seed in (0, 1))
+    other = build_splits(on_table(2, "splits.seed=1"), CPU)
+    assert torch.equal(first.train.x, second.train.x)
+    assert not torch.equal(first.train.x, other.train.x)
+
+
+def test_columns_are_chosen_and_named(on_table: Callable[..., Config]) -> None:
+    split = build_splits(on_table(4, "data.columns=[c2,0]"), CPU).train
+    assert split.columns == ("c2", "c0")
+    assert split.x.shape == (320, 2)
+
+
+def test_a_table_s_nll_is_in_its_own_units(on_table: Callable[..., Config], tmp_path: Path) -> None:
+    """The standardised normal, before the first step, against the closed form."""
+    config = on_table(2, "trainer.figures=false", model="affine")
+    train(config, tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    splits = build_splits(config, CPU)
+    x, y = splits.train.x.double(), splits.val.x.double()
+    normal = torch.distributions.Normal(x.mean(0), x.std(0))
+    assert first["nll/val"] == pytest.approx(-normal.log_prob(y).sum(1).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["digits", "iris", "wine", "breast_cancer"])
+def test_scikit_learn_s_sets_train(compose: Compose, tmp_path: Path, name: str) -> None:
+    small = (*SMALL["realnvp"], "model.log_scale_bound=0.5", "trainer.figures=false")
+    config = validate(compose("data=sklearn", f"data.name={name}", *BRIEF, *small))
+    metrics = train(config, tmp_path).metrics
+    assert ("bits_per_dimension/test" in metrics) == (name == "digits")
+    if name == "digits":
+        bits = metrics["nll/test"] / (64 * math.log(2)) + math.log2(17)
+        assert metrics["bits_per_dimension/test"] == pytest.approx(bits)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1,2\n3,nan\n5,6\n", "line 2, column 'x1': nan is not finite"),
+        ("a,b\n1,2\n1,3\n1,4\n1,5\n", "data: constant, so without a density: 'a'"),
+        ("1,2\n3,4\n5,6\n", "leave 0 for val; each split needs 2"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(
+    compose: Compose, tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    config = validate(compose("data=table", f"data.path={path}", *BRIEF, *SMALL["realnvp"]))
+    with pytest.raises(UserError) as caught:
+        train(config, tmp_path / "run")
+    assert problem in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_coupling_flows_refuse_a_single_column(
+    on_table: Callable[..., Config], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="at least 2 dimensions, this has 1; use model=ffjord or"):
+        train(on_table(1), tmp_path / "run")
