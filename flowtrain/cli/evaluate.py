@@ -108,6 +108,7 @@ def point_metrics(saved: "SavedRun", values: "Tensor", *, batch_size: int) -> di
 
     points = Split(values.to(saved.flow.device, saved.flow.dtype), saved.density)
     found = likelihood(saved.flow, points, batch_size=batch_size)
+    found.pop("nll_paired", None)  # true of points that follow the density: these need not
     several = len(values) > 1
     return tagged({k: v for k, v in found.items() if several or not k.endswith("_error")}, "points")
 
@@ -138,4 +139,6 @@ def _solved_by(saved: "SavedRun", options: argparse.Namespace) -> "SavedRun":
         )
         raise UserError(f"{option}: {defaults['name']} has no such setting; it has {has}")
     kept = {name: value for name, value in own.items() if name in defaults and name != "name"}
+    if options.solver not in (None, defaults["name"]):
+        kept = {}  # a preset, as dopri5_tight: its settings are what it is
     return saved.with_solver({**defaults, **kept, **given})

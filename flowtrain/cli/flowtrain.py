@@ -101,6 +101,12 @@ def train_composed(composed: DictConfig) -> float:
     asked = overridden(raw) if composed.resume else raw
     config = validate(raw)
 
+    # A sign of life before torch is imported, on the console and in the log.
+    what = "resuming" if config.resume else f"{config.model.name} on {config.data.name} in"
+    opening = f"{what} {folder}"
+    print(opening, f"  tensorboard --logdir {folder}", sep="\n", flush=True)
+    log.info(opening)
+
     from flowtrain.training.tracking import console_lines
     from flowtrain.training.trainer import train
 

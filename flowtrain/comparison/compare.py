@@ -60,7 +60,7 @@ def compare(
     rows = [Row(values, _once_a_seed(alike)) for values, alike in grouped.items()]
     notes = [*_notes_on_rows(keys, rows), *_notes_on_density(completed, metrics)]
     notes += _notes_on_repeats(completed, rows)
-    notes += [f"{run.folder}: {line}" for run in completed for line in warnings_about(run.metrics)]
+    notes += [f"{run.folder}: {line}" for run in completed for line in _warnings(run)]
     notes += [_note_on_absent(run) for run in others]
     comparison = Comparison(keys, shown, rows, notes)
     rows.sort(key=_order(comparison, sort))
@@ -203,6 +203,11 @@ def _notes_on_density(runs: list[RunSummary], asked: Sequence[str] | None) -> It
         yield f"no KL on {', '.join(without)}, whose density is not known: compare by nll/test"
 
 
+def _warnings(run: RunSummary) -> Iterator[str]:
+    untrained = run.result.get("best_step") == 0 < run.result.get("step", 0)
+    return warnings_about(run.metrics, untrained=untrained and run.config.get("init_from") is None)
+
+
 def _note_on_absent(run: RunSummary) -> str:
     error = str(run.result.get("error", "")).splitlines()
     hint = f": {error[0]}" if error else ""
@@ -247,7 +252,7 @@ def _curves(run: RunSummary, group: str, data: str) -> "Curves":
         data=data,
         steps=column("step"),
         seconds=column("seconds"),
-        nll=column("nll/val"),
+        nll=column("nll_paired/val" if "nll_paired/val" in run.metrics else "nll/val"),
         kl=column("kl/val") if density_known else None,
         entropy=run.metrics.get("nll/entropy"),
         parameters=run.result["parameters"],

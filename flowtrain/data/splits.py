@@ -1,7 +1,7 @@
 """Train, validation and test points: sampled from a density, or a table split at random."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -65,6 +65,11 @@ class Splits:
     def train(self) -> Split:
         """What the flow is trained on."""
         return self._make("train")
+
+    @cached_property
+    def train_sample(self) -> Split:
+        """As many training points as validation has: training NLL is measured on them."""
+        return replace(self.train, x=self.train.x[: len(self.val.x)])
 
     @cached_property
     def val(self) -> Split:

@@ -32,6 +32,7 @@ METRICS = {
     "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
     "nll": Metric("negative log-likelihood", "nats", lower_is_better=True),
     "nll_error": Metric("standard error of NLL", "nats"),
+    "nll_paired": Metric("NLL as entropy + KL, paired samples", "nats", lower_is_better=True),
     "nll_gaussian": Metric("NLL of the best Gaussian", "nats"),
     "nll_kde": Metric("NLL of a kernel density estimate", "nats"),
     "bits_per_dimension": Metric("bits per dimension", "bits", lower_is_better=True),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flowtrain.evaluation.images import Image
 
 
-def draw(run: Run, name: str) -> dict[str, "Image"]:
+def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
     """Draw densities and samples, a continuous flow's paths, or a table's marginals.
 
     They go into figures/<kind>-<name>.png.
@@ -21,7 +21,7 @@ def draw(run: Run, name: str) -> dict[str, "Image"]:
 
     config, progress, density = run.config, run.state.progress, run.density
     flow, val = run.state.eval_flow, run.splits.val
-    title = f"{config.model.name} on {config.data.name}, step {progress.step}: "
+    title = f"{config.model.name} on {config.data.name}, step {step}: "
     title += headline(progress.metrics)
     z = flow.sample_base(len(val.x), torch.Generator(run.device).manual_seed(config.seed))
     with torch.no_grad():

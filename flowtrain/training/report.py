@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowtrain.config.schema import Config
+from flowtrain.evaluation.checks import LARGE_GAP
 from flowtrain.evaluation.tags import METRICS
 from flowtrain.training.state import Progress
 
@@ -20,7 +21,8 @@ def headline(metrics: dict[str, float]) -> str:
     'NLL 2.5000  KL 0.1000 nats'
     """
     split = "test" if "nll/test" in metrics else "val"
-    nll = f"NLL {metrics[f'nll/{split}']:.4f}"
+    exact = f"nll_paired/{split}"
+    nll = f"NLL {metrics[exact if exact in metrics else f'nll/{split}']:.4f}"
     if "kl/test" in metrics:
         return f"{nll}  KL {metrics['kl/test']:.4f} nats"
     if "kl/val" in metrics:
@@ -29,16 +31,23 @@ def headline(metrics: dict[str, float]) -> str:
 
 
 def final_report(
-    config: Config, folder: Path, progress: Progress, *, parameters: int
+    config: Config, folder: Path, progress: Progress, *, parameters: int, last: dict[str, float]
 ) -> Iterator[str]:
     """Yield the lines that end a run: its figures, its folder and what to type next.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        progress: with the metrics of the best weights.
+        parameters: number of trained weights.
+        last: the metrics of the last validation.
 
     >>> from flowtrain.comparison.summary import summarise
     >>> from flowtrain.runs.load import open_run
     >>> from flowtrain.training.state import Progress
     >>> progress = Progress(step=6, metrics=summarise(run_folder).metrics)
     >>> config = open_run(run_folder).config
-    >>> list(final_report(config, run_folder, progress, parameters=68))[:1]
+    >>> list(final_report(config, run_folder, progress, parameters=68, last={}))[:1]
     ['realnvp on pinwheel, seed 0, in nats']
     """
     m = progress.metrics
@@ -50,11 +59,15 @@ def final_report(
         )
         paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
         rows[METRICS["kl_paired"].title] = paired
-    rows["NLL train, val, test"] = "{nll/train:.4f}, {nll/val:.4f}, {nll/test:.4f}".format_map(m)
+    nll = "nll_paired" if "nll_paired/test" in m else "nll"
+    three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
     if "nll/entropy" in m:
-        rows["entropy of the data"] = f"{m['nll/entropy']:.4f}: no NLL can be lower"
-        rows[METRICS["mass"].title] = f"{m['mass/test']:.6f}: must be 1"
+        rows["NLL = entropy + KL"] = f"{three} (train, val, test)"
+        rows["NLL of test sample"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
+        rows["entropy of the data"] = f"{m['nll/entropy']:.4f}, the lowest expected NLL"
+        rows[METRICS["mass"].title] = f"{m['mass/test']:.6f} in the window, at most 1"
     else:
+        rows["NLL train, val, test"] = three
         rows["NLL test, error"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
         rows["  best Gaussian"] = f"{m['nll_gaussian/test']:.4f}"
         rows["  kernel density"] = f"{m['nll_kde/test']:.4f}, its bandwidth by cross-validation"
@@ -68,12 +81,18 @@ def final_report(
         f"{m['inverse_error_rms/test']:.1e} rms",
         "parameters": f"{parameters:,}",
         "steps": f"{progress.step:,} in {progress.seconds:.0f} s, best at {progress.best_step:,}",
+        "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations, "
+        f"{progress.drawing_seconds:.0f} for pictures",
         "run folder": str(folder),
         "curves, figures": f"tensorboard --logdir {folder}",
     }
     if "solver_gap/test" in m:
         rows[METRICS["solver_gap"].title] = (
             f"{m['solver_gap/test']:+.1e}: NLL by training - evaluation solver"
+        )
+    if last and abs(gap := last.get("solver_gap/val", 0.0)) > LARGE_GAP:
+        rows[f"NLL at step {progress.step:,}"] = (
+            f"{last['nll/val'] + gap:.4f} by the training solver, in truth {last['nll/val']:.4f}"
         )
     if progress.skipped:
         rows["skipped steps"] = f"{progress.skipped:,}"

@@ -59,6 +59,8 @@ class Run:
             best_step=progress.best_step,
             skipped_steps=progress.skipped,
             seconds=round(progress.seconds, 3),
+            evaluation_seconds=round(progress.evaluation_seconds, 3),
+            drawing_seconds=round(progress.drawing_seconds, 3),
             metrics=progress.metrics,
             environment=environment(self.device),
             config=saved_config(self.config),

@@ -15,7 +15,9 @@ class Progress:
     """Where a run stands."""
 
     step: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # since the first step, evaluations and pictures included
+    evaluation_seconds: float = 0.0  # of them
+    drawing_seconds: float = 0.0  # of them
     last_eval_step: int = -1
     best: float = math.inf  # validation NLL
     best_step: int = 0

@@ -15,6 +15,7 @@ from rich import progress as live
 from rich.console import Console
 
 from flowtrain.config.section import dotted
+from flowtrain.files import replacing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.state import Progress
 
@@ -26,8 +27,10 @@ log = logging.getLogger("flowtrain")
 console = Console(highlight=False)
 
 SECONDS_BETWEEN_LINES = 5.0
-# One chart for the curves that belong together; the entropy is the floor that no NLL can pass.
-LAYOUT = {"likelihood": {"NLL (nats)": ["Multiline", ["nll/train", "nll/val", "nll/entropy"]]}}
+# One chart for the curves that belong together; the entropy is the floor that no expected NLL can
+# pass, and what the sampled points scatter by is left out where the density is known.
+CURVES = ["nll_paired/train", "nll_paired/val", "nll/entropy"]
+CURVES_OF_A_TABLE = ["nll/train", "nll/val"]
 
 
 class ConsoleHandler(logging.Handler):
@@ -57,17 +60,25 @@ class Tracker:
     Args:
         folder: the run folder.
         step: the last step whose record stands when a run is resumed; -1 for a new run.
+        evaluated: the last step whose evaluation stands.
+        density_known: whether the chart of NLL has the entropy as its floor.
     """
 
-    def __init__(self, folder: RunFolder, *, step: int) -> None:
+    def __init__(
+        self, folder: RunFolder, *, step: int, evaluated: int, density_known: bool = True
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        _drop_after(folder.metrics, step)
+        kept = _take_back(folder.metrics, step, evaluated)
         self.metrics = folder.metrics.open("a", encoding="utf-8")
         # Flushed often: a short run is watched live, and a killed one keeps its curves.
-        self.board = SummaryWriter(folder.path, purge_step=step + 1, flush_secs=5)
+        self.board = SummaryWriter(folder.path, purge_step=max(step, 0), flush_secs=5)
         if step < 0:
-            self.board.add_custom_scalars(LAYOUT)
+            curves = CURVES if density_known else CURVES_OF_A_TABLE
+            chart = {"NLL (nats)": ["Multiline", curves]}
+            self.board.add_custom_scalars({"likelihood": chart})
+        else:
+            self._write_again(folder, step, kept)
         self.bar = live.Progress(
             live.BarColumn(bar_width=16),
             live.TextColumn("{task.fields[status]}"),
@@ -110,6 +121,20 @@ class Tracker:
         """Show nested settings as a block of YAML in TensorBoard."""
         self.board.add_text(tag, f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}\n```")
 
+    def _write_again(self, folder: RunFolder, step: int, lines: list[dict[str, Any]]) -> None:
+        """Give TensorBoard back what stands of the step from which it was purged."""
+        for line in lines:
+            if line["step"] == step:
+                for tag in line.keys() - {"step", "seconds"}:
+                    if line[tag] is not None:
+                        self.board.add_scalar(tag, line[tag], step)
+        for path in sorted(folder.figure("").glob(f"*-step-{step:06d}.png")):
+            import numpy as np
+            import PIL.Image
+
+            kind = path.name.partition("-step-")[0]
+            self.picture(step, f"figures/{kind}", np.asarray(PIL.Image.open(path)))
+
     def rate(self, step: int) -> float:
         """Return the steps per second since the last call."""
         now = time.monotonic()
@@ -142,12 +167,27 @@ class Tracker:
             log.info("%3.0f%%  %s", 100 * fraction, status)
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Take back the lines that an interrupted run wrote after the checkpoint it resumes from."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+def _take_back(path: Path, step: int, evaluated: int) -> list[dict[str, Any]]:
+    """Take back the lines that a run wrote after the checkpoint it resumes from; return the rest.
+
+    At the checkpoint's own step that is an evaluation which the checkpoint does not know of, and
+    the closing line: whoever goes on writes them again.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    kept = []
+    for line in lines:
+        unknown = line["step"] > evaluated and "nll/val" in line
+        closing = any(tag.endswith("/test") for tag in line)
+        if line["step"] < step or (line["step"] == step and not unknown and not closing):
+            kept.append(line)
+    whole = "".join(json.dumps(line) + "\n" for line in kept)
+    if whole != text:
+        with replacing(path) as file:
+            file.write(whole.encode())
+    return kept
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

@@ -17,7 +17,8 @@ from flowtrain.evaluation.metrics import evaluate, training_metrics
 from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
-from flowtrain.runs.result import environment, read_result
+from flowtrain.runs.migrate import saved_config
+from flowtrain.runs.result import environment, read_result, write_result
 from flowtrain.training.figures import animate, draw
 from flowtrain.training.report import final_report, headline
 from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
@@ -88,42 +89,121 @@ def train(
             log.info("to train on, ask for more: trainer.max_steps=%d", 2 * progress.step)
             return Result("completed", progress.step, read_result(run_folder)["metrics"])
 
-    run = build_run(config, run_folder)
+    try:
+        run = build_run(config, run_folder)
+    except Exception as error:
+        if saved is None:
+            report_failed_start(config, run_folder, error)
+        raise
     if saved is not None:
         run.state.load_state_dict(saved)
         log.info("resuming at step %d", run.state.progress.step)
     elif config.init_from is not None:
         warm_start(run.state, config)
     progress = run.state.progress
+    log.info(
+        "%s: %s parameters, %s training points, %s steps",
+        run.device,
+        f"{run.parameters:,}",
+        f"{len(run.splits.train.x):,}",
+        f"{config.trainer.max_steps:,}",
+    )
     run.report("running")
+    recorded = -1 if saved is None else progress.step
     try:
-        recorded = -1 if saved is None else progress.step
-        with Tracker(run_folder, step=recorded) as tracker, catch_signals() as caught:
-            if saved is None:
+        with (
+            Tracker(
+                run_folder,
+                step=recorded,
+                evaluated=progress.last_eval_step,
+                density_known=run.density is not None,
+            ) as tracker,
+            catch_signals() as caught,
+        ):
+            if progress.step == 0:
                 tracker.text("config", config.model_dump())
                 tracker.text("environment", environment(run.device))
-                run_validation(run, tracker)
             clock = time.monotonic() - progress.seconds
-            while not finished(config, progress) and not caught:
+            while True:
+                if evaluation_is_due(config, progress):
+                    run_validation(run, tracker)
+                    if progress.step == 0:
+                        clock = time.monotonic()  # training begins now
+                    progress.seconds = time.monotonic() - clock
+                if finished(config, progress) or caught:
+                    break
                 train_step(run, tracker)
                 progress.seconds = time.monotonic() - clock
-                if progress.step % config.trainer.evaluate_every == 0:
-                    run_validation(run, tracker)
             if not finished(config, progress):
                 run.save("last")
-                run.report("interrupted")
-                log.info("interrupted at step %d; go on with", progress.step)
-                log.info("  flowtrain %s", shlex.quote(f"resume={folder}"))
+                report_interrupted(run)
                 return Result("interrupted", progress.step, progress.metrics, caught[0])
             if progress.last_eval_step < progress.step:
                 run_validation(run, tracker)
             finish(run, tracker)
+    except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # at once: the last checkpoint stands
+        if last.exists():
+            run.state.progress = Progress(**checkpoint.read(last)["progress"])
+        with suppress(BrokenPipeError):
+            report_interrupted(run)
+        raise
     except Exception as error:
         with suppress(CheckpointError):  # a full disk may refuse this, too
             run.report("failed", error=str(error))
         raise
     run.report("completed")
     return Result("completed", progress.step, progress.metrics, caught[0] if caught else None)
+
+
+def evaluation_is_due(config: Config, progress: Progress) -> bool:
+    """Return whether the step that a run has reached asks for an evaluation it has not had.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> config = open_run(run_folder).config  # it evaluates every 3 steps
+    >>> [evaluation_is_due(config, Progress(step=n, last_eval_step=3)) for n in (3, 4, 6)]
+    [False, False, True]
+    """
+    at_interval = progress.step % config.trainer.evaluate_every == 0
+    return at_interval and progress.last_eval_step < progress.step
+
+
+def report_interrupted(run: Run) -> None:
+    """Report that a signal ended the run, and how to go on.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> report_interrupted(run)
+    >>> read_result(run.folder)["status"]
+    'interrupted'
+    """
+    run.report("interrupted")
+    log.info("interrupted at step %d; go on with", run.state.progress.step)
+    log.info("  flowtrain %s", shlex.quote(f"resume={run.folder.path}"))
+
+
+def report_failed_start(config: Config, folder: RunFolder, error: Exception) -> None:
+    """Leave a result.json that says why a run could not begin, if the folder can be written.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> config = open_run(run_folder).config
+    >>> report_failed_start(config, RunFolder(tmp_path), ValueError("no such device"))
+    >>> read_result(RunFolder(tmp_path))["error"]
+    'no such device'
+    """
+    with suppress(CheckpointError):
+        write_result(
+            folder,
+            status="failed",
+            error=str(error),
+            model=config.model.name,
+            data=config.data.name,
+            seed=config.seed,
+            parameters=0,
+            step=0,
+            seconds=0.0,
+            metrics={},
+            config=saved_config(config),
+        )
 
 
 def train_step(run: Run, tracker: Tracker) -> None:
@@ -134,7 +214,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
 
     >>> from flowtrain.runs.load import open_run
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
-    >>> with Tracker(run.folder, step=-1) as tracker:
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     run_validation(run, tracker)  # a step's log begins with its metrics
     ...     train_step(run, tracker)
     >>> run.state.progress.step
@@ -221,35 +301,43 @@ def run_validation(run: Run, tracker: Tracker) -> None:
 
     >>> from flowtrain.runs.load import open_run
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
-    >>> with Tracker(run.folder, step=-1) as tracker:
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     run_validation(run, tracker)
     >>> sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     ['best.pt', 'last.pt']
     """
     config, state, progress = run.config, run.state, run.state.progress
+    run.save("last")  # an evaluation that is cut short costs no step
+    began = time.monotonic()
     metrics = training_metrics(
         state.eval_flow,
-        run.splits.train,
-        run.splits.val,
+        run.splits,
         training_solver=config.training_solver,
         batch_size=config.evaluation.batch_size,
     )
+    if progress.step:  # the first one is before training
+        progress.evaluation_seconds += time.monotonic() - began
     progress.metrics = metrics
+    progress.last_eval_step = progress.step
+    progress.stale += 1
+    better = metrics["nll/val"] < progress.best
+    if better:
+        progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
     floor = {} if run.density is None else {"nll/entropy": run.density.entropy}
     tracker.scalars(progress, {**metrics, **floor})
+    if better:
+        run.save("best")
+    run.save("last")
     log.info("step %6d  %s", progress.step, headline(metrics))
     for line in warnings_about(metrics):
         log.warning(line)
     if config.trainer.figures:
-        for kind, image in draw(run, f"step-{progress.step:06d}").items():
+        began = time.monotonic()
+        images = draw(run, f"step-{progress.step:06d}", step=progress.step)
+        for kind, image in images.items():
             tracker.picture(progress.step, f"figures/{kind}", image)
-
-    progress.last_eval_step = progress.step
-    progress.stale += 1
-    if metrics["nll/val"] < progress.best:
-        progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
-        run.save("best")
-    run.save("last")
+        if progress.step:
+            progress.drawing_seconds += time.monotonic() - began
     tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
 
 
@@ -261,14 +349,14 @@ def finish(run: Run, tracker: Tracker) -> None:
 
     >>> from flowtrain.runs.load import open_run
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
-    >>> with Tracker(run.folder, step=-1) as tracker:
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     run_validation(run, tracker)  # it saves the best weights, here the first
     ...     finish(run, tracker)
     >>> run.state.progress.metrics["kl/test"] > 0
     True
     """
     config, state, progress = run.config, run.state, run.state.progress
-    flow = state.eval_flow
+    flow, last = state.eval_flow, progress.metrics
     checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
     progress.metrics = evaluate(
         flow,
@@ -281,10 +369,13 @@ def finish(run: Run, tracker: Tracker) -> None:
     tracker.scalars(progress, final)  # the others have their point of this step
     tracker.hparams(config.model_dump(), progress.metrics)
     if config.trainer.figures:
-        draw(run, "final")  # TensorBoard has the last step's
+        draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
     if config.trainer.animation:
         animate(run)
-    for line in final_report(config, run.folder.path, progress, parameters=run.parameters):
-        log.info(line)
-    for line in warnings_about(progress.metrics):
+    untrained = progress.best_step == 0 < progress.step and config.init_from is None
+    for line in warnings_about(progress.metrics, untrained=untrained):
         log.warning(line)
+    for line in final_report(
+        config, run.folder.path, progress, parameters=run.parameters, last=last
+    ):
+        log.info(line)

@@ -203,13 +203,15 @@ def test_training_metrics_are_of_the_validation_split_and_as_many_training_point
     )  # fmt: skip
     few = Splits(lambda name: Split(getattr(splits, name).x[:50], gaussian))
     found, same = (
-        training_metrics(ffjord, each.train, each.val, training_solver=EULER, batch_size=50)
+        training_metrics(ffjord, each, training_solver=EULER, batch_size=50)
         for each in (splits, few)
     )
     assert found == same
     assert {*found} == {
-        "nll/train", "nll/val", "nll_error/val", "kl/val", "kl_error/val", "solver_gap/val"
+        "nll/train", "nll_paired/train", "nll/val", "nll_error/val", "kl/val", "kl_error/val",
+        "nll_paired/val", "solver_gap/val",
     }  # fmt: skip
+    assert found["nll_paired/val"] == pytest.approx(gaussian.entropy + found["kl/val"])
     assert found["nll/train"] == likelihood(ffjord, few.train, batch_size=50)["nll"]
     assert found["nll/val"] == likelihood(ffjord, splits.val, batch_size=50)["nll"]
 
@@ -218,7 +220,7 @@ def test_every_metric_is_there_and_in_raw_coordinates(realnvp: Flow, splits: Spl
     metrics = evaluate(realnvp, splits, training_solver=None, grid=64, batch_size=400)
     assert {*metrics} == {
         "nll/train", "nll/val", "nll_error/val", "kl/val", "kl_error/val", "nll/test",
-        "nll_error/test", "kl_paired/test",
+        "nll_paired/train", "nll_paired/val", "nll_paired/test", "nll_error/test", "kl_paired/test",
         "kl_paired_error/test", "kl/test", "kl_error/test", "mass/test", "inverse_error/test",
         "inverse_error_rms/test", "nll/entropy",
     }  # fmt: skip

@@ -83,7 +83,7 @@ def flat(state: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         items = state.items() if isinstance(state, dict) else enumerate(state)
         for key, value in items:
             yield from flat(value, f"{path}.{key}")
-    elif path != ".progress.seconds":
+    elif not path.endswith("seconds"):
         yield path, state
 
 

@@ -32,9 +32,12 @@ Tiny = Callable[..., Config]
 History = Callable[[Path], list[dict[str, Any]]]
 
 LOGGED = {"loss", "grad_norm", "lr", "speed/steps_per_second"}
-MEASURED = {"nll/train", "nll/val", "nll_error/val", "nll/entropy", "kl/val", "kl_error/val"}
+MEASURED = {
+    "nll/train", "nll_paired/train", "nll/val", "nll_paired/val", "nll_error/val", "nll/entropy",
+    "kl/val", "kl_error/val",
+}  # fmt: skip
 FINAL = {
-    "nll/test", "nll_error/test", "kl/test", "kl_error/test", "kl_paired/test",
+    "nll/test", "nll_paired/test", "nll_error/test", "kl/test", "kl_error/test", "kl_paired/test",
     "kl_paired_error/test", "mass/test", "inverse_error/test", "inverse_error_rms/test",
 }  # fmt: skip
 CONTINUOUS = {
@@ -113,7 +116,7 @@ def test_the_likelihoods_share_a_chart_with_the_entropy(run: tuple[Config, Path]
         events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     )
     (chart,) = layout.category[0].chart
-    assert list(chart.multiline.tag) == ["nll/train", "nll/val", "nll/entropy"]
+    assert list(chart.multiline.tag) == ["nll_paired/train", "nll_paired/val", "nll/entropy"]
     assert {*chart.multiline.tag} <= {*events.Tags()["scalars"]}
 
 
@@ -210,11 +213,33 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
 def test_half_a_line_is_taken_back(tmp_path: Path, history: History) -> None:
     lines = ['{"step": 1, "loss": 3.0}', '{"step": 2, "loss": 2.0}', '{"step": 2, "nll/va']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    with Tracker(RunFolder(tmp_path), step=2) as tracker:
+    with Tracker(RunFolder(tmp_path), step=2, evaluated=2) as tracker:
         tracker.scalars(Progress(step=3), {"loss": math.inf})
     assert [(line["step"], line["loss"]) for line in history(tmp_path)] == [
         (1, 3.0), (2, 2.0), (3, None),
     ]  # fmt: skip
+
+
+def test_a_run_killed_in_its_closing_phase_closes_once(
+    tiny: Tiny, tmp_path: Path, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny(), tmp_path / "whole")
+
+    def killed(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "final_report", killed)
+        with pytest.raises(MemoryError):
+            train(tiny(), tmp_path / "run")
+    assert train(tiny(), tmp_path / "run").metrics == whole.metrics
+    tags = [{*line} for line in history(tmp_path / "run")]
+    assert sum("kl/test" in line for line in tags) == 1
+    assert tags == [{*line} for line in history(tmp_path / "whole")]
+    events = board(tmp_path / "run")
+    for tag in ("kl/test", "nll/val", "loss"):
+        points = [event.step for event in events.Scalars(tag)]
+        assert points == [event.step for event in board(tmp_path / "whole").Scalars(tag)], tag
 
 
 # --- the console --------------------------------------------------------------------------------
@@ -228,7 +253,8 @@ def test_lines_are_printed_where_there_is_no_terminal(
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
-    assert lines[0].startswith("step      0  NLL ")
+    assert lines[0] == "cpu: 68 parameters, 512 training points, 20 steps"
+    assert lines[1].startswith("step      0  NLL ")
     assert any(line.lstrip().startswith("5%  step 1  ") for line in lines)
     for closing in ("KL(data | model)", "mass of the model", "run folder", "tensorboard --logdir"):
         assert closing in out
@@ -236,7 +262,7 @@ def test_lines_are_printed_where_there_is_no_terminal(
 
 
 def test_a_rate_counts_the_steps_since_the_last(tmp_path: Path) -> None:
-    with Tracker(RunFolder(tmp_path), step=-1) as tracker:
+    with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1) as tracker:
         tracker.mark = (100, time.monotonic() - 2.0)
         assert tracker.rate(120) == pytest.approx(10, rel=0.2)
         assert tracker.mark[0] == 120
@@ -244,7 +270,7 @@ def test_a_rate_counts_the_steps_since_the_last(tmp_path: Path) -> None:
 
 def test_hparams_are_flat_and_plain(tmp_path: Path) -> None:
     nested = {"a": {"b": 1, "c": [1, 2], "d": None}, "e": "x", "f": True}
-    with Tracker(RunFolder(tmp_path), step=-1) as tracker:
+    with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1) as tracker:
         tracker.hparams(nested, {"nll/val": 1.0})
     start = plugin(board(tmp_path), "hparams", "_hparams_/session_start_info")
     told = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams

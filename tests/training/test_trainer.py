@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -13,18 +14,23 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from flowtrain.comparison.compare import compare
+from flowtrain.comparison.summary import find_runs
 from flowtrain.config import CONF
+from flowtrain.config.data import Table
 from flowtrain.config.model import Model
 from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
-from flowtrain.errors import TrainingError
+from flowtrain.config.splits import Random
+from flowtrain.errors import TrainingError, UserError
+from flowtrain.evaluation.metrics import training_metrics
 from flowtrain.flows.flow import Flow
 from flowtrain.flows.ode import SolverError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training import trainer
 from flowtrain.training.objectives import Scalars
-from flowtrain.training.run import build_run
+from flowtrain.training.run import Run, build_run
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import train
@@ -160,7 +166,7 @@ def test_ema_averages_with_its_decay(tiny: Tiny, tmp_path: Path) -> None:
     run = build_run(tiny("trainer.ema=0.75", "scheduler=constant"), RunFolder(tmp_path))
     weight = next(run.state.flow.parameters())
     average = None
-    with Tracker(RunFolder(tmp_path), step=-1) as tracker:
+    with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1) as tracker:
         for _ in range(3):
             trainer.train_step(run, tracker)
             now = weight.detach().clone()
@@ -188,6 +194,61 @@ def test_max_seconds_ends_a_run_at_the_end_of_its_schedule(
     assert 0.3 <= result(tmp_path)["seconds"] < 4
     rates = [line["lr"] for line in history(tmp_path) if "lr" in line]
     assert rates[-1] < 0.5 * max(rates)
+
+
+def test_a_budget_that_an_evaluation_uses_up_buys_no_further_step(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations: list[int] = []
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        evaluations.append(1)
+        time.sleep(1.0 if len(evaluations) == 2 else 0.0)
+        return training_metrics(*arguments, **options)
+
+    monkeypatch.setattr(trainer, "training_metrics", slow)
+    config = tiny("trainer.max_seconds=1", "trainer.evaluate_every=5", "trainer.max_steps=1000000")
+    assert train(config, tmp_path).step == 5
+    assert len(evaluations) == 2  # at the start and at step 5; the closing one is another
+    found = result(tmp_path)
+    assert 1.0 <= found["evaluation_seconds"] <= found["seconds"]
+    assert found["drawing_seconds"] == 0.0
+
+
+def test_a_start_that_fails_says_why_in_its_folder(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny()
+    table = config.model_copy(
+        update={
+            "data": Table(name="table", path="/nowhere.csv", columns=None, header="auto"),
+            "splits": Random(name="random", val=0.1, test=0.1, seed=0),
+        }
+    )
+    with pytest.raises(UserError, match="no such file"):
+        train(table, tmp_path)
+    found = result(tmp_path)
+    assert (found["status"], found["error"]) == ("failed", "/nowhere.csv: no such file")
+    with pytest.raises(UserError, match="none of 1 runs is completed: 1 failed"):
+        compare(find_runs([tmp_path]))
+
+
+def test_final_figures_name_the_step_of_their_weights(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: dict[str, int] = {}
+
+    def remember(run: Run, name: str, *, step: int) -> dict[str, Any]:
+        steps[name] = step
+        return {}
+
+    monkeypatch.setattr(trainer, "draw", remember)
+    nlls = iter([3.0, 2.0, 2.5])  # step 10 is the best of 0, 10 and 20
+    monkeypatch.setattr(
+        trainer,
+        "training_metrics",
+        lambda *a, **o: training_metrics(*a, **o) | {"nll/val": next(nlls)},
+    )
+    train(tiny("trainer.figures=true"), tmp_path)
+    assert steps == {"step-000000": 0, "step-000010": 10, "step-000020": 20, "final": 10}
 
 
 def test_threads_are_honoured(tiny: Tiny, tmp_path: Path) -> None:
@@ -261,7 +322,7 @@ def test_a_skipped_step_leaves_the_weights_alone(
     spoil(monkeypatch, {1, 2})
     run = build_run(tiny("trainer.max_failures=3", "trainer.ema=0.9"), RunFolder(tmp_path))
     before = {name: value.clone() for name, value in run.state.flow.state_dict().items()}
-    with Tracker(RunFolder(tmp_path), step=-1) as tracker:
+    with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1) as tracker:
         trainer.train_step(run, tracker)
         trainer.train_step(run, tracker)
     assert all(torch.equal(before[name], v) for name, v in run.state.flow.state_dict().items())
