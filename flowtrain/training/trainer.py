@@ -91,6 +91,8 @@ def train(
 
     try:
         run = build_run(config, run_folder)
+        if saved is None and config.init_from is not None:
+            warm_start(run.state, config)
     except Exception as error:
         if saved is None:
             report_failed_start(config, run_folder, error)
@@ -98,8 +100,6 @@ def train(
     if saved is not None:
         run.state.load_state_dict(saved)
         log.info("resuming at step %d", run.state.progress.step)
-    elif config.init_from is not None:
-        warm_start(run.state, config)
     progress = run.state.progress
     log.info(
         "%s: %s parameters, %s training points, %s steps",

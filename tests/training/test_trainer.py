@@ -231,6 +231,15 @@ def test_a_start_that_fails_says_why_in_its_folder(tiny: Tiny, tmp_path: Path) -
         compare(find_runs([tmp_path]))
 
 
+def test_a_warm_start_from_another_model_says_so_in_its_folder(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("trainer.max_steps=1"), tmp_path / "first")
+    other = tiny(f"init_from={tmp_path / 'first'}", "model.hidden=9")
+    with pytest.raises(UserError, match="holds another model"):
+        train(other, tmp_path / "second")
+    assert result(tmp_path / "second")["status"] == "failed"
+    assert "model.hidden" in result(tmp_path / "second")["error"]
+
+
 def test_final_figures_name_the_step_of_their_weights(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
