@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+
+if TYPE_CHECKING:
+    from flowtrain.comparison.table import Comparison
 
 SUMMARY = "one table, and one picture, over many runs"
 
@@ -33,9 +37,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a table over many runs, and write table and picture."""
-    from rich.markup import escape
-
-    from flowtrain.cli.console import print_table
     from flowtrain.comparison.compare import compare, write
     from flowtrain.comparison.summary import find_runs
     from flowtrain.files import check_output
@@ -49,12 +50,21 @@ def run(options: argparse.Namespace) -> None:
         metrics=options.metric,
         sort=options.sort,
     )
+    print_comparison(comparison)
+    for path in (options.output, options.figure):
+        if path is not None:
+            write(comparison, path)
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Print a comparison's table, the best figures bold, and its notes."""
+    from rich.markup import escape
+
+    from flowtrain.cli.console import print_table
+
     left = len(comparison.keys)
     rows = comparison.cells(lambda text: f"[bold]{text}[/bold]")
     safe = ([*map(escape, row[:left]), *row[left:]] for row in rows)  # [a] would be markup
     print_table(comparison.columns, safe, left=left)
     for note in comparison.notes:
         print(note)
-    for path in (options.output, options.figure):
-        if path is not None:
-            write(comparison, path)

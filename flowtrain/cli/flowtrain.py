@@ -25,6 +25,8 @@ from flowtrain.cli.hydra_hooks import compare_sweep, overridden, understood
 from flowtrain.cli.messages import explain, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.result import write_result
 
 log = logging.getLogger("flowtrain")
 
@@ -89,7 +91,17 @@ def run(composed: DictConfig) -> float:
         if HydraConfig.get().mode == RunMode.RUN:
             fail(error)
         sys.stderr.write(f"flowtrain: this job failed: {explain(error)}\n")
+        leave_reason(composed, explain(error))
         raise
+
+
+def leave_reason(composed: DictConfig, reason: str) -> None:
+    """Say in the folder of a sweep's job why it failed, if the job did not come to say so."""
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if not folder.result.exists():
+        named = {"model": composed.model.name, "data": composed.data.name, "seed": composed.seed}
+        nothing = {"parameters": 0, "step": 0, "seconds": 0.0, "metrics": {}}
+        write_result(folder, status="failed", error=reason, **named, **nothing)
 
 
 def train_composed(composed: DictConfig) -> float:

@@ -32,15 +32,23 @@ class RememberSweep(Callback):
 
 
 def compare_sweep() -> None:
-    """Leave a table and a picture over all jobs in a sweep's folder, if this was a sweep."""
+    """Print a table over all jobs of a sweep, if this was one; leave it and a picture there."""
     folder, RememberSweep.folder = RememberSweep.folder, None
     if folder is None or not any(folder.glob("*/result.json")):
         return
-    from flowtrain.comparison.compare import write_comparison
+    from flowtrain.cli.compare import print_comparison
+    from flowtrain.comparison.compare import compare, write_comparison
+    from flowtrain.comparison.summary import find_runs
 
     try:
-        for path in write_comparison(folder):
+        runs = find_runs([folder])
+        if not any(run.status == "completed" for run in runs):
+            return  # each job has said why
+        comparison = compare(runs)
+        print_comparison(comparison)
+        for path in write_comparison(comparison, folder):
             print(path)
+        print(f"tensorboard --logdir {folder}")
     except UserError as error:  # the runs are there: a table that is not is no reason to fail
         sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtrain.comparison.summary import OWN, RunSummary, find_runs
+from flowtrain.comparison.summary import OWN, RunSummary
 from flowtrain.comparison.table import Comparison, Row, as_text, render_csv, render_markdown
 from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
@@ -67,24 +67,17 @@ def compare(
     return comparison
 
 
-def write_comparison(folder: Path) -> list[Path]:
-    """Write compare.csv, compare.md and compare.png over the runs below a sweep's folder into it.
-
-    Returns:
-        The files; none if no run is completed.
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write compare.csv, compare.md and compare.png into a folder, and return their paths.
 
     Raises:
-        UserError: there is no run, or a file cannot be written.
+        UserError: a file cannot be written.
 
-    >>> import shutil
-    >>> _ = shutil.copytree(run_folder, tmp_path / "0")
-    >>> [path.name for path in write_comparison(tmp_path)]
+    >>> from flowtrain.comparison.summary import find_runs
+    >>> written = write_comparison(compare(find_runs([run_folder])), tmp_path)
+    >>> [path.name for path in written]
     ['compare.csv', 'compare.md', 'compare.png']
     """
-    runs = find_runs([folder])
-    if not any(run.status == "completed" for run in runs):
-        return []
-    comparison = compare(runs)
     written = [folder / f"compare.{suffix}" for suffix in ("csv", "md", "png")]
     for path in written:
         write(comparison, path)

@@ -285,7 +285,10 @@ def test_in_a_sweep_the_others_finish_when_a_job_fails(
     assert f"Succeeded with return value: {result['metrics']['kl/val']}" in logs[2]
     table = (folders[0].parent / "compare.md").read_text()
     assert f"{result['metrics']['kl/test']:.4f}" in table
-    assert table.count(": failed: ") == 1  # the first was refused before it was a run
+    assert table.count(": failed: ") == 2
+    assert ": failed: optimizer.lr: -1 is refused" in table  # before it was a run
+    assert "kl/test" in told.stdout.partition("run folder")[2]  # the table, after the last job
+    assert told.stdout.endswith(f"tensorboard --logdir {folders[0].parent.relative_to(tmp_path)}\n")
     assert (folders[0].parent / "compare.png").exists()
 
 
