@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format results compare sampling adjoint-memory tensorboard clean
+.PHONY: help install train test test-slow lint format results compare sampling adjoint-memory structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 train: install ## Train the main job; give options with ARGS="data=circles seed=1"
 	$(BIN)/flowtrain model=ffjord data=moons $(ARGS)
 
-test: install ## Run the tests (about six minutes on two cores)
+test: install ## Run the tests (about ten minutes on two cores)
 	$(BIN)/python -m pytest -n auto
 
 test-slow: install ## Run the long checks: whole trainings held to their figures
@@ -36,10 +36,10 @@ format: install ## Mend style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-results: install ## Train every row of the README's table that is missing (two hours), rewrite it
+results: install ## Train every row of docs/results.md that is missing (two hours), rewrite the tables
 	$(BIN)/python benchmarks/results.py
 
-compare: install ## Train RealNVP and FFJORD on three data sets and print the README's table
+compare: install ## Train RealNVP and FFJORD on three data sets and print a table
 	$(BIN)/python benchmarks/compare.py
 
 sampling: install ## Time sampling beside zuko and normflows
@@ -48,6 +48,9 @@ sampling: install ## Time sampling beside zuko and normflows
 
 adjoint-memory: install ## Print the README's table of memory against evaluations
 	$(BIN)/python benchmarks/adjoint_memory.py
+
+structure: install ## Print the package in numbers: files, imports, places to touch
+	$(BIN)/python benchmarks/structure.py $(ARGS)
 
 tensorboard: install ## Open the curves and figures of all runs
 	$(BIN)/tensorboard --logdir outputs

@@ -13,8 +13,6 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
-LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm"}  # Hydra's plugins, and our extras
-
 
 # Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
 LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
@@ -32,9 +30,10 @@ def explain(error: BaseException) -> str:
         return f"{error.override}: cannot be read as key=value"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if group == "hydra/launcher" and option in LAUNCHERS:
-            extra = LAUNCHERS[option]
-            return f"launcher={extra} is an extra: pip install 'flowtrain[{extra}]'"
+        chosen = [arg for arg in sys.argv if arg.startswith("launcher=")]
+        if group == "hydra/launcher" and chosen:
+            extra = chosen[-1].partition("=")[2]
+            return f"{chosen[-1]} is an extra: pip install 'flowtrain[{extra}]'"
         return f"{group}: no option {option!r}; {suggest(option, error.options)}"
     if absent := re.match(r"Interpolation key '([^']+)' not found", message):
         return f"{absent[1]}: missing from the config"
