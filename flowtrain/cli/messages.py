@@ -13,7 +13,6 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
-
 # Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
 LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
 
