@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtrain.config.own_code import told
+from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
 from flowtrain.data.read import Table
 from flowtrain.data.splits import Splits, check
@@ -46,7 +46,9 @@ def build_data(config: Config) -> Density | Table:
     except Exception as error:
         if "data.target" not in config.own_code:
             raise
-        raise ConfigError(f"data: {config.own_code['data.target']}: {told(error)}") from error
+        raise ConfigError(
+            f"data: {config.own_code['data.target']}: {in_one_line(error)}"
+        ) from error
     density: Density = data
     return density
 
@@ -147,7 +149,7 @@ def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
     except Exception as error:
         if "model.field" not in config.own_code:
             raise
-        raise ConfigError(f"model.field: {told(error)}") from error
+        raise ConfigError(f"model.field: {in_one_line(error)}") from error
     return flow.to(getattr(torch, config.dtype))
 
 

@@ -134,8 +134,8 @@ def _chosen_keys(runs: list[RunSummary], asked: Sequence[str] | None) -> list[st
         more = {key for alike in pairs.values() for key in _differing(alike)}
         for name in {run.value("data") for run in runs}:  # data of one name may differ, too
             named = [run for run in runs if run.value("data") == name]
-            told = {key for run in named for key in run.data_settings}
-            more |= told & {*_differing(named)}
+            of_data = {key for run in named for key in run.data_settings}
+            more |= of_data & {*_differing(named)}
         return ["model", "data", *sorted(more)]
     for key in asked:
         if key not in known:

@@ -37,13 +37,13 @@ def import_own(key: str, target: str) -> Any:
             raise ConfigError(
                 f"{key}: no module {error.name!r} on PYTHONPATH or in {here}"
             ) from None
-        raise ConfigError(f"{key}: {target}: {told(error)}") from error
+        raise ConfigError(f"{key}: {target}: {in_one_line(error)}") from error
     except AttributeError as error:
         if name in str(error):
             raise ConfigError(f"{key}: {module} has no {name!r}") from None
-        raise ConfigError(f"{key}: {target}: {told(error)}") from error
+        raise ConfigError(f"{key}: {target}: {in_one_line(error)}") from error
     except Exception as error:  # any code may run there
-        raise ConfigError(f"{key}: {target}: {told(error)}") from error
+        raise ConfigError(f"{key}: {target}: {in_one_line(error)}") from error
     finally:
         sys.path.remove(here)
 
@@ -66,13 +66,13 @@ def build_own(key: str, target: str, arguments: dict[str, Any]) -> Any:
     try:
         return owner(**arguments)
     except Exception as error:
-        raise ConfigError(f"{key}: {target}: {told(error)}") from error
+        raise ConfigError(f"{key}: {target}: {in_one_line(error)}") from error
 
 
-def told(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     """Say what an error in the user's code was and on which line, in one line.
 
-    >>> told(ValueError("noise must be\\npositive"))
+    >>> in_one_line(ValueError("noise must be\\npositive"))
     'ValueError: noise must be positive'
     """
     frames = traceback.extract_tb(error.__traceback__)

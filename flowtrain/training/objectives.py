@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowtrain.config.own_code import told
+from flowtrain.config.own_code import in_one_line
 from flowtrain.config.solver import Solver
 from flowtrain.errors import ConfigError
 from flowtrain.flows.cnf import Divergence
@@ -177,7 +177,7 @@ def check_objective(objective: object, flow: Flow) -> None:
         loss, scalars = objective(flow, x, generator)  # type: ignore[operator]
         logged = scalars()
     except Exception as error:
-        raise ConfigError(f"objective: {told(error)}") from error
+        raise ConfigError(f"objective: {in_one_line(error)}") from error
     if not (isinstance(loss, Tensor) and loss.shape == () and loss.isfinite()):
         got = loss
         if isinstance(loss, Tensor):
