@@ -1,6 +1,8 @@
 """From a validated config to what it names: splits, flow, seeds, device."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,23 +34,14 @@ def build_data(config: Config) -> Density | Table:
     >>> build_data(open_run(run_folder).config).sample(5, torch.Generator()).shape
     torch.Size([5, 2])
     """
-    try:
+    target = config.own_code.get("data.target")
+    with _refusals("data", own=target and f"data: {target}"):
         data = config.data.build()
         if isinstance(data, Table):
             return _checked(data)
-        if "data.target" in config.own_code:
+        if target is not None:
             check_density(data)
         _ = data.entropy  # computed here, so that it is refused here
-    except ValueError as error:
-        raise ConfigError(f"data: {error}") from None
-    except UserError:
-        raise
-    except Exception as error:
-        if "data.target" not in config.own_code:
-            raise
-        raise ConfigError(
-            f"data: {config.own_code['data.target']}: {in_one_line(error)}"
-        ) from error
     density: Density = data
     return density
 
@@ -135,22 +128,37 @@ def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
     settings: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed)}
     if config.model.continuous:
         settings["solver"] = config.evaluation.solver
-    try:
-        # nn.Linear draws its weights from torch's global generator: lend it ours.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            flow: Flow = config.model.build(Standardize(mean, std), **settings)
-        if isinstance(flow, ContinuousFlow) and "model.field" in config.own_code:
+    own = "model.field" if "model.field" in config.own_code else None
+    # nn.Linear draws its weights from torch's global generator: lend it ours.
+    with _refusals("model", own=own), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        flow: Flow = config.model.build(Standardize(mean, std), **settings)
+        if own is not None and isinstance(flow, ContinuousFlow):
             check_field(flow.cnf.field, flow.dim)
+    return flow.to(getattr(torch, config.dtype))
+
+
+@contextmanager
+def _refusals(group: str, *, own: str | None) -> Iterator[None]:
+    """Tell what an object refuses as a mistake in the config's group.
+
+    Args:
+        group: of the config.
+        own: what to blame for any other failure, where code of the user's own runs; else None.
+
+    Raises:
+        ConfigError: in one line.
+    """
+    try:
+        yield
     except ValueError as error:
-        raise ConfigError(f"model: {error}") from None
+        raise ConfigError(f"{group}: {error}") from None
     except UserError:
         raise
     except Exception as error:
-        if "model.field" not in config.own_code:
+        if own is None:
             raise
-        raise ConfigError(f"model.field: {in_one_line(error)}") from error
-    return flow.to(getattr(torch, config.dtype))
+        raise ConfigError(f"{own}: {in_one_line(error)}") from error
 
 
 def pick_device(name: str, dtype: str) -> torch.device:

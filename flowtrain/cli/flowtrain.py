@@ -26,7 +26,7 @@ from flowtrain.cli.messages import explain, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
-from flowtrain.runs.result import write_result
+from flowtrain.runs.result import write_failed_start
 
 log = logging.getLogger("flowtrain")
 
@@ -99,9 +99,8 @@ def leave_reason(composed: DictConfig, reason: str) -> None:
     """Say in the folder of a sweep's job why it failed, if the job did not come to say so."""
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if not folder.result.exists():
-        named = {"model": composed.model.name, "data": composed.data.name, "seed": composed.seed}
-        nothing = {"parameters": 0, "step": 0, "seconds": 0.0, "metrics": {}}
-        write_result(folder, status="failed", error=reason, **named, **nothing)
+        model, data = composed.model.name, composed.data.name
+        write_failed_start(folder, reason, model=model, data=data, seed=composed.seed)
 
 
 def train_composed(composed: DictConfig) -> float:

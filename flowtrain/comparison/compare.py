@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowtrain.evaluation.images import Image
 
 DEFAULT_METRICS = ("kl/test", "nll/test")
+INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
 def compare(
@@ -157,8 +158,7 @@ def _chosen_metrics(runs: list[RunSummary], asked: Sequence[str] | None) -> list
 
 def _differing(runs: list[RunSummary]) -> list[str]:
     """Return the keys in which the configs of runs differ, a group's own settings not repeated."""
-    incidental = set(marked(Config, Mark.INCIDENTAL))
-    keys = sorted({key for run in runs for key in run.config} - incidental)
+    keys = sorted({key for run in runs for key in run.config} - INCIDENTAL)
     different = [key for key in keys if len({as_text(run.config.get(key)) for run in runs}) > 1]
     named = {key for key in different if f"{key}.name" in different}
     return [key for key in different if not any(key.startswith(f"{group}.") for group in named)]
@@ -166,7 +166,7 @@ def _differing(runs: list[RunSummary]) -> list[str]:
 
 def _once_a_seed(runs: list[RunSummary]) -> list[RunSummary]:
     """Leave out runs that repeat another's settings and seed: they are no further sample."""
-    incidental = {*marked(Config, Mark.INCIDENTAL)} - {"seed"}
+    incidental = INCIDENTAL - {"seed"}
     distinct: dict[Any, RunSummary] = {}
     for run in runs:
         settings = {key: as_text(v) for key, v in run.config.items() if key not in incidental}

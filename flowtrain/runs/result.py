@@ -37,6 +37,24 @@ def write_result(folder: RunFolder, **content: Any) -> None:
         raise CheckpointError(f"cannot write {folder.result}: {error.strerror}") from error
 
 
+def write_failed_start(
+    folder: RunFolder, error: str, *, model: str, data: str, seed: int, **more: Any
+) -> None:
+    """Write a result.json that says why a run could not begin.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+
+    >>> folder = RunFolder(tmp_path)
+    >>> write_failed_start(folder, "no such file", model="affine", data="table", seed=0)
+    >>> read_result(folder)["status"], read_result(folder)["error"]
+    ('failed', 'no such file')
+    """
+    about = {"model": model, "data": data, "seed": seed}
+    nothing = {"parameters": 0, "step": 0, "seconds": 0.0, "metrics": {}}
+    write_result(folder, status="failed", error=error, **about, **nothing, **more)
+
+
 def read_result(folder: RunFolder) -> dict[str, Any]:
     """Return what result.json says; nothing if the run has not written one.
 

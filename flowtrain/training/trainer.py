@@ -18,7 +18,7 @@ from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
-from flowtrain.runs.result import environment, read_result, write_result
+from flowtrain.runs.result import environment, read_result, write_failed_start
 from flowtrain.training.figures import animate, draw
 from flowtrain.training.report import final_report, headline
 from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
@@ -191,17 +191,12 @@ def report_failed_start(config: Config, folder: RunFolder, error: Exception) -> 
     'no such device'
     """
     with suppress(CheckpointError):
-        write_result(
+        write_failed_start(
             folder,
-            status="failed",
-            error=str(error),
+            str(error),
             model=config.model.name,
             data=config.data.name,
             seed=config.seed,
-            parameters=0,
-            step=0,
-            seconds=0.0,
-            metrics={},
             config=saved_config(config),
         )
 
