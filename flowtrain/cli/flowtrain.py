@@ -26,6 +26,7 @@ from flowtrain.cli.messages import explain, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.lock import LockedError
 from flowtrain.runs.result import write_failed_start
 
 log = logging.getLogger("flowtrain")
@@ -91,7 +92,8 @@ def run(composed: DictConfig) -> float:
         if HydraConfig.get().mode == RunMode.RUN:
             fail(error)
         sys.stderr.write(f"flowtrain: this job failed: {explain(error)}\n")
-        leave_reason(composed, explain(error))
+        if not isinstance(error, LockedError):  # the folder is another's
+            leave_reason(composed, explain(error))
         raise
 
 
@@ -118,14 +120,18 @@ def train_composed(composed: DictConfig) -> float:
     print(opening, f"  tensorboard --logdir {folder}", sep="\n", flush=True)
     log.info(opening)
 
+    from flowtrain.training.signals import pass_on
     from flowtrain.training.tracking import console_lines
     from flowtrain.training.trainer import train
 
     try:
         with console_lines():
             result = train(config, folder, asked=asked, trust_code=config.trust_code)
+            if result.status == "interrupted" and result.signal is not None:
+                pass_on(result.signal)
     except OSError as error:  # the disk or the network, no defect
         raise UserError(f"{error.filename or folder}: {error.strerror or error}") from error
-    if result.signal is not None:
+    told_by_batch_system = result.signal in (signal.SIGUSR1, signal.SIGUSR2)
+    if result.signal is not None and not (told_by_batch_system and result.status == "completed"):
         sys.exit(128 + result.signal)
     return result.metric

@@ -15,6 +15,7 @@ from flowtrain.cli.messages import explain
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.lock import owner
 
 LONGEST_NAME = 200  # bytes; file systems take 255
 # What a user's own class takes: any key.
@@ -74,9 +75,11 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     return new if resume is None else resume
 
 
-def record_folder(resume: str | None) -> str | None:
-    """Return where Hydra records the config; a resumed run keeps the record it has."""
-    return None if resume else ".hydra"
+def record_folder(resume: str | None, *, _root_: DictConfig) -> str | None:
+    """Return where Hydra records the config; a run that goes on, or is at work, keeps its own."""
+    folder = Path(_root_.hydra.runtime.output_dir)
+    taken = RunFolder(folder).checkpoint("last").exists() or owner(folder) is not None
+    return None if resume or taken else ".hydra"
 
 
 def short(name: str) -> str:

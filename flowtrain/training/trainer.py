@@ -17,6 +17,7 @@ from flowtrain.evaluation.metrics import evaluate, training_metrics
 from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.lock import locked
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, read_result, write_failed_start
 from flowtrain.training.figures import animate, draw
@@ -64,6 +65,7 @@ def train(
         trust_code: allow code of the user's own that the folder of a resumed run names.
 
     Raises:
+        LockedError: another process trains in this folder.
         UserError: a setting contradicts the run's, the device is not there, a checkpoint cannot
             be read or written, or the loss stays NaN or infinite.
 
@@ -75,6 +77,11 @@ def train(
     >>> load(tmp_path / "run").sample(5).shape
     torch.Size([5, 2])
     """
+    with locked(folder):
+        return _train(config, folder, asked, trust_code)
+
+
+def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_code: bool) -> Result:
     run_folder = RunFolder(folder)
     last = run_folder.checkpoint("last")
     saved = checkpoint.read(last) if last.exists() else None

@@ -1,6 +1,9 @@
 """The command `flowtrain`, as a user types and mistypes it."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +14,10 @@ import pytest
 import yaml
 
 from flowtrain import __version__
+from flowtrain.runs.lock import locked
 from flowtrain.training import trainer
+from flowtrain.training.run import Run
+from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import Result
 
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
@@ -259,6 +265,52 @@ def test_a_data_set_of_one_s_own_is_found_by_config_dir(
     assert told.returncode == 1
     assert "pair.yaml" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = [*tiny_overrides, "hydra.run.dir=run"]
+    with locked(run):
+        told = flowtrain(*command)
+        assert told.returncode == 1
+        named = f"process {os.getpid()} on {socket.gethostname()}"
+        assert told.stderr == f"flowtrain: {run}: {named} is at work there\n"
+        assert {path.name for path in run.iterdir()} == {".lock", "flowtrain.log"}
+    assert flowtrain(*command).returncode == 0
+    assert not (run / ".lock").exists()
+
+
+def test_submitit_s_handler_requeues_what_is_saved(
+    flowtrain: Flowtrain,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    def requeue(number: int, frame: object) -> None:
+        told.append(json.loads((tmp_path / "run" / "result.json").read_text())["status"])
+        sys.exit(-1)
+
+    step = trainer.train_step
+
+    def struck(run: Run, tracker: Tracker) -> None:
+        step(run, tracker)
+        if run.state.progress.step == 7:
+            signal.raise_signal(signal.SIGUSR2)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        monkeypatch.setattr(trainer, "train_step", struck)
+        assert flowtrain(*tiny_overrides, "hydra.run.dir=run").returncode == -1
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert told == ["interrupted"]
+    again = flowtrain(*tiny_overrides, "hydra.run.dir=run")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "resuming at step 7" in again.stdout
 
 
 # --- a sweep ------------------------------------------------------------------------------------

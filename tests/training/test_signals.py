@@ -1,8 +1,9 @@
-"""SIGINT and SIGTERM: the first lets a step end, the second acts at once."""
+"""Signals that stop a run: the first lets a step end, the second acts at once; who is told."""
 
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from flowtrain.config.schema import Config
-from flowtrain.training import trainer
-from flowtrain.training.signals import catch_signals
+from flowtrain.training import signals, trainer
+from flowtrain.training.signals import STOPPING, catch_signals, pass_on
 from flowtrain.training.trainer import Result, train
 
 Tiny = Callable[..., Config]
@@ -26,12 +27,52 @@ def test_the_first_signal_is_remembered_and_the_second_ends_the_program() -> Non
     assert caught == [signal.SIGINT]
 
 
-def test_a_second_sigterm_ends_the_program_with_its_status() -> None:
+@pytest.mark.parametrize("signum", [each for each in STOPPING if each != signal.SIGINT])
+def test_a_second_signal_ends_the_program_with_its_status(signum: signal.Signals) -> None:
     with catch_signals() as caught:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signum)
         with pytest.raises(SystemExit) as ended:
-            signal.raise_signal(signal.SIGTERM)
-    assert (caught, ended.value.code) == ([signal.SIGTERM], 143)
+            signal.raise_signal(signum)
+    assert (caught, ended.value.code) == ([signum], 128 + signum)
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_signals() as caught:
+            signal.raise_signal(signal.SIGHUP)
+        assert caught == []
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_batch_system_s_signal_is_passed_on_to_its_handler(signum: signal.Signals) -> None:
+    told: list[int] = []
+    before = signal.signal(signum, lambda number, _: told.append(number))
+    try:
+        pass_on(signum)
+    finally:
+        signal.signal(signum, before)
+    pass_on(signum)  # nobody handles it: nothing happens
+    assert told == [signum]
+
+
+@pytest.mark.parametrize(
+    ("signum", "slurm", "waits"),
+    [(signal.SIGTERM, True, True), (signal.SIGTERM, False, False), (signal.SIGINT, True, False)],
+)
+def test_slurm_is_waited_for_after_sigterm(
+    monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, slurm: bool, waits: bool
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if slurm:
+        monkeypatch.setenv("SLURM_JOB_ID", "1")
+    pass_on(signum)
+    assert slept == ([signals.PREEMPTED_WITHIN] if waits else [])
 
 
 def test_the_first_signal_is_answered_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -76,12 +117,12 @@ def test_two_signals_in_an_evaluation_lose_no_step(
 
 
 def test_the_handlers_are_restored_whatever_happens() -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = [*map(signal.getsignal, STOPPING)]
     with catch_signals():
-        assert before != [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+        assert not {*before} & {*map(signal.getsignal, STOPPING)}
     with pytest.raises(ZeroDivisionError), catch_signals():
         raise ZeroDivisionError
-    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert before == [*map(signal.getsignal, STOPPING)]
 
 
 def test_a_thread_other_than_the_main_one_catches_none() -> None:
@@ -98,12 +139,12 @@ def test_a_thread_other_than_the_main_one_catches_none() -> None:
     assert found == [([], True)]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", STOPPING)
 def test_train_returns_the_signal_that_stopped_it_and_restores_its_handlers(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
 ) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = [*map(signal.getsignal, STOPPING)]
     monkeypatch.setattr(trainer, "train_step", lambda run, tracker: signal.raise_signal(signum))
     result: Result = train(tiny(), tmp_path)
     assert (result.status, result.signal) == ("interrupted", signum)
-    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert before == [*map(signal.getsignal, STOPPING)]
