@@ -15,37 +15,47 @@ class Metric:
         title: in a table's row.
         unit: "nats" or another; empty where there is none.
         lower_is_better: whether a comparison marks the lowest as the best.
+        group: of TensorBoard's cards; see `board_tag`.
 
-    >>> Metric("KL(data | model)", "nats", lower_is_better=True)
-    Metric(title='KL(data | model)', unit='nats', lower_is_better=True)
+    >>> Metric("mass of the model")
+    Metric(title='mass of the model', unit='', lower_is_better=False, group='verification')
     """
 
     title: str
     unit: str = ""
     lower_is_better: bool = False
+    group: str = "verification"
 
 
 METRICS = {
-    "kl": Metric("KL(data | model)", "nats", lower_is_better=True),
+    "kl": Metric("KL(data | model)", "nats", lower_is_better=True, group="kl"),
     "kl_error": Metric("error of KL", "nats"),
     "kl_paired": Metric("KL, paired samples", "nats", lower_is_better=True),
     "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
-    "nll": Metric("negative log-likelihood", "nats", lower_is_better=True),
+    "nll": Metric("negative log-likelihood", "nats", lower_is_better=True, group="nll"),
     "nll_error": Metric("standard error of NLL", "nats"),
-    "nll_paired": Metric("NLL as entropy + KL, paired samples", "nats", lower_is_better=True),
-    "nll_gaussian": Metric("NLL of the best Gaussian", "nats"),
-    "nll_kde": Metric("NLL of a kernel density estimate", "nats"),
-    "bits_per_dimension": Metric("bits per dimension", "bits", lower_is_better=True),
+    "nll_paired": Metric(
+        "NLL as entropy + KL, paired samples", "nats", lower_is_better=True, group="nll"
+    ),
+    "nll_gaussian": Metric("NLL of the best Gaussian", "nats", group="nll"),
+    "nll_kde": Metric("NLL of a kernel density estimate", "nats", group="nll"),
+    "bits_per_dimension": Metric("bits per dimension", "bits", lower_is_better=True, group="nll"),
     "mass": Metric("mass of the model"),
     "inverse_error": Metric("inverse error, largest", "data units", lower_is_better=True),
     "inverse_error_rms": Metric("inverse error, rms", "data units", lower_is_better=True),
     "solver_gap": Metric("solver gap", "nats"),
-    "energy": Metric("energy distance", "standard deviations", lower_is_better=True),
-    "energy_floor": Metric("energy distance of the data to itself", "standard deviations"),
-    "mmd": Metric("squared MMD", lower_is_better=True),
-    "mmd_floor": Metric("squared MMD of the data to itself"),
-    "sliced_w2": Metric("sliced W2", "standard deviations", lower_is_better=True),
-    "sliced_w2_floor": Metric("sliced W2 of the data to itself", "standard deviations"),
+    "energy": Metric(
+        "energy distance", "standard deviations", lower_is_better=True, group="samples"
+    ),
+    "energy_floor": Metric(
+        "energy distance of the data to itself", "standard deviations", group="samples"
+    ),
+    "mmd": Metric("squared MMD", lower_is_better=True, group="samples"),
+    "mmd_floor": Metric("squared MMD of the data to itself", group="samples"),
+    "sliced_w2": Metric("sliced W2", "standard deviations", lower_is_better=True, group="samples"),
+    "sliced_w2_floor": Metric(
+        "sliced W2 of the data to itself", "standard deviations", group="samples"
+    ),
 }
 
 
@@ -66,3 +76,20 @@ def lower_is_better(tag: str) -> bool:
     """
     metric = METRICS.get(tag.split("/")[0])
     return metric is not None and metric.lower_is_better
+
+
+def board_tag(tag: str) -> str:
+    """Return the tag under which TensorBoard shows a scalar.
+
+    Its groups stand in the order of their names, the first two open: kl and nll, then samples
+    (distances to the data), training (what is logged at a step) and verification (errors, and
+    whether the figures can be trusted).
+
+    >>> board_tag("kl/test"), board_tag("nll_paired/val"), board_tag("mass/test")
+    ('kl/test', 'nll/paired/val', 'verification/mass/test')
+    >>> board_tag("lr"), board_tag("speed/steps_per_second")
+    ('training/lr', 'training/speed/steps_per_second')
+    """
+    metric = METRICS.get(tag.partition("/")[0])
+    group = "training" if metric is None else metric.group
+    return tag if tag.startswith(f"{group}/") else f"{group}/{tag.removeprefix(f'{group}_')}"

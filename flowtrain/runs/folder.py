@@ -34,6 +34,11 @@ class RunFolder:
         """The config as Hydra composed it; of a job that never began it is all there is."""
         return self.path / ".hydra" / "config.yaml"
 
+    @property
+    def overrides(self) -> Path:
+        """The overrides that were typed, as Hydra recorded them; none of a run from Python."""
+        return self.path / ".hydra" / "overrides.yaml"
+
     def checkpoint(self, name: str) -> Path:
         """The checkpoint `best` or `last`."""
         return self.path / "checkpoints" / f"{name}.pt"

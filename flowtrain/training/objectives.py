@@ -48,8 +48,8 @@ class MaximumLikelihood:
     >>> from flowtrain import load
     >>> flow, generator = load(ffjord_folder), torch.Generator().manual_seed(0)
     >>> loss, scalars = MaximumLikelihood(kinetic=0.01)(flow, flow.sample(8), generator)
-    >>> loss.shape, sorted(scalars())[:2]
-    (torch.Size([]), ['nfe/backward', 'nfe/forward'])
+    >>> loss.shape, sorted(scalars())[:3]
+    (torch.Size([]), ['nfe/backward', 'nfe/forward', 'nll/batch'])
     """
 
     solver: Solver | None = None
@@ -59,7 +59,8 @@ class MaximumLikelihood:
 
     def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
         if not isinstance(flow, ContinuousFlow):
-            return -flow.log_prob(x).mean(), dict
+            nll = -flow.log_prob(x).mean()
+            return nll, lambda: {"nll/batch": nll.item()}
         found = flow.likelihood(
             x,
             generator,
@@ -69,7 +70,7 @@ class MaximumLikelihood:
             jacobian=self.jacobian > 0,
         )
         loss = -found.log_prob.mean()
-        logged: dict[str, float | Tensor] = {}
+        logged = {"nll/batch": loss.detach()}
         for name, weight in (("kinetic", self.kinetic), ("jacobian", self.jacobian)):
             penalty: Tensor | None = getattr(found, name)
             if penalty is not None:

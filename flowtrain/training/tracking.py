@@ -14,9 +14,10 @@ import yaml
 from rich import progress as live
 from rich.console import Console
 
-from flowtrain.config.section import dotted
+from flowtrain.evaluation.tags import board_tag
 from flowtrain.files import replacing
 from flowtrain.runs.folder import RunFolder
+from flowtrain.training import board
 from flowtrain.training.state import Progress
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ log = logging.getLogger("flowtrain")
 console = Console(highlight=False)
 
 SECONDS_BETWEEN_LINES = 5.0
-# One chart for the curves that belong together; the entropy is the floor that no expected NLL can
-# pass, and what the sampled points scatter by is left out where the density is known.
-CURVES = ["nll_paired/train", "nll_paired/val", "nll/entropy"]
-CURVES_OF_A_TABLE = ["nll/train", "nll/val"]
 
 
 class ConsoleHandler(logging.Handler):
@@ -70,13 +67,12 @@ class Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
         kept = _take_back(folder.metrics, step, evaluated)
+        self.folder = folder
         self.metrics = folder.metrics.open("a", encoding="utf-8")
         # Flushed often: a short run is watched live, and a killed one keeps its curves.
         self.board = SummaryWriter(folder.path, purge_step=max(step, 0), flush_secs=5)
         if step < 0:
-            curves = CURVES if density_known else CURVES_OF_A_TABLE
-            chart = {"NLL (nats)": ["Multiline", curves]}
-            self.board.add_custom_scalars({"likelihood": chart})
+            self.board._get_file_writer().add_summary(board.charts(density_known=density_known))
         else:
             self._write_again(folder, step, kept)
         self.bar = live.Progress(
@@ -108,7 +104,7 @@ class Tracker:
     def scalars(self, progress: Progress, values: dict[str, float]) -> None:
         """Write scalars, tag -> value, to TensorBoard and as a line of metrics.jsonl."""
         for tag, value in values.items():
-            self.board.add_scalar(tag, value, progress.step)
+            self.board.add_scalar(board_tag(tag), value, progress.step)
         line = {"step": progress.step, "seconds": round(progress.seconds, 3), **_finite(values)}
         self.metrics.write(json.dumps(line) + "\n")
         self.metrics.flush()
@@ -127,7 +123,7 @@ class Tracker:
             if line["step"] == step:
                 for tag in line.keys() - {"step", "seconds"}:
                     if line[tag] is not None:
-                        self.board.add_scalar(tag, line[tag], step)
+                        self.board.add_scalar(board_tag(tag), line[tag], step)
         for path in sorted(folder.figure("").glob(f"*-step-{step:06d}.png")):
             import numpy as np
             import PIL.Image
@@ -143,21 +139,9 @@ class Tracker:
         return rate
 
     def hparams(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Enter the run in TensorBoard's HPARAMS tab, from its own event file.
-
-        Without an experiment summary the tab shows the union of all runs' columns, and every
-        scalar tag as a metric.
-        """
-        from torch.utils.tensorboard.summary import hparams
-
-        settings = {
-            key: value if isinstance(value, str | int | float) else str(value)
-            for key, value in dotted(config).items()
-            if value is not None
-        }
-        _, start, end = hparams(settings, metrics)
-        self.board._get_file_writer().add_summary(start)
-        self.board._get_file_writer().add_summary(end)
+        """Enter the run in TensorBoard's HPARAMS tab, from its own event file."""
+        for summary in board.trial(config, metrics, self.folder):
+            self.board._get_file_writer().add_summary(summary)
 
     def progress(self, fraction: float, status: str) -> None:
         """Move the bar; where there is none, print the status as a line every few seconds."""

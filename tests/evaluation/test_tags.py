@@ -9,7 +9,7 @@ from flowtrain.config.solver import Adaptive, FixedStep
 from flowtrain.data.splits import Split, Splits, sample_splits
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.metrics import evaluate
-from flowtrain.evaluation.tags import METRICS, lower_is_better, tagged
+from flowtrain.evaluation.tags import METRICS, board_tag, lower_is_better, tagged
 from flowtrain.flows.continuous import ContinuousFlow
 
 
@@ -60,3 +60,12 @@ def test_errors_floors_and_baselines_have_no_better_way() -> None:
 def test_tags_are_names_and_splits() -> None:
     assert tagged({"nll": 2.4, "nll_error": 0.01}, "val") == {"nll/val": 2.4, "nll_error/val": 0.01}
     assert tagged({}, "test") == {}
+
+
+def test_tensorboard_has_few_groups_and_opens_kl_and_nll() -> None:
+    shown = [board_tag(f"{name}/test") for name in METRICS]
+    assert len({*shown}) == len(METRICS)
+    logged = ["loss", "lr", "grad_norm", "nfe/forward", "speed/steps_per_second", "nll/batch"]
+    groups = {tag.partition("/")[0] for tag in [*shown, *map(board_tag, logged)]}
+    assert sorted(groups) == ["kl", "nll", "samples", "training", "verification"]
+    assert [tag for tag in shown if tag.startswith("kl/")] == ["kl/test"]

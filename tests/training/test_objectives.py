@@ -41,14 +41,14 @@ def test_maximum_likelihood_is_the_mean_nll(make_ffjord: Make) -> None:
     flow = make_ffjord()
     loss, scalars = MaximumLikelihood()(flow, batch(), seeded())
     assert loss == -flow.log_prob(batch()).mean()
-    assert scalars().keys() == {"nfe/forward", "nfe/backward"}
+    assert scalars().keys() == {"nll/batch", "nfe/forward", "nfe/backward"}
 
 
 def test_a_discrete_flow_has_its_nll_alone() -> None:
     flow = affine(Standardize(torch.zeros(2), torch.ones(2)), generator=seeded()).double()
     loss, scalars = MaximumLikelihood()(flow, batch(), seeded())
     assert loss == -flow.log_prob(batch()).mean()
-    assert scalars() == {}
+    assert scalars() == {"nll/batch": loss.item()}
 
 
 @pytest.mark.parametrize("divergence", ["exact", "hutchinson"])
@@ -68,6 +68,7 @@ def test_loss_is_the_nll_plus_the_weighted_penalties(
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
 
     logged: dict[str, float] = {"nfe/forward": found.evaluations.forward, "nfe/backward": 0}
+    logged["nll/batch"] = -found.log_prob.mean().item()  # without the penalties
     for name, (weight, part) in parts.items():
         if weight:
             logged[f"regularization/{name}"] = part.mean().item()

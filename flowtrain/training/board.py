@@ -1,0 +1,107 @@
+"""What TensorBoard shows beside scalars: the charts of CUSTOM SCALARS, the rows of HPARAMS."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from flowtrain.config.section import dotted
+from flowtrain.evaluation.tags import board_tag
+from flowtrain.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+# Curves that belong together. The entropy is the floor that no expected NLL can pass; what the
+# sampled points scatter by is left out where the density is known.
+CHARTS = {
+    "NLL (nats)": ["nll/batch", "nll_paired/train", "nll_paired/val", "nll/entropy"],
+    "KL (nats)": ["kl/val"],
+}
+CHARTS_OF_A_TABLE = {"NLL (nats)": ["nll/batch", "nll/train", "nll/val"]}
+
+
+def charts(*, density_known: bool) -> "Summary":
+    """Return the charts of CUSTOM SCALARS, as TensorBoard reads them.
+
+    They are margin charts without a margin: TensorBoard smooths all others by default, and the few
+    points of an evaluation would lag far behind the batches.
+
+    Args:
+        density_known: whether there is KL, and the entropy as the floor of NLL.
+
+    >>> [value.tag for value in charts(density_known=True).value]
+    ['custom_scalars__config__']
+    """
+    from tensorboard.plugins.custom_scalar import layout_pb2
+    from torch.utils.tensorboard.summary import custom_scalars
+
+    shown = CHARTS if density_known else CHARTS_OF_A_TABLE
+    layout = layout_pb2.Layout()
+    category = layout.category.add(title="likelihood")
+    for title, tags in shown.items():
+        series = category.chart.add(title=title).margin.series
+        for tag in map(board_tag, tags):
+            series.add(value=tag, lower=tag, upper=tag)
+    summary = custom_scalars({})
+    summary.value[0].tensor.string_val[0] = layout.SerializeToString()
+    return summary
+
+
+def trial(
+    config: dict[str, Any], metrics: dict[str, float], folder: RunFolder
+) -> tuple["Summary", "Summary"]:
+    """Return the beginning and the end of a trial, a row of HPARAMS.
+
+    Without an experiment's summary the tab shows the columns of all runs, and every scalar as a
+    metric. A trial's name begins with the folder's own: the tab cuts it after a few letters.
+
+    Args:
+        config: the run's, nested.
+        metrics: of its end.
+        folder: of the run.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> config = open_run(run_folder).config.model_dump()
+    >>> [summary.value[0].tag for summary in trial(config, {"kl/test": 0.1}, RunFolder(run_folder))]
+    ['_hparams_/session_start_info', '_hparams_/session_end_info']
+    """
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from torch.utils.tensorboard.summary import hparams
+
+    _, start, end = hparams(telling_settings(config, folder), metrics)
+    content = HParamsPluginData.FromString(start.value[0].metadata.plugin_data.content)
+    path = folder.path.resolve()
+    content.session_start_info.group_name = f"{path.name} in {path.parent}"
+    start.value[0].metadata.plugin_data.content = content.SerializeToString()
+    return start, end
+
+
+def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """Return the settings that tell runs apart: a few of every run, and what was typed for this.
+
+    Args:
+        config: the run's, nested.
+        folder: of the run; a run from Python has no record of what was typed.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> config = open_run(run_folder).config.model_dump()
+    >>> telling_settings(config, RunFolder(run_folder))
+    {'model': 'realnvp', 'data': 'pinwheel', 'lr': 0.005, 'seed': 0}
+    """
+    flat = dotted(config)
+    telling = {"model": flat["model.name"], "data": flat["data.name"], "lr": flat["optimizer.lr"]}
+    if "data.path" in flat:
+        telling["data"] = Path(flat["data.path"]).stem
+    telling["seed"] = flat["seed"]
+    typed = folder.overrides
+    for override in yaml.safe_load(typed.read_text("utf-8")) if typed.is_file() else []:
+        key, _, text = override.lstrip("+").partition("=")
+        key = key.rpartition("@")[2]  # a group goes where it is placed
+        if key not in {*telling, "optimizer.lr", "data.path"}:
+            telling[key] = flat.get(key, flat.get(f"{key}.name", text))
+    return {
+        key: value if isinstance(value, str | int | float) else str(value)
+        for key, value in telling.items()
+        if value is not None
+    }
