@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format results compare sampling adjoint-memory structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format results compare sampling adjoint-memory structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -23,6 +23,11 @@ train: install ## Train the main job; give options with ARGS="data=circles seed=
 
 test: install ## Run the tests (about ten minutes on two cores)
 	$(BIN)/python -m pytest -n auto
+
+test-extras: ## Run the tests of loggers in an environment of their own, .venv-extras
+	$(PYTHON) -m venv $(VENV)-extras
+	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,wandb,mlflow]'
+	$(VENV)-extras/bin/python -m pytest tests/training/test_loggers.py
 
 test-slow: install ## Run the long checks: whole trainings held to their figures
 	$(BIN)/python -m pytest -m slow
@@ -56,4 +61,4 @@ tensorboard: install ## Open the curves and figures of all runs
 	$(BIN)/tensorboard --logdir outputs
 
 clean: ## Remove .venv and caches; run folders stay
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-extras build dist .pytest_cache .mypy_cache .ruff_cache

@@ -31,7 +31,7 @@ OFFERED = tuple(
     )
 )  # fmt: skip
 # Groups whose options differ in their fields alone: the base class has the example.
-ALIKE = ("data", "model", "objective", "optimizer", "splits")
+ALIKE = ("data", "logger", "model", "objective", "optimizer", "splits")
 NEEDED = {"flowtrain.evaluation.images.save_mp4": "av"}
 RUNS = Path(__file__).parent / "runs" / "schema_0"
 

@@ -117,7 +117,7 @@ def train_composed(composed: DictConfig) -> float:
     # A sign of life before torch is imported, on the console and in the log.
     what = "resuming" if config.resume else f"{config.model.name} on {config.data.name} in"
     opening = f"{what} {folder}"
-    print(opening, f"  tensorboard --logdir {folder}", sep="\n", flush=True)
+    print(opening, f"  {config.logger.view(folder)}", sep="\n", flush=True)
     log.info(opening)
 
     from flowtrain.training.signals import pass_on

@@ -21,6 +21,7 @@ groups:
   optimizer        and its learning rate
   scheduler        the learning rate's course over the run
   trainer          steps, batches, device, intervals
+  logger           where curves and figures are shown: TensorBoard, W&B, MLflow, a CSV
   experiment       a recipe made of the others: best, for any density
   launcher         where the jobs of a sweep run: here, in parallel, on a cluster
   solver@evaluation.solver        how every reported figure solves the ODE, tightly

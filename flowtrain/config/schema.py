@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from flowtrain.config.data import Data
 from flowtrain.config.evaluation import Evaluation
+from flowtrain.config.logger import Logger
 from flowtrain.config.messages import describe
 from flowtrain.config.model import FIELDS, Model
 from flowtrain.config.objective import Objective
@@ -48,6 +49,7 @@ class Config(Section):
     scheduler: Annotated[Scheduler, OneOf()]
     trainer: Trainer
     evaluation: Evaluation
+    logger: Annotated[Logger, OneOf(), Mark.RESUMABLE, Mark.INCIDENTAL]
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:

@@ -100,20 +100,31 @@ def names(section: type[Section]) -> tuple[str, ...]:
     return () if field is None else get_args(field.annotation)
 
 
-def marked(section: type[Section], mark: Mark, prefix: str = "") -> Iterator[str]:
+def marked(
+    section: type[Section], mark: Mark, prefix: str = "", *, whole: bool = False
+) -> Iterator[str]:
     """Yield the dotted keys of the fields that bear a mark, in a section and those below it.
+
+    A mark on a group holds for all of its settings.
+
+    Args:
+        section: where to look.
+        mark: what to look for.
+        prefix: of the keys.
+        whole: whether the section as a whole bears the mark.
 
     >>> from flowtrain.config.schema import Config
     >>> list(marked(Config, Mark.SHAPELESS))
     ['model.divergence', 'model.probes', 'model.noise']
     """
     for key, field in section.model_fields.items():
-        if mark in field.metadata:
+        bears = whole or mark in field.metadata
+        if bears:
             yield prefix + key
         below = field.annotation
         if isinstance(below, type) and issubclass(below, Section):
             for option in options(below) or [below]:
-                yield from marked(option, mark, f"{prefix}{key}.")
+                yield from marked(option, mark, f"{prefix}{key}.", whole=bears)
 
 
 def imported(owner: str) -> Any:

@@ -30,6 +30,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def logger(self) -> Path:
+        """The run's id with a service that shows it, by the logger's name."""
+        return self.path / "logger.json"
+
+    @property
     def composed(self) -> Path:
         """The config as Hydra composed it; of a job that never began it is all there is."""
         return self.path / ".hydra" / "config.yaml"

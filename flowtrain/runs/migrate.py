@@ -10,7 +10,7 @@ from typing import Any
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
     _refuse_newer(version)
     if version < 1:
         config = _from_0(config)
+    if version < 2:
+        config = _from_1(config)
     return config
 
 
@@ -99,6 +101,11 @@ def _from_0(config: dict[str, Any]) -> dict[str, Any]:
     if model["name"] == "glow":
         del model["mixing"]  # it was "lu", the only one that glow has
     return {**config, "splits": pools, "model": model}
+
+
+def _from_1(config: dict[str, Any]) -> dict[str, Any]:
+    """Before the group `logger`, every run wrote for TensorBoard."""
+    return {"logger": {"name": "tensorboard"}, **config}
 
 
 def _standardize_apart(weights: dict[str, Any]) -> dict[str, Any]:

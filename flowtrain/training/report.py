@@ -84,7 +84,7 @@ def final_report(
         "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations, "
         f"{progress.drawing_seconds:.0f} for pictures",
         "run folder": str(folder),
-        "curves, figures": f"tensorboard --logdir {folder}",
+        "curves, figures": config.logger.view(folder),
     }
     if "solver_gap/test" in m:
         rows[METRICS["solver_gap"].title] = (

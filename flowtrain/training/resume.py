@@ -69,6 +69,8 @@ def refuse_unnamed_code(config: Config, asked: dict[str, Any], folder: Path) -> 
 def _merge(saved: Any, asked: Any, path: str, free: set[str], refused: list[str]) -> Any:
     if isinstance(saved, dict) and isinstance(asked, dict):
         if saved.get("name") != asked.get("name", saved.get("name")):
+            if path in free:
+                return asked
             path, saved, asked = f"{path}.name", saved["name"], asked["name"]
         else:
             return {

@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go: TensorBoard, metrics.jsonl, the terminal and the log."""
+"""Where a run's numbers and pictures go: metrics.jsonl, its logger, the terminal and the log."""
 
 import json
 import logging
@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
 from rich import progress as live
 from rich.console import Console
 
-from flowtrain.evaluation.tags import board_tag
+from flowtrain.config.logger import Logger as LoggerSection
+from flowtrain.config.logger import TensorBoard
 from flowtrain.files import replacing
 from flowtrain.runs.folder import RunFolder
-from flowtrain.training import board
+from flowtrain.training.loggers import Logger
 from flowtrain.training.state import Progress
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ log = logging.getLogger("flowtrain")
 console = Console(highlight=False)
 
 SECONDS_BETWEEN_LINES = 5.0
+TENSORBOARD = TensorBoard(name="tensorboard")
 
 
 class ConsoleHandler(logging.Handler):
@@ -52,29 +53,34 @@ def console_lines() -> Iterator[None]:
 class Tracker:
     """Write a run's scalars, figures and text to every sink; use it as a context manager.
 
-    In a terminal a live bar shows the progress; elsewhere plain lines tell it now and then.
+    Scalars always go to metrics.jsonl, which a resumed run needs, and to the logger. In a terminal
+    a live bar shows the progress; elsewhere plain lines tell it now and then.
 
     Args:
         folder: the run folder.
         step: the last step whose record stands when a run is resumed; -1 for a new run.
         evaluated: the last step whose evaluation stands.
         density_known: whether the chart of NLL has the entropy as its floor.
+        logger: the section of the group `logger` that shows the rest.
+
+    Raises:
+        ConfigError: the logger's service refuses.
     """
 
     def __init__(
-        self, folder: RunFolder, *, step: int, evaluated: int, density_known: bool = True
+        self,
+        folder: RunFolder,
+        *,
+        step: int,
+        evaluated: int,
+        density_known: bool = True,
+        logger: LoggerSection = TENSORBOARD,
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         kept = _take_back(folder.metrics, step, evaluated)
-        self.folder = folder
+        self.logger: Logger = logger.build(
+            folder, step=step, kept=kept, density_known=density_known
+        )
         self.metrics = folder.metrics.open("a", encoding="utf-8")
-        # Flushed often: a short run is watched live, and a killed one keeps its curves.
-        self.board = SummaryWriter(folder.path, purge_step=max(step, 0), flush_secs=5)
-        if step < 0:
-            self.board._get_file_writer().add_summary(board.charts(density_known=density_known))
-        else:
-            self._write_again(folder, step, kept)
         self.bar = live.Progress(
             live.BarColumn(bar_width=16),
             live.TextColumn("{task.fields[status]}"),
@@ -99,37 +105,26 @@ class Tracker:
     ) -> None:
         self.bar.stop()
         self.metrics.close()
-        self.board.close()
+        self.logger.close(failed=isinstance(error, Exception))
 
     def scalars(self, progress: Progress, values: dict[str, float]) -> None:
-        """Write scalars, tag -> value, to TensorBoard and as a line of metrics.jsonl."""
-        for tag, value in values.items():
-            self.board.add_scalar(board_tag(tag), value, progress.step)
+        """Write scalars, tag -> value, to the logger and as a line of metrics.jsonl."""
+        self.logger.scalars(progress.step, progress.seconds, values)
         line = {"step": progress.step, "seconds": round(progress.seconds, 3), **_finite(values)}
         self.metrics.write(json.dumps(line) + "\n")
         self.metrics.flush()
 
     def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
-        """Show rendered pixels, (height, width, 3), in TensorBoard."""
-        self.board.add_image(tag, image, step, dataformats="HWC")
+        """Show rendered pixels, (height, width, 3)."""
+        self.logger.picture(step, tag, image)
 
     def text(self, tag: str, content: dict[str, Any]) -> None:
-        """Show nested settings as a block of YAML in TensorBoard."""
-        self.board.add_text(tag, f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}\n```")
+        """Show nested settings."""
+        self.logger.text(tag, content)
 
-    def _write_again(self, folder: RunFolder, step: int, lines: list[dict[str, Any]]) -> None:
-        """Give TensorBoard back what stands of the step from which it was purged."""
-        for line in lines:
-            if line["step"] == step:
-                for tag in line.keys() - {"step", "seconds"}:
-                    if line[tag] is not None:
-                        self.board.add_scalar(board_tag(tag), line[tag], step)
-        for path in sorted(folder.figure("").glob(f"*-step-{step:06d}.png")):
-            import numpy as np
-            import PIL.Image
-
-            kind = path.name.partition("-step-")[0]
-            self.picture(step, f"figures/{kind}", np.asarray(PIL.Image.open(path)))
+    def summary(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Enter a completed run among others, with the metrics of its best weights."""
+        self.logger.summary(config, metrics)
 
     def rate(self, step: int) -> float:
         """Return the steps per second since the last call."""
@@ -137,11 +132,6 @@ class Tracker:
         rate = (step - self.mark[0]) / (now - self.mark[1])
         self.mark = (step, now)
         return rate
-
-    def hparams(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Enter the run in TensorBoard's HPARAMS tab, from its own event file."""
-        for summary in board.trial(config, metrics, self.folder):
-            self.board._get_file_writer().add_summary(summary)
 
     def progress(self, fraction: float, status: str) -> None:
         """Move the bar; where there is none, print the status as a line every few seconds."""

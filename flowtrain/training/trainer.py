@@ -97,6 +97,7 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
             return Result("completed", progress.step, read_result(run_folder)["metrics"])
 
     try:
+        config.logger.refuse_if_not_installed()
         run = build_run(config, run_folder)
         if saved is None and config.init_from is not None:
             warm_start(run.state, config)
@@ -124,6 +125,7 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
                 step=recorded,
                 evaluated=progress.last_eval_step,
                 density_known=run.density is not None,
+                logger=config.logger,
             ) as tracker,
             catch_signals() as caught,
         ):
@@ -369,7 +371,7 @@ def finish(run: Run, tracker: Tracker) -> None:
     )
     final = {tag: value for tag, value in progress.metrics.items() if tag.endswith("/test")}
     tracker.scalars(progress, final)  # the others have their point of this step
-    tracker.hparams(config.model_dump(), progress.metrics)
+    tracker.summary(config.model_dump(), progress.metrics)
     if config.trainer.figures:
         draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
     if config.trainer.animation:

@@ -12,6 +12,7 @@ import yaml
 from flowtrain.config import CONF
 from flowtrain.config.data import Data
 from flowtrain.config.evaluation import Evaluation
+from flowtrain.config.logger import Logger
 from flowtrain.config.model import Model
 from flowtrain.config.objective import Objective
 from flowtrain.config.optimizer import Optimizer
@@ -26,7 +27,7 @@ from flowtrain.config.trainer import Trainer
 GROUPS: dict[str, type[Section]] = {
     "data": Data, "splits": Splits, "model": Model, "objective": Objective, "solver": Solver,
     "regularization": Regularization, "optimizer": Optimizer, "scheduler": Scheduler,
-    "trainer": Trainer, "evaluation": Evaluation,
+    "trainer": Trainer, "evaluation": Evaluation, "logger": Logger,
 }  # fmt: skip
 FILES = {
     group.name: sorted(path.stem for path in group.glob("*.yaml"))

@@ -156,14 +156,18 @@ def test_every_field_of_a_continuous_flow_can_be_imported() -> None:
 
 # --- what the rest of the program assumes of a field --------------------------------------------
 
+LOGGER = {
+    "logger", "logger.name", "logger.project", "logger.entity", "logger.group", "logger.mode",
+    "logger.experiment", "logger.tracking_uri",
+}  # fmt: skip
 RESUMABLE = {
     "trainer.device", "trainer.threads", "trainer.max_steps", "trainer.max_seconds",
     "trainer.patience", "trainer.max_failures", "trainer.log_every", "trainer.evaluate_every",
-    "trainer.figures", "trainer.animation", "evaluation.grid", "evaluation.batch_size",
+    "trainer.figures", "trainer.animation", "evaluation.grid", "evaluation.batch_size", *LOGGER,
 }  # fmt: skip
 INCIDENTAL = {
     "seed", "resume", "trust_code", "trainer.device", "trainer.threads", "trainer.log_every",
-    "trainer.figures", "trainer.animation", "evaluation.batch_size",
+    "trainer.figures", "trainer.animation", "evaluation.batch_size", *LOGGER,
 }  # fmt: skip
 SHAPELESS = {"model.divergence", "model.probes", "model.noise"}
 

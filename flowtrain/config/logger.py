@@ -1,0 +1,91 @@
+"""The group `logger`: where a run's scalars, figures and config are shown."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from flowtrain.config.section import Section
+from flowtrain.errors import ConfigError
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Logger(Section):
+    """The base of the group.
+
+    Attributes:
+        extra: the package it needs beyond flowtrain's own, an extra of the logger's name.
+
+    >>> logger = TensorBoard(name="tensorboard")
+    >>> logger.refuse_if_not_installed()
+    >>> logger.view(Path("outputs/demo"))
+    'tensorboard --logdir outputs/demo'
+    """
+
+    extra: ClassVar[str | None] = None
+    name: str
+
+    def refuse_if_not_installed(self) -> None:
+        """Refuse a logger whose package is missing.
+
+        Raises:
+            ConfigError: with the command that installs it.
+        """
+        if self.extra is not None and find_spec(self.extra) is None:
+            raise ConfigError(
+                f"logger={self.name} is an extra: pip install 'flowtrain[{self.name}]'"
+            )
+
+    def view(self, folder: Path) -> str:
+        """Return what shows the run of a folder: a command to type, or a file."""
+        return str(folder / "metrics.jsonl")
+
+
+class NoLogger(Logger):
+    owner: ClassVar[str] = "flowtrain.training.loggers:NoLogger"
+    name: Literal["none"]
+
+
+class TensorBoard(Logger):
+    owner: ClassVar[str] = "flowtrain.training.loggers:TensorBoard"
+    name: Literal["tensorboard"]
+
+    def view(self, folder: Path) -> str:
+        return f"tensorboard --logdir {folder}"
+
+
+class Csv(Logger):
+    owner: ClassVar[str] = "flowtrain.training.loggers:Csv"
+    name: Literal["csv"]
+
+    def view(self, folder: Path) -> str:
+        return str(folder / "metrics.csv")
+
+
+class WandB(Logger):
+    owner: ClassVar[str] = "flowtrain.training.loggers:WandB"
+    extra: ClassVar[str | None] = "wandb"
+    name: Literal["wandb"]
+    project: Name
+    entity: Name | None
+    group: Name | None
+    mode: Literal["online", "offline"]
+
+    def view(self, folder: Path) -> str:
+        if self.mode == "offline":
+            return f"wandb sync {folder}/wandb/offline-run-*"
+        return f"https://wandb.ai, project {self.project}"
+
+
+class MLflow(Logger):
+    owner: ClassVar[str] = "flowtrain.training.loggers:MLflow"
+    extra: ClassVar[str | None] = "mlflow"
+    name: Literal["mlflow"]
+    experiment: Name
+    tracking_uri: Name | None
+
+    def view(self, folder: Path) -> str:
+        store = "" if self.tracking_uri is None else f" --backend-store-uri {self.tracking_uri}"
+        return f"mlflow ui{store}, experiment {self.experiment}"
