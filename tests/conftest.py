@@ -74,6 +74,11 @@ SMALL = {
         name: (f"model={name}", "model.couplings=2", "model.hidden=8", "model.depth=1")
         for name in ("realnvp", "glow", "spline")
     },
+    **{
+        name: (f"model={name}", "model.layers=2", "model.hidden=8", "model.depth=1")
+        for name in ("maf", "iaf", "maf_spline")
+    },
+    **{name: (f"model={name}", "model.layers=4") for name in ("planar", "radial")},
     "ffjord": (
         "model=ffjord", "model.width=8", "model.depth=1", "trainer.batch_size=32",
         "solver=bosh3", "solver@evaluation.solver=dopri5",

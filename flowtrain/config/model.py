@@ -72,6 +72,51 @@ class Spline(Couplings):
     mixing: Literal["alternate", "random", "lu"]
 
 
+class Autoregressive(Model):
+    """What all autoregressive flows have; the base of those below.
+
+    >>> [section.__name__ for section in Autoregressive.__subclasses__()]
+    ['MAF', 'IAF', 'MAFSpline']
+    """
+
+    layers: Count
+    hidden: Count
+    depth: Count
+    activation: Literal["relu", "silu", "tanh"]
+    mixing: Literal["reverse", "random", "lu"]
+
+
+class MAF(Autoregressive):
+    owner: ClassVar[str] = "flowtrain.flows.autoregressive:maf"
+    name: Literal["maf"]
+    log_scale_bound: Positive
+
+
+class IAF(Autoregressive):
+    owner: ClassVar[str] = "flowtrain.flows.autoregressive:iaf"
+    name: Literal["iaf"]
+    log_scale_bound: Positive
+
+
+class MAFSpline(Autoregressive):
+    owner: ClassVar[str] = "flowtrain.flows.autoregressive:maf_spline"
+    name: Literal["maf_spline"]
+    bins: int = Field(ge=2, le=256)
+    bound: Positive
+
+
+class Planar(Model):
+    owner: ClassVar[str] = "flowtrain.flows.planar:planar"
+    name: Literal["planar"]
+    layers: Count
+
+
+class Radial(Model):
+    owner: ClassVar[str] = "flowtrain.flows.planar:radial"
+    name: Literal["radial"]
+    layers: Count
+
+
 class FFJORD(Model):
     owner: ClassVar[str] = "flowtrain.flows.continuous:ffjord"
     continuous: ClassVar[bool] = True

@@ -45,7 +45,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("data.shift", [1], "it should have at least 2 items, not 1"),
     ("data.shift", 1, "it should be a valid list"),
     ("data.name", "sun", "'checkerboard'"),
-    ("model.name", "realnpv", "choose from 'affine', 'realnvp', 'glow', 'spline', 'ffjord'"),
+    ("model.name", "realnpv", "choose from 'affine', 'realnvp', 'glow', 'spline', 'maf'"),
     ("model.width", 0, "it should be greater than or equal to 1"),
     ("model.depth", 0, "it should be greater than or equal to 1"),
     ("model.activation", "relu", "it should be 'tanh', 'softplus', 'silu' or 'gelu'"),

@@ -28,15 +28,22 @@ STACK: dict[str, Any] = {"couplings": 4, "hidden": 16, "depth": 2, "activation":
 GLOW = STACK | {"log_scale_bound": 1.5}
 REALNVP = GLOW | {"mixing": "alternate"}
 SPLINE = STACK | {"bins": 5, "bound": 3.0, "mixing": "lu"}
+MAF: dict[str, Any] = {
+    "layers": 3, "hidden": 16, "depth": 2, "activation": "silu", "mixing": "reverse",
+    "log_scale_bound": 1.5,
+}  # fmt: skip
+MAF_SPLINE = {k: v for k, v in MAF.items() if k != "log_scale_bound"} | {"bins": 5, "bound": 3.0}
 FFJORD: dict[str, Any] = {
     "field": "concatsquash", "width": 16, "depth": 2, "activation": "tanh",
     "divergence": "auto", "probes": None, "noise": None,
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
-    "affine": {}, "glow": GLOW, "realnvp": REALNVP, "spline": SPLINE, "ffjord": FFJORD
+    "affine": {}, "glow": GLOW, "realnvp": REALNVP, "spline": SPLINE, "ffjord": FFJORD,
+    "maf": MAF, "iaf": MAF, "maf_spline": MAF_SPLINE,
+    "planar": {"layers": 6}, "radial": {"layers": 6},
 }  # fmt: skip
 # Of weights drawn at random, for float64 to invert the flow and for a grid to integrate it.
-MILD = {"glow": 0.6, "spline": 0.5}
+MILD = {"glow": 0.6, "spline": 0.5, "maf": 0.5, "iaf": 0.5, "maf_spline": 0.5, "planar": 0.6}
 
 DOPRI5 = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
 TIGHT = Adaptive(name="dopri8", rtol=1e-8, atol=1e-8)
@@ -55,6 +62,18 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
         for dim in (2, 3)
     },
     **{f"affine-{dim}d": ("affine", dim, {}) for dim in (1, 2, 3)},
+    **{
+        f"{option}-{mixing}-{dim}d": (option, dim, {"mixing": mixing})
+        for option in ("maf", "iaf", "maf_spline")
+        for mixing in ("reverse", "random", "lu")
+        for dim in (1, 2, 4)
+        if not (option != "maf_spline" and dim == 1)  # affine: no more than a shift and a scale
+    },
+    **{
+        f"{option}-{dim}d": (option, dim, {})
+        for option in ("planar", "radial")
+        for dim in (1, 2, 3)
+    },
     **{f"realnvp-{name}": ("realnvp", 2, {"activation": name}) for name in ("relu", "tanh")},
     **{
         f"ffjord-{field}-{dim}d": ("ffjord", dim, {"field": field})
@@ -166,7 +185,19 @@ def test_training_and_evaluation_mode_are_one_function(name: str, make: Make) ->
         assert found[0].evaluations == found[1].evaluations
 
 
-@pytest.mark.parametrize("name", ["realnvp-random-2d", "spline-lu-2d", "ffjord-concatsquash-2d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "realnvp-random-2d",
+        "spline-lu-2d",
+        "ffjord-concatsquash-2d",
+        "maf-reverse-2d",
+        "iaf-lu-2d",
+        "maf_spline-lu-2d",
+        "planar-2d",
+        "radial-2d",
+    ],
+)
 def test_density_has_mass_one(name: str, make: Make) -> None:
     flow = make(name)
     if isinstance(flow, ContinuousFlow):
