@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from flowtrain.progress import part
+
 BLOCK = 2**18  # numbers held at once while rows are worked through: 2 MB in float64, a core's cache
 
 
@@ -21,7 +23,14 @@ def by_rows(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tens
 def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int) -> Tensor:
     """Apply a function (n, ...) -> (n, ...) to the rows of x, so many at a time, without gradients.
 
+    Each batch is a part of the work that is told as progress.
+
     >>> in_batches(lambda rows: rows.sum(1), torch.ones(5, 2), batch_size=2)
     tensor([2., 2., 2., 2., 2.])
     """
-    return torch.cat([function(rows) for rows in x.split(batch_size)])
+    results, begun = [], 0
+    for rows in x.split(batch_size):
+        with part(begun / len(x), (begun + len(rows)) / len(x)):
+            results.append(function(rows))
+        begun += len(rows)
+    return torch.cat(results)

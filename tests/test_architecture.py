@@ -16,13 +16,15 @@ LAYERS = (
     ("data",),
     ("densities", "flows"),
     ("config",),
-    ("files", "batching"),
+    ("files", "batching", "live"),
+    ("progress",),
     ("errors",),
 )
 LAYER = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
 TORCH_FREE = (
-    "config", "errors", "files", "comparison/summary", "runs/folder", "runs/lock", "runs/migrate",
+    "config", "errors", "files", "progress", "live", "comparison/summary", "runs/folder",
+    "runs/lock", "runs/migrate",
 )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from flowtrain.cli.hydra_hooks import compare_sweep, overridden, understood
 from flowtrain.cli.messages import explain, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
+from flowtrain.live import console_lines
+from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import LockedError
 from flowtrain.runs.result import write_failed_start
@@ -121,11 +123,11 @@ def train_composed(composed: DictConfig) -> float:
     log.info(opening)
 
     from flowtrain.training.signals import pass_on
-    from flowtrain.training.tracking import console_lines
-    from flowtrain.training.trainer import train
 
     try:
         with console_lines():
+            with doing("loading torch"):
+                from flowtrain.training.trainer import train
             result = train(config, folder, asked=asked, trust_code=config.trust_code)
             if result.status == "interrupted" and result.signal is not None:
                 pass_on(result.signal)

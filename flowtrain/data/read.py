@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowtrain.errors import UserError
+from flowtrain.progress import doing
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def read_table(
     if header != "auto" and suffix not in DELIMITERS:
         raise UserError(f"{path}: header={header} has no effect on {suffix}; leave it auto")
     try:
-        source = READERS[suffix](path, header)
+        with doing(f"reading {path.name}"):
+            source = READERS[suffix](path, header)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     names = source.names
@@ -90,7 +92,8 @@ def read_table(
             f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
         )
     wanted = chosen if label_index is None else [*chosen, label_index]
-    values, rows = source.read(wanted)
+    with doing(f"reading {path.name}"):
+        values, rows = source.read(wanted)
     if not len(rows):
         raise UserError(f"{path}: no rows of numbers")
     for row, column in np.argwhere(~np.isfinite(values))[:1]:

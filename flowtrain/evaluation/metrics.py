@@ -15,6 +15,7 @@ from flowtrain.evaluation.tags import tagged
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
 from flowtrain.flows.ode import SolverError
+from flowtrain.progress import doing
 
 TAIL = 1e-6  # of the mass of p, left out of KL by quadrature
 CHECK_POINTS = 2_000  # tell a solver's gap and an inverse's error as well as a whole split would
@@ -67,9 +68,11 @@ def training_metrics(
     >>> list(training_metrics(run.flow, run.splits, training_solver=None, batch_size=1024))[:3]
     ['nll/train', 'nll_paired/train', 'nll/val']
     """
-    train = likelihood(flow, splits.train_sample, batch_size=batch_size)
+    with doing("training points"):
+        train = likelihood(flow, splits.train_sample, batch_size=batch_size)
     metrics = tagged({k: v for k, v in train.items() if k in ("nll", "nll_paired")}, "train")
-    metrics |= tagged(likelihood(flow, splits.val, batch_size=batch_size), "val")
+    with doing("validation points"):
+        metrics |= tagged(likelihood(flow, splits.val, batch_size=batch_size), "val")
     some = splits.val.x[:CHECK_POINTS]
     gap = solver_gap(flow, some, training_solver, batch_size=batch_size)
     return metrics | tagged(gap, "val")
@@ -94,10 +97,12 @@ def solver_gap(
         return {}
     try:
         trained = flow.with_solver(training_solver)
-        claimed = likelihood(trained, Split(x), batch_size=batch_size)["nll"]
+        with doing("training solver"):
+            claimed = likelihood(trained, Split(x), batch_size=batch_size)["nll"]
     except SolverError:
         return {}
-    return {"solver_gap": claimed - likelihood(flow, Split(x), batch_size=batch_size)["nll"]}
+    with doing("evaluation solver"):
+        return {"solver_gap": claimed - likelihood(flow, Split(x), batch_size=batch_size)["nll"]}
 
 
 def evaluate(
@@ -127,15 +132,18 @@ def evaluate(
     """
     density = splits.test.density
     metrics = training_metrics(flow, splits, training_solver=training_solver, batch_size=batch_size)
-    found = likelihood(flow, splits.test, batch_size=batch_size)
+    with doing("test points"):
+        found = likelihood(flow, splits.test, batch_size=batch_size)
     if density is None:
-        found |= without_density(flow, splits, found["nll"])
+        with doing("baselines and samples"):
+            found |= without_density(flow, splits, found["nll"])
     else:
         found["kl_paired"], found["kl_paired_error"] = found.pop("kl"), found.pop("kl_error")
         found |= quadrature(flow, density, points=grid, batch_size=batch_size)
         metrics["nll/entropy"] = density.entropy
     some = splits.test.x[:CHECK_POINTS]
-    found |= inverse_error(flow, some, batch_size=batch_size)
+    with doing("inverse"):
+        found |= inverse_error(flow, some, batch_size=batch_size)
     found |= solver_gap(flow, some, training_solver, batch_size=batch_size)
     return metrics | tagged(found, "test")
 
@@ -197,7 +205,9 @@ def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) ->
 def _integrate(flow: Flow, density: Density, points: int, batch_size: int) -> tuple[float, float]:
     nodes, weights = density.quadrature(points)
     log_p = density.log_prob(nodes)
-    log_q = in_batches(flow.log_prob, nodes.to(flow.device, flow.dtype), batch_size).cpu().double()
+    x = nodes.to(flow.device, flow.dtype)
+    with doing(f"quadrature, {points} x {points}"):
+        log_q = in_batches(flow.log_prob, x, batch_size).cpu().double()
     mass_p = weights * log_p.exp()
     # KL is taken over the nodes that hold all but TAIL of the mass: beyond them no sample ever
     # falls, and a log q of -1e16 out there would drown what can be measured.

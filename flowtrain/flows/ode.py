@@ -1,6 +1,7 @@
 """Solving ODEs: methods, tolerances and failures. The only module that knows torchdiffeq."""
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from flowtrain.config.solver import Adaptive, FixedStep, Implicit, Solver
 from flowtrain.errors import UserError
+from flowtrain.progress import done, heard
+
+SECONDS_BETWEEN_TELLS = 0.2  # of how far a solve is
 
 # torchdiffeq's assertions, and what they mean to a user.
 SYMPTOMS = {
@@ -40,7 +44,7 @@ class Evaluations:
 
 
 class _RightHandSide:
-    """Counts evaluations and remembers where the solver is.
+    """Counts evaluations, remembers where the solver is, and tells it as progress.
 
     `latest` is state of the whole process: the right-hand side that a solver asked last. An
     adjoint solve fails deep inside `loss.backward()`, where nothing else tells which one it was.
@@ -48,8 +52,10 @@ class _RightHandSide:
 
     latest: ClassVar["_RightHandSide | None"] = None
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], times: Tensor) -> None:
         self.function = function
+        self.times = times
+        self.told = time.monotonic()
         self.evaluations = Evaluations()
         self.backward = False
         self.t: Tensor | None = None
@@ -61,8 +67,16 @@ class _RightHandSide:
             self.evaluations.backward += 1
         else:
             self.evaluations.forward += 1
+            self.tell(t)
         # Detached: an adjoint solve would also integrate dL/dt, and let it choose the steps.
         return self.function(t.detach(), state)
+
+    def tell(self, t: Tensor) -> None:
+        # Not at every evaluation: on a GPU, to read the time is to wait for it.
+        if heard() and time.monotonic() > self.told + SECONDS_BETWEEN_TELLS:
+            self.told = time.monotonic()
+            start, end = self.times[0].item(), self.times[-1].item()
+            done((t.item() - start) / (end - start))
 
     def failure(self, what: str) -> SolverError:
         kind, count = "ODE", self.evaluations.forward
@@ -115,7 +129,7 @@ def solve(
     """
     from torchdiffeq import odeint, odeint_adjoint  # 0.3 s that a discrete flow need not wait
 
-    rhs = _RightHandSide(function)
+    rhs = _RightHandSide(function, times)
     options: dict[str, Any] = {}
     tolerances: dict[str, float | Tensor] = {"rtol": 0.0, "atol": 0.0}
     if isinstance(solver, Adaptive | Implicit):

@@ -1,15 +1,22 @@
 """Which figures a run draws, and where they go. matplotlib is loaded only when one is drawn."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.progress import doing, done
 from flowtrain.training.report import headline
 from flowtrain.training.run import Run
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from flowtrain.evaluation.images import Image
+
+FRAMES = 31  # of an animation
 
 
 def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
@@ -26,20 +33,23 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
     z = flow.sample_base(len(val.x), torch.Generator(run.device).manual_seed(config.seed))
     with torch.no_grad():
         samples = flow.to_data(z)
+    wanted: dict[str, Callable[[], Figure]] = {}
     if density is None:
-        drawn = {"marginals": figures.marginals_figure(val.x, samples, val.columns, title=title)}
+        wanted["marginals"] = partial(
+            figures.marginals_figure, val.x, samples, val.columns, title=title
+        )
     else:
         rows = config.evaluation.batch_size
-        drawn = {
-            "density": figures.density_figure(
-                flow, density, val.x, samples, title=title, batch_size=rows
-            )
-        }
+        wanted["density"] = partial(
+            figures.density_figure, flow, density, val.x, samples, title=title, batch_size=rows
+        )
         if isinstance(flow, ContinuousFlow):
-            drawn["paths"] = figures.path_figure(flow, density, z[:2000], title=title)
-    rendered = {kind: images.pixels(figure) for kind, figure in drawn.items()}
-    for kind, image in rendered.items():
-        images.save_png(image, run.folder.figure(f"{kind}-{name}.png"))
+            wanted["paths"] = partial(figures.path_figure, flow, density, z[:2000], title=title)
+    rendered = {}
+    for number, (kind, figure) in enumerate(wanted.items(), start=1):
+        with doing(f"figure {number} of {len(wanted)}, {kind}"):
+            rendered[kind] = images.pixels(figure())
+            images.save_png(rendered[kind], run.folder.figure(f"{kind}-{name}.png"))
     return rendered
 
 
@@ -52,6 +62,12 @@ def animate(run: Run) -> None:
     assert run.density is not None
     z = flow.sample_base(2000, torch.Generator(run.device).manual_seed(run.config.seed))
     frames = figures.animation(
-        flow, run.density, z, frames=31, batch_size=run.config.evaluation.batch_size
+        flow, run.density, z, frames=FRAMES, batch_size=run.config.evaluation.batch_size
     )
-    images.save_gif(frames, run.folder.figure("flow.gif"))
+
+    def told() -> Iterator["Image"]:
+        for number, frame in enumerate(frames, start=1):
+            done(number / FRAMES, f"frame {number} of {FRAMES}")
+            yield frame
+
+    images.save_gif(told(), run.folder.figure("flow.gif"))

@@ -30,6 +30,16 @@ def headline(metrics: dict[str, float]) -> str:
     return f"{nll} ± {metrics[f'nll_error/{split}']:.4f} nats"
 
 
+def in_short(metrics: dict[str, float]) -> str:
+    """Say in two words how good a model is by the validation points.
+
+    >>> in_short({"nll/val": 2.5}), in_short({"nll/val": 2.5, "kl/val": 0.1})
+    ('NLL 2.5000', 'KL 0.1000')
+    """
+    tag = "kl/val" if "kl/val" in metrics else "nll/val"
+    return f"{tag.partition('/')[0].upper()} {metrics[tag]:.4f}"
+
+
 def final_report(
     config: Config, folder: Path, progress: Progress, *, parameters: int, last: dict[str, float]
 ) -> Iterator[str]:

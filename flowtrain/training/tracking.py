@@ -1,60 +1,30 @@
-"""Where a run's numbers and pictures go: metrics.jsonl, its logger, the terminal and the log."""
+"""Where a run's numbers and pictures go: metrics.jsonl and its logger."""
 
 import json
-import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from rich import progress as live
-from rich.console import Console
 
 from flowtrain.config.logger import Logger as LoggerSection
 from flowtrain.config.logger import TensorBoard
 from flowtrain.files import replacing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.loggers import Logger
+from flowtrain.training.pace import Pace
 from flowtrain.training.state import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
-log = logging.getLogger("flowtrain")
-
-console = Console(highlight=False)
-
-SECONDS_BETWEEN_LINES = 5.0
 TENSORBOARD = TensorBoard(name="tensorboard")
-
-
-class ConsoleHandler(logging.Handler):
-    """Shows log records as plain lines, above the progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        console.print(record.getMessage(), markup=False, soft_wrap=True)
-
-
-@contextmanager
-def console_lines() -> Iterator[None]:
-    """Show the log's lines on the console too, while a run lasts."""
-    handler = ConsoleHandler()
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
 
 
 class Tracker:
     """Write a run's scalars, figures and text to every sink; use it as a context manager.
 
-    Scalars always go to metrics.jsonl, which a resumed run needs, and to the logger. In a terminal
-    a live bar shows the progress; elsewhere plain lines tell it now and then.
+    Scalars always go to metrics.jsonl, which a resumed run needs, and to the logger.
 
     Args:
         folder: the run folder.
@@ -81,20 +51,10 @@ class Tracker:
             folder, step=step, kept=kept, density_known=density_known
         )
         self.metrics = folder.metrics.open("a", encoding="utf-8")
-        self.bar = live.Progress(
-            live.BarColumn(bar_width=16),
-            live.TextColumn("{task.fields[status]}"),
-            live.TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self.task = self.bar.add_task("", total=1.0, status="")
-        self.silent_until = 0.0
+        self.pace = Pace()
         self.mark = (max(step, 0), time.monotonic())
 
     def __enter__(self) -> Self:
-        self.bar.start()
         return self
 
     def __exit__(
@@ -103,7 +63,6 @@ class Tracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.bar.stop()
         self.metrics.close()
         self.logger.close(failed=isinstance(error, Exception))
 
@@ -132,13 +91,6 @@ class Tracker:
         rate = (step - self.mark[0]) / (now - self.mark[1])
         self.mark = (step, now)
         return rate
-
-    def progress(self, fraction: float, status: str) -> None:
-        """Move the bar; where there is none, print the status as a line every few seconds."""
-        self.bar.update(self.task, completed=fraction, status=status)
-        if not console.is_terminal and time.monotonic() > self.silent_until:
-            self.silent_until = time.monotonic() + SECONDS_BETWEEN_LINES
-            log.info("%3.0f%%  %s", 100 * fraction, status)
 
 
 def _take_back(path: Path, step: int, evaluated: int) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluation.checks import warnings_about
 from flowtrain.evaluation.metrics import evaluate, training_metrics
 from flowtrain.flows.ode import SolverError, solver_errors
+from flowtrain.progress import doing, done, part
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
@@ -98,7 +99,8 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
 
     try:
         config.logger.refuse_if_not_installed()
-        run = build_run(config, run_folder)
+        with doing("building"):
+            run = build_run(config, run_folder)
         if saved is None and config.init_from is not None:
             warm_start(run.state, config)
     except Exception as error:
@@ -141,7 +143,9 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
                     progress.seconds = time.monotonic() - clock
                 if finished(config, progress) or caught:
                     break
-                train_step(run, tracker)
+                done_before = progress_fraction(config, progress)
+                with part(done_before, min(1.0, done_before + 1 / config.trainer.max_steps)):
+                    train_step(run, tracker)
                 progress.seconds = time.monotonic() - clock
             if not finished(config, progress):
                 run.save("last")
@@ -224,6 +228,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
     >>> run.state.progress.step
     1
     """
+    began = time.monotonic()
     config, state, progress = run.config, run.state, run.state.progress
     phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
     lr = config.scheduler.lr(phase.max_lr, phase_done)
@@ -263,10 +268,9 @@ def train_step(run: Run, tracker: Tracker) -> None:
         if "nfe/forward" in values:
             values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
         tracker.scalars(progress, values)
-        status = f"step {progress.step}  {headline(progress.metrics)}"
-        if "nfe/forward" in values:
-            status += f"  nfe {values['nfe/forward']:.0f}"
-        tracker.progress(progress_fraction(config, progress), f"{status}  {rate:.3g} steps/s")
+        tracker.pace.evaluations = values.get("nfe/forward")
+    tracker.pace.count(loss.item(), time.monotonic() - began)
+    done(1.0, *tracker.pace.details(progress, config.trainer.max_steps))
 
 
 def count_failure(run: Run, what: str) -> None:
@@ -313,12 +317,13 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     config, state, progress = run.config, run.state, run.state.progress
     run.save("last")  # an evaluation that is cut short costs no step
     began = time.monotonic()
-    metrics = training_metrics(
-        state.eval_flow,
-        run.splits,
-        training_solver=config.training_solver,
-        batch_size=config.evaluation.batch_size,
-    )
+    with doing(f"evaluating step {progress.step:,}"):
+        metrics = training_metrics(
+            state.eval_flow,
+            run.splits,
+            training_solver=config.training_solver,
+            batch_size=config.evaluation.batch_size,
+        )
     if progress.step:  # the first one is before training
         progress.evaluation_seconds += time.monotonic() - began
     progress.metrics = metrics
@@ -337,7 +342,8 @@ def run_validation(run: Run, tracker: Tracker) -> None:
         log.warning(line)
     if config.trainer.figures:
         began = time.monotonic()
-        images = draw(run, f"step-{progress.step:06d}", step=progress.step)
+        with doing(f"drawing step {progress.step:,}"):
+            images = draw(run, f"step-{progress.step:06d}", step=progress.step)
         for kind, image in images.items():
             tracker.picture(progress.step, f"figures/{kind}", image)
         if progress.step:
@@ -362,20 +368,23 @@ def finish(run: Run, tracker: Tracker) -> None:
     config, state, progress = run.config, run.state, run.state.progress
     flow, last = state.eval_flow, progress.metrics
     checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
-    progress.metrics = evaluate(
-        flow,
-        run.splits,
-        training_solver=config.training_solver,
-        grid=config.evaluation.grid,
-        batch_size=config.evaluation.batch_size,
-    )
+    with doing("closing evaluation"):
+        progress.metrics = evaluate(
+            flow,
+            run.splits,
+            training_solver=config.training_solver,
+            grid=config.evaluation.grid,
+            batch_size=config.evaluation.batch_size,
+        )
     final = {tag: value for tag, value in progress.metrics.items() if tag.endswith("/test")}
     tracker.scalars(progress, final)  # the others have their point of this step
     tracker.summary(config.model_dump(), progress.metrics)
     if config.trainer.figures:
-        draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
+        with doing("drawing the best weights"):
+            draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
     if config.trainer.animation:
-        animate(run)
+        with doing("drawing the animation"):
+            animate(run)
     untrained = progress.best_step == 0 < progress.step and config.init_from is None
     for line in warnings_about(progress.metrics, untrained=untrained):
         log.warning(line)

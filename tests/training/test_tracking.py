@@ -15,12 +15,13 @@ import yaml
 
 from flowtrain.config.schema import Config
 from flowtrain.evaluation.tags import board_tag
+from flowtrain.live import console_lines
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
 from flowtrain.training.state import Progress
-from flowtrain.training.tracking import Tracker, console_lines
+from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import train
 
 with warnings.catch_warnings():
@@ -259,7 +260,7 @@ def test_lines_are_printed_where_there_is_no_terminal(
     lines = out.splitlines()
     assert lines[0] == "cpu: 68 parameters, 512 training points, 20 steps"
     assert lines[1].startswith("step      0  NLL ")
-    assert any(line.lstrip().startswith("5%  step 1  ") for line in lines)
+    assert any(line.lstrip().startswith("5%  step 1/20  KL ") for line in lines)
     for closing in ("KL(data | model)", "mass of the model", "run folder", "tensorboard --logdir"):
         assert closing in out
     assert logging.getLogger("flowtrain").handlers == []
