@@ -130,9 +130,10 @@ class ContinuousFlow(Flow):
         jacobian: bool = False,
     ) -> Likelihood:
         """Whiten, solve from t back to the base, and add up."""
-        white, log_det = self.standardize.inverse(x)
+        white, log_det = self.whiten(x)
         if t == 0:
-            return Likelihood(base_log_prob(white) + log_det, None, None, Evaluations())
+            log_prob = base_log_prob(white) + log_det
+            return Likelihood(log_prob.to(x.dtype), None, None, Evaluations())
         solution = self.cnf.solve(
             white,
             t,
@@ -145,12 +146,15 @@ class ContinuousFlow(Flow):
             divergence=divergence,
         )
         log_prob = base_log_prob(solution.end) + cast(Tensor, solution.log_det) + log_det
-        return Likelihood(log_prob, solution.kinetic, solution.jacobian, solution.evaluations)
+        return Likelihood(
+            log_prob.to(x.dtype), solution.kinetic, solution.jacobian, solution.evaluations
+        )
 
     def to_data(self, z: Tensor) -> Tensor:
         """Map base to data, (n, d) -> (n, d): one solve of z alone, without a trace."""
-        x: Tensor = self.standardize(self.cnf.solve(z, 0.0, 1.0).end)[0]
-        return x
+        end = self.cnf.solve(self.accept(z), 0.0, 1.0).end
+        x: Tensor = self.standardize(end.to(z.dtype))[0]
+        return x.to(z.dtype)
 
     def velocity(self, t: float | Tensor, z: Tensor) -> Tensor:
         """Return dz/dt at z, (n, d), in the whitened coordinates in which the ODE lives.
@@ -159,9 +163,10 @@ class ContinuousFlow(Flow):
             t: one time for all rows, or each row's own, (n,).
             z: (n, d).
         """
-        time = torch.as_tensor(t, dtype=z.dtype, device=z.device)
-        velocity: Tensor = self.cnf.field(time, z, z.new_empty(0, *z.shape))[0]
-        return velocity
+        own = self.accept(z)
+        time = torch.as_tensor(t, dtype=own.dtype, device=own.device)
+        velocity: Tensor = self.cnf.field(time, own, own.new_empty(0, *own.shape))[0]
+        return velocity.to(z.dtype)
 
     @torch.no_grad()
     def trajectory(
@@ -180,13 +185,14 @@ class ContinuousFlow(Flow):
         inside = ((times >= 0) & (times <= 1)).all()
         if not (len(times) and inside and (times.diff() > 0).all()):
             raise ValueError(f"times must increase strictly within [0, 1], got {times.tolist()}")
-        start = self.sample_base(z, generator) if isinstance(z, int) else z
+        given = self.sample_base(z, generator) if isinstance(z, int) else z
+        start = self.accept(given)
         if len(times) > 1 or times[0] > 0:
             since_base = torch.cat([times.new_zeros(1), times[times > 0]])
             path = self.cnf.path(start, since_base)[-len(times) :]
         else:
             path = start[None]
-        return torch.stack([self.standardize(points)[0] for points in path])
+        return torch.stack([self.standardize(points)[0] for points in path.to(given.dtype)])
 
     def with_solver(self, solver: Solver) -> "ContinuousFlow":
         """Return this flow, weights shared, evaluated by another solver."""

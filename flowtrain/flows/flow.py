@@ -72,6 +72,10 @@ class Standardize(Transform):
 class Flow(nn.Module):
     """A standard normal base carried to data by a sequence of transforms, in nats.
 
+    Points may be of any floating dtype, and what a method returns is of the same one. The
+    transforms compute in the flow's own; the whitening, where large offsets would lose digits, in
+    the finer of both. Points of another shape, kind or device are refused.
+
     Args:
         transforms: the maps in whitened coordinates, in the order base -> data.
         standardize: the fixed map from whitened to data coordinates; it has the dimension d.
@@ -108,19 +112,21 @@ class Flow(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map base to data: (n, d) -> x (n, d), log|det dx/dz| (n,)."""
-        x, log_det = z, z.new_zeros(len(z))
-        for transform in (*self.transforms, self.standardize):
+        x = self.accept(z)
+        log_det = x.new_zeros(len(x))
+        for transform in self.transforms:
             x, term = transform(x)
             log_det = log_det + term
-        return x, log_det
+        x, term = self.standardize(x.to(z.dtype))
+        return x.to(z.dtype), (log_det + term).to(z.dtype)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map data to base: (n, d) -> z (n, d), log|det dz/dx| (n,)."""
-        z, log_det = x, x.new_zeros(len(x))
-        for transform in (self.standardize, *reversed(self.transforms)):
+        z, log_det = self.whiten(x)
+        for transform in reversed(self.transforms):
             z, term = transform.inverse(z)  # type: ignore[operator]
             log_det = log_det + term
-        return z, log_det
+        return z.to(x.dtype), log_det.to(x.dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log q(x) in nats, (n, d) -> (n,)."""
@@ -141,6 +147,46 @@ class Flow(nn.Module):
         device = self.device if generator is None else generator.device
         z = torch.randn(n, self.dim, generator=generator, dtype=self.dtype, device=device)
         return z.to(self.device)
+
+    def accept(self, points: Tensor) -> Tensor:
+        """Return points (n, d) in the flow's dtype.
+
+        Raises:
+            TypeError: they are no tensor of floating-point numbers.
+            ValueError: their shape or device is another.
+
+        >>> from flowtrain import load
+        >>> load(run_folder).log_prob(torch.zeros(2))
+        Traceback (most recent call last):
+            ...
+        ValueError: points must have shape (n, 2), got (2,): for a single one, x[None]
+        """
+        if not isinstance(points, Tensor):
+            kind = f"{type(points).__module__}.{type(points).__name__}"
+            raise TypeError(f"points must be a torch tensor, got {kind}: try torch.as_tensor(x)")
+        if not points.is_floating_point():
+            raise TypeError(f"points must be floating-point, got {points.dtype}: try x.double()")
+        if points.dim() != 2 or points.shape[1] != self.dim:
+            hint = ": for a single one, x[None]" if points.shape == (self.dim,) else ""
+            raise ValueError(
+                f"points must have shape (n, {self.dim}), got {(*points.shape,)}{hint}"
+            )
+        if points.device != self.device:
+            raise ValueError(
+                f"the points are on {points.device}, the flow on {self.device}: "
+                "try x.to(flow.device)"
+            )
+        return points.to(self.dtype)
+
+    def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data to whitened coordinates, (n, d), in the flow's dtype, with its log-determinant.
+
+        Raises:
+            TypeError, ValueError: as `accept`.
+        """
+        self.accept(x)
+        white, log_det = self.standardize.inverse(x)
+        return white.to(self.dtype), log_det.to(self.dtype)
 
     def distribution(self, generator: torch.Generator | None = None) -> "FlowDistribution":
         """Return the flow as a `torch.distributions.Distribution` over points (d,)."""

@@ -1,10 +1,12 @@
 """What every flow must hold, walked over all options of the group `model` and their variants."""
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -277,3 +279,55 @@ def test_standardize_is_the_fixed_affine_map() -> None:
     torch.testing.assert_close(standardize.inverse(x)[0], z)
     assert not list(standardize.parameters())
     assert set(standardize.state_dict()) == {"mean", "std"}
+
+
+# --- points of other kinds ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["realnvp-alternate-2d", "spline-lu-2d", "ffjord-time_mlp-2d"])
+def test_float64_points_in_a_float32_flow_give_float64(name: str, make: Make) -> None:
+    flow = make(name, dtype=torch.float32)
+    exact = copy.deepcopy(flow).double()
+    x = 1.0 + torch.randn(20, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    z, log_det = flow.inverse(x)
+    for value, truth in (
+        (flow.log_prob(x), exact.log_prob(x)),
+        (z, exact.inverse(x)[0]),
+        (log_det, exact.inverse(x)[1]),
+        (flow(z)[0], x),
+        (flow.to_data(z), x),
+    ):
+        assert value.dtype == torch.float64
+        assert torch.allclose(value, truth, rtol=0, atol=5e-3)  # an ODE at 1e-5
+    assert flow.log_prob(x.float()).dtype == torch.float32
+    assert flow.log_prob(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_float64_points_are_whitened_in_float64() -> None:
+    """A clock of 1.7e9 seconds has steps of 128 in float32."""
+    flow = Flow([], Standardize(torch.tensor([1.7e9]), torch.tensor([1.0])))
+    x = torch.tensor([[1.7e9 + 0.5]], dtype=torch.float64) + (flow.standardize.mean - 1.7e9)
+    assert flow.inverse(x)[0].item() == 0.5
+    assert flow.to_data(torch.tensor([[0.5]], dtype=torch.float64)).item() == x.item()
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "message"),
+    [
+        ([[0.0, 0.0]], TypeError, "must be a torch tensor, got builtins.list"),
+        (np.zeros((3, 2)), TypeError, r"got numpy.ndarray: try torch.as_tensor\(x\)"),
+        (torch.zeros(3, 2, dtype=torch.int64), TypeError, r"got torch.int64: try x.double\(\)"),
+        (torch.zeros(3), ValueError, r"must have shape \(n, 2\), got \(3,\)$"),
+        (torch.zeros(2), ValueError, r"got \(2,\): for a single one, x\[None\]"),
+        (torch.zeros(3, 5), ValueError, r"got \(3, 5\)"),
+        (torch.zeros(3, 2, device="meta"), ValueError, "the points are on meta, the flow on cpu"),
+    ],
+)
+@pytest.mark.parametrize("name", ["realnvp-alternate-2d", "ffjord-time_mlp-2d"])
+def test_points_that_do_not_fit_are_refused_in_words(
+    name: str, make: Make, points: Any, error: type[Exception], message: str
+) -> None:
+    flow = make(name)
+    for method in (flow.log_prob, flow.inverse, flow, flow.to_data):
+        with pytest.raises(error, match=message):
+            method(points)
