@@ -92,6 +92,15 @@ def short(name: str) -> str:
     return plain.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
+def unless(given: Any, default: Any) -> Any:
+    """Return a default that another setting turns off: None where that one is given.
+
+    >>> unless(None, 800), unless(60.0, 800)
+    (800, None)
+    """
+    return default if given is None else None
+
+
 def overridden(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a composed config that the command line named."""
     asked: dict[str, Any] = {}
@@ -147,3 +156,4 @@ def compose_option(group: str, option: str) -> dict[str, Any]:
 OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
 OmegaConf.register_new_resolver("flowtrain.short", short, replace=True)
+OmegaConf.register_new_resolver("flowtrain.unless", unless, replace=True)

@@ -1,9 +1,9 @@
 """The group `model`: discrete flows, and the continuous one."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import IMPORT_STRING, import_own
 from flowtrain.config.section import Count, Mark, Positive, Section, imported
@@ -11,6 +11,7 @@ from flowtrain.config.section import Count, Mark, Positive, Section, imported
 # The vector fields of the package by name; any other comes from the user's own code.
 FIELDS = {
     "concatsquash": "flowtrain.flows.fields:ConcatSquash",
+    "fourier": "flowtrain.flows.fields:Fourier",
     "time_mlp": "flowtrain.flows.fields:TimeMLP",
 }
 
@@ -125,6 +126,8 @@ class FFJORD(Model):
     width: Count
     depth: Count
     activation: Literal["tanh", "softplus", "silu", "gelu"]
+    features: Count | None
+    scale: Positive | None
     divergence: Annotated[Literal["auto", "exact", "hutchinson"], Mark.SHAPELESS]
     probes: Annotated[Count | None, Mark.SHAPELESS]
     noise: Annotated[Literal["rademacher", "gaussian"] | None, Mark.SHAPELESS]
@@ -138,6 +141,19 @@ class FFJORD(Model):
                 "or name a class of your own as module:Class"
             )
         return field
+
+    @model_validator(mode="after")
+    def _features_belong_to_fourier(self) -> Self:
+        if self.field != "fourier":
+            for key in ("features", "scale"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} has no effect with field={self.field}; leave it null")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields other than `name`, what null stands for filled in."""
+        waves = {"features": self.features or 32, "scale": self.scale or 3.0}
+        return super().settings() | (waves if self.field == "fourier" else {})
 
     def build(self, *positional: Any, **context: Any) -> Any:
         own = self.field not in FIELDS

@@ -1,9 +1,9 @@
 """The group `objective`: what training minimises, in one phase or several."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowtrain.config.own_code import ImportString, build_own
 from flowtrain.config.section import Positive, Section
@@ -26,12 +26,16 @@ class Objective(Section):
     name: str
 
     def phases(self, lr: float) -> Iterator[tuple["Objective", float, float]]:
-        """Yield for each phase its objective, the fraction of the run it ends at, its largest lr.
+        """Yield for each phase its objective, the fraction of the time it ends at, its largest lr.
 
         Args:
             lr: the optimizer's learning rate.
         """
         yield self, 1.0, lr
+
+    def done(self, steps: float) -> float:
+        """Return the fraction of a run's time that a fraction of its steps takes."""
+        return steps
 
 
 class MaximumLikelihood(Objective):
@@ -46,11 +50,35 @@ class FlowMatching(Objective):
     name: Literal["flow_matching"]
     coupling: Literal["independent", "optimal_transport"]
     path: Literal["linear", "variance_preserving"]
-    times: Literal["uniform", "stratified", "logit_normal"]
+    times: Literal["uniform", "stratified", "logit_normal", "likelihood"]
+    targets: Literal["sample", "posterior_mean"]
+    reference: Annotated[int, Field(ge=2)] | None
+
+    @model_validator(mode="after")
+    def _posterior_means_are_of_independent_pairs(self) -> Self:
+        if self.targets == "sample" and self.reference is not None:
+            raise ValueError("reference has no effect with targets=sample; leave it null")
+        if self.targets == "posterior_mean" and self.coupling != "independent":
+            raise ValueError("targets=posterior_mean needs coupling=independent")
+        return self
 
 
 class FlowMatchingThenLikelihood(FlowMatching):
-    """Flow matching up to a fraction of the run, maximum likelihood from there on."""
+    """Flow matching up to a fraction of the run's time, maximum likelihood from there on.
+
+    A step of likelihood, which solves an ODE, counts as `COST` of flow matching: so the fraction
+    means the same in a run that is limited by steps and in one that is limited by seconds.
+
+    >>> matching = {"coupling": "independent", "path": "linear", "times": "stratified",
+    ...     "targets": "sample", "reference": None}
+    >>> objective = FlowMatchingThenLikelihood(
+    ...     name="flow_matching_then_likelihood", switch=0.5, likelihood_lr=1e-2, **matching)
+    >>> steps = objective.COST / (1 + objective.COST)  # after so many of them likelihood begins
+    >>> round(objective.done(steps), 6)
+    0.5
+    """
+
+    COST: ClassVar[float] = 30.0
 
     solves_ode: ClassVar[bool] = True
     name: Literal["flow_matching_then_likelihood"]  # type: ignore[assignment]
@@ -58,9 +86,16 @@ class FlowMatchingThenLikelihood(FlowMatching):
     likelihood_lr: Positive
 
     def phases(self, lr: float) -> Iterator[tuple[Objective, float, float]]:
-        own = {key: getattr(self, key) for key in ("coupling", "path", "times")}
+        own = {key: getattr(self, key) for key in FlowMatching.model_fields if key != "name"}
         yield FlowMatching(name="flow_matching", **own), self.switch, lr
         yield MaximumLikelihood(name="maximum_likelihood"), 1.0, self.likelihood_lr
+
+    def done(self, steps: float) -> float:
+        cheap = self.COST * self.switch
+        until = cheap / (cheap + 1 - self.switch)
+        if steps < until:
+            return self.switch * steps / until
+        return self.switch + (1 - self.switch) * (steps - until) / (1 - until)
 
 
 class Custom(Objective):

@@ -1,8 +1,8 @@
 """The group `trainer`: steps, batches, device, intervals."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowtrain.config.section import Count, Fraction, Mark, NotNegative, Positive, Section
 
@@ -13,8 +13,8 @@ class Trainer(Section):
     Attributes:
         device: auto, cpu, mps, cuda or cuda:<index>.
         threads: of the CPU; None leaves it to torch.
-        max_steps: optimizer steps.
-        max_seconds: budget of time; whichever ends first ends the run.
+        max_steps: optimizer steps; None where time alone ends the run.
+        max_seconds: budget of time, or None; whichever ends first ends the run.
         batch_size: points drawn for a step.
         clip: largest norm of the gradient; 0 turns clipping off.
         ema: decay of an average of the weights, used in evaluation; 0 turns it off.
@@ -35,7 +35,7 @@ class Trainer(Section):
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Mark.RESUMABLE, Mark.INCIDENTAL
     ]
     threads: Annotated[Count | None, Mark.RESUMABLE, Mark.INCIDENTAL]
-    max_steps: Annotated[Count, Mark.RESUMABLE]
+    max_steps: Annotated[Count | None, Mark.RESUMABLE]
     max_seconds: Annotated[Positive | None, Mark.RESUMABLE]
     batch_size: Count
     clip: NotNegative
@@ -46,3 +46,19 @@ class Trainer(Section):
     evaluate_every: Annotated[Count, Mark.RESUMABLE]
     figures: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
     animation: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
+
+    @model_validator(mode="after")
+    def _every_run_ends(self) -> Self:
+        if self.max_steps is None and self.max_seconds is None:
+            raise ValueError("max_steps and max_seconds are both null: a run needs an end")
+        return self
+
+    @property
+    def budget(self) -> str:
+        """What ends a run, in words: its steps, its seconds, or both."""
+        parts = []
+        if self.max_steps is not None:
+            parts.append(f"{self.max_steps:,} steps")
+        if self.max_seconds is not None:
+            parts.append(f"{self.max_seconds:g} seconds")
+        return " or ".join(parts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -214,6 +214,8 @@ def ffjord(
     noise: Literal["rademacher", "gaussian"] | None,
     solver: Solver,
     generator: torch.Generator,
+    features: int | None = None,
+    scale: float | None = None,
 ) -> ContinuousFlow:
     """Build FFJORD: a field, its divergence and the solver of evaluation, in whitened coordinates.
 
@@ -228,7 +230,9 @@ def ffjord(
         probes: of hutchinson; None is 1.
         noise: of hutchinson; None is rademacher.
         solver: of evaluation.
-        generator: unused, as the weights come from torch's own; every builder of a flow takes it.
+        generator: draws the waves of `fields.Fourier`; weights come from torch's own.
+        features: of `fields.Fourier`, which is called with (features=, scale=, generator=) too.
+        scale: likewise.
 
     Raises:
         ValueError: probes or noise are given and the trace is exact.
@@ -245,8 +249,11 @@ def ffjord(
     dim = len(standardize.mean)
     trained = choose_divergence(divergence, dim, probes=probes, noise=noise)
     evaluated = Divergence() if dim <= EXACT_EVALUATION_UP_TO else trained
+    waves: dict[str, Any] = {}
+    if features is not None:
+        waves = {"features": features, "scale": scale, "generator": generator}
     cnf = CNF(
-        field(dim, width=width, depth=depth, activation=activation),
+        field(dim, width=width, depth=depth, activation=activation, **waves),
         dim=dim,
         solver=solver,
         divergence=evaluated,

@@ -133,20 +133,81 @@ class ConcatSquash(nn.Module):
     def __init__(self, dim: int, *, width: int, depth: int, activation: str) -> None:
         super().__init__()
         self.activation = activation
-        sizes = [dim, *[width] * depth, dim]
-        self.layers = nn.ModuleList(GatedLinear(a, b) for a, b in pairwise(sizes))
+        self.layers = _gated_layers([dim, *[width] * depth, dim])
         scale_first_layer(cast(GatedLinear, self.layers[0]).linear)
-        zero_init(
-            cast(GatedLinear, self.layers[-1]).linear, cast(GatedLinear, self.layers[-1]).shift
-        )
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-        h, v = z, tangents
-        for index, layer in enumerate(self.layers):
-            if index:
-                h, v = _activate(self.activation, h, v)
-            h, v = layer(t, h, v)
-        return h, v
+        return _through(self.layers, self.activation, t, z, tangents)
+
+
+class Fourier(nn.Module):
+    """`ConcatSquash` of the position and of random waves of it, for data with fine structure.
+
+    The layers see (z, sin W z, cos W z), the rows of W drawn once from N(0, scale^2 I)
+    (arXiv 2006.10739, eq. 5). W is a buffer: it is saved, and not trained. The waves are of the
+    position alone; high-frequency features of t would make the ODE stiff.
+
+    Args:
+        dim: d.
+        width: units of a hidden layer.
+        depth: hidden layers.
+        activation: a name of `SMOOTH`.
+        features: how many waves.
+        scale: of W, in radians per whitened unit; larger resolves finer structure.
+        generator: draws W.
+
+    >>> field = Fourier(2, width=16, depth=2, activation="silu", features=8, scale=3.0,
+    ...     generator=torch.Generator().manual_seed(0))
+    >>> velocity, tangents = field(torch.tensor(0.5), torch.ones(5, 2), torch.ones(1, 5, 2))
+    >>> velocity.shape, tangents.shape
+    (torch.Size([5, 2]), torch.Size([1, 5, 2]))
+    """
+
+    waves: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        width: int,
+        depth: int,
+        activation: str,
+        features: int,
+        scale: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.register_buffer("waves", scale * torch.randn(features, dim, generator=generator))
+        self.layers = _gated_layers([dim + 2 * features, *[width] * depth, dim])
+
+    def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        angle = nn.functional.linear(z, self.waves)
+        sine, cosine = angle.sin(), angle.cos()
+        h, v = torch.cat([z, sine, cosine], -1), tangents
+        if len(v):
+            turning = nn.functional.linear(tangents, self.waves)
+            v = torch.cat([tangents, cosine * turning, -sine * turning], -1)
+        return _through(self.layers, self.activation, t, h, v)
+
+
+def _gated_layers(sizes: list[int]) -> nn.ModuleList:
+    """Build gated layers between these widths; the last one starts at rest."""
+    layers = nn.ModuleList(GatedLinear(a, b) for a, b in pairwise(sizes))
+    last = cast(GatedLinear, layers[-1])
+    zero_init(last.linear, last.shift)
+    return layers
+
+
+def _through(
+    layers: nn.ModuleList, activation: str, t: Tensor, h: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Map a value, (n, in), and its tangents, (k, n, in), through gated layers."""
+    for index, layer in enumerate(layers):
+        if index:
+            h, v = _activate(activation, h, v)
+        h, v = layer(t, h, v)
+    return h, v
 
 
 class TimeMLP(nn.Module):

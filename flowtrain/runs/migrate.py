@@ -7,6 +7,7 @@ keeps a small run folder of that version in tests/runs/.
 
 from typing import Any
 
+from flowtrain.config.objective import FlowMatchingThenLikelihood
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
 
@@ -104,8 +105,20 @@ def _from_0(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_1(config: dict[str, Any]) -> dict[str, Any]:
-    """Before the group `logger`, every run wrote for TensorBoard."""
-    return {"logger": {"name": "tensorboard"}, **config}
+    """0.2 in the making: a run always wrote for TensorBoard; `switch` was a fraction of its steps.
+
+    Fields had no waves, and flow matching no posterior means.
+    """
+    config = {"logger": {"name": "tensorboard"}, **config}
+    if config.get("model", {}).get("name") == "ffjord":
+        config["model"] = {"features": None, "scale": None, **config["model"]}
+    objective = dict(config.get("objective", {}))
+    if "times" in objective:
+        config["objective"] = objective | {"targets": "sample", "reference": None}
+    if "switch" in objective:
+        steps, cost = objective["switch"], FlowMatchingThenLikelihood.COST
+        config["objective"]["switch"] = steps / (steps + cost * (1 - steps))
+    return config
 
 
 def _standardize_apart(weights: dict[str, Any]) -> dict[str, Any]:

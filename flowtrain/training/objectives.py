@@ -18,6 +18,7 @@ from flowtrain.flows.flow import Flow
 # A function, called only when its scalars are logged, and after the backward pass: an adjoint
 # solve counts its evaluations there.
 Scalars = Callable[[], dict[str, float]]
+SHORTEST = 3e-2  # 1 - t at which the likelihood's weight of times is cut off
 
 
 class Objective(Protocol):
@@ -91,18 +92,38 @@ class MaximumLikelihood:
 
 @dataclass(frozen=True)
 class FlowMatching:
-    """Regression of a continuous flow's velocity on given paths, arXiv 2210.02747: solves no ODE.
+    r"""Regression of a continuous flow's velocity on given paths, arXiv 2210.02747: solves no ODE.
 
-    loss = E |f(t, z_t) - dz_t/dt|^2 in whitened coordinates, where z_t = a_t x + b_t z goes from a
-    base point z to a data point x.
+    loss = E |f(t, z_t) - u|^2 in whitened coordinates, where z_t = a_t x + b_t z goes from a base
+    point z to a data point x. The target u is the path's own dz_t/dt = a' x + b' z, or its mean
+    given z_t: the minimum is the same, E[dz_t/dt | z_t], and the noise of the gradient less.
+
+    **The posterior mean.** Were the data the points r_1..r_n alone, then z = (z_t - a r_j) / b
+    would have to be drawn for z_t to come from r_j, so that
+    p(r_j | z_t) = softmax_j(-|z_t - a r_j|^2 / 2 b^2), and with r their mean by these weights
+    E[dz_t/dt | z_t] = a' r + b' (z_t - a r) / b; on linear paths (r - z_t) / (1 - t). That is the
+    exact velocity of the empirical law of the r_j. They are points of the batch, x among them:
+    any of them is as likely as x to be the one that z_t was made from, so by the tower property
+    the mean of u over batches is that of the pairs' targets. It is unbiased at any n.
+
+    **Times by likelihood.** An error e of the velocity is an error e a / (b (a' b - a b')) of the
+    score, as both come from E[z | z_t]. The stochastic sampler with the same marginals and noise
+    g^2 then has a drift error e + g^2 / 2 of that, and by Girsanov's theorem KL <= int E |drift
+    error|^2 / 2 g^2 dt. The best g makes it KL <= int w(t) E|e|^2 dt with
+    w = a / (b (a' b - a b')), on linear paths t / (1 - t). Times drawn with density ~ w make the
+    loss this bound. In s = 1 - t it is (1 - s) / s on linear paths; s is cut off at `SHORTEST`,
+    where int w diverges.
 
     Args:
         coupling: which z belongs to which x: "independent", or "optimal_transport", the pairing
             of the batch with the least total square distance (arXiv 2302.00482).
         path: "linear", a = t, b = 1 - t; or "variance_preserving", a = sin(pi t / 2),
             b = cos(pi t / 2), whose flow is a diffusion model's probability-flow ODE.
-        times: of the batch: "uniform" draws, "stratified" ones, one in each of n equal slices, or
-            "logit_normal" draws, which prefer the middle (arXiv 2403.03206).
+        times: of the batch: "uniform" draws, "stratified" ones, one in each of n equal slices,
+            "logit_normal" draws, which prefer the middle (arXiv 2403.03206), or "likelihood".
+        targets: "sample", the path's own velocity, or "posterior_mean".
+        reference: n, the points of the batch that a posterior mean is over: the batch is taken in
+            parts of so many; None is all of it.
 
     >>> from flowtrain import load
     >>> flow, generator = load(ffjord_folder), torch.Generator().manual_seed(0)
@@ -115,6 +136,8 @@ class FlowMatching:
     coupling: str
     path: str
     times: str
+    targets: str = "sample"
+    reference: int | None = None
 
     def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
         assert isinstance(flow, ContinuousFlow)
@@ -125,18 +148,39 @@ class FlowMatching:
             base = base[_assignment(data, base)]
         t = self.draw_times(len(x), kind)
         a, b, da, db = (each[:, None] for each in self.coefficients(t))
-        residual = flow.velocity(t, a * data + b * base) - (da * data + db * base)
+        target = da * data + db * base
+        if self.targets == "posterior_mean":
+            # By how much the mean differs from x: no difference of large numbers where b is small.
+            n = self.reference or len(x)
+            parts = zip(data.split(n), base.split(n), (a / b).split(n), strict=True)
+            drawn = torch.cat([_posterior_mean(*part) for part in parts]) - data
+            target = target + (da - a * db / b) * drawn
+        residual = flow.velocity(t, a * data + b * base) - target
         return residual.square().sum(-1).mean(), dict
 
     def draw_times(self, n: int, kind: dict[str, Any]) -> Tensor:
         """Draw n times in (0, 1), with a generator, dtype and device."""
-        match self.times:
-            case "logit_normal":
-                return torch.sigmoid(torch.randn(n, **kind))
-            case "stratified":  # rows are in random order already
-                slices = torch.arange(n, dtype=kind["dtype"], device=kind["device"])
-                return (slices + torch.rand(n, **kind)) / n
-        return torch.rand(n, **kind)
+        if self.times == "logit_normal":
+            return torch.sigmoid(torch.randn(n, **kind))
+        uniform = torch.rand(n, **kind)
+        if self.times == "uniform":
+            return uniform
+        slices = torch.arange(n, dtype=kind["dtype"], device=kind["device"])
+        uniform = (slices + uniform) / n  # rows are in random order already
+        return self.likelihood_times(uniform) if self.times == "likelihood" else uniform
+
+    def likelihood_times(self, share: Tensor) -> Tensor:
+        """Return the times before which these shares of the likelihood's weight lie, each (n,)."""
+        s = torch.logspace(0, math.log10(SHORTEST), 1025, dtype=torch.float64, device=share.device)
+        a, b, da, db = self.coefficients(1 - s)
+        weight = a / (b * (da * b - a * db)) * s  # of log s, in which it is smooth
+        before = torch.cat([weight.new_zeros(1), (weight[1:] + weight[:-1]).cumsum(0)])
+        before = before.to(share) / before[-1]
+        right = torch.searchsorted(before, share).clamp(1, len(s) - 1)
+        low, high = before[right - 1], before[right]
+        log_s = s.log().to(share)
+        inside = (share - low) / (high - low)
+        return 1 - torch.lerp(log_s[right - 1], log_s[right], inside).exp()
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return a, b of the path z_t = a x + b z and their derivatives, each like t."""
@@ -145,6 +189,16 @@ class FlowMatching:
         quarter = math.pi / 2
         a, b = torch.sin(quarter * t), torch.cos(quarter * t)
         return a, b, quarter * b, -quarter * a
+
+
+def _posterior_mean(data: Tensor, base: Tensor, ratio: Tensor) -> Tensor:
+    """Return the mean of the data points given each a x + b z, (n, d), for a / b of (n, 1).
+
+    |z_t - a r|^2 / 2 b^2 = |a / b (x - r) + z|^2 / 2, of which a softmax needs what depends on r.
+    """
+    scaled = ratio * data + base
+    logits = ratio * (scaled @ data.T) - 0.5 * ratio.square() * data.square().sum(-1)
+    return logits.softmax(-1) @ data
 
 
 def _assignment(data: Tensor, base: Tensor) -> Tensor:

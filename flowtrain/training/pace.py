@@ -30,11 +30,16 @@ class Pace:
         self._loss += share * (loss - self._loss)
         self._seconds += share * (seconds - self._seconds)
 
-    def details(self, progress: Progress, steps: int) -> tuple[str, ...]:
-        """Return short texts on where a run of so many steps stands, the most important first."""
+    def details(self, progress: Progress, steps: int | None) -> tuple[str, ...]:
+        """Return short texts on where a run stands, the most important first.
+
+        Args:
+            progress: of the run.
+            steps: at which it ends; None where time alone ends it.
+        """
         rate = 1 / max(self._seconds, 1e-9)
         speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.2g}" if rate < 1 else f"{rate:.1f}"
-        details = [f"step {progress.step:,}/{steps:,}"]
+        details = [f"step {progress.step:,}" + ("" if steps is None else f"/{steps:,}")]
         if progress.metrics:
             details.append(in_short(progress.metrics))
         details += [f"loss {self._loss:.4g}", f"{speed} steps/s"]

@@ -17,7 +17,7 @@ class Phase:
 
     Attributes:
         objective: what it minimises.
-        until: the fraction of the run at which it ends.
+        until: the fraction of the run's time at which it ends.
         max_lr: its largest learning rate.
 
     >>> from flowtrain.training.objectives import MaximumLikelihood
@@ -39,9 +39,9 @@ def build_phases(config: Config, flow: Flow) -> list[Phase]:
     >>> from flowtrain.runs.load import open_run
     >>> run = open_run(ffjord_folder)
     >>> for phase in build_phases(run.config, run.flow):
-    ...     print(type(phase.objective).__name__, phase.until, phase.max_lr)
-    FlowMatching 0.5 0.02
-    MaximumLikelihood 1.0 0.01
+    ...     print(type(phase.objective).__name__, phase.max_lr)
+    FlowMatching 0.02
+    MaximumLikelihood 0.01
     """
     phases = []
     for section, until, max_lr in config.objective.phases(config.optimizer.lr):
@@ -60,8 +60,13 @@ def build_phases(config: Config, flow: Flow) -> list[Phase]:
     return phases
 
 
-def progress_fraction(config: Config, progress: Progress) -> float:
+def progress_fraction(config: Config, progress: Progress, *, ahead: int = 0) -> float:
     """Return how much of a run is done, in [0, 1], by steps or by time, whichever is further.
+
+    Args:
+        config: of the run.
+        progress: where it stands.
+        ahead: steps to add to those taken.
 
     >>> from flowtrain.runs.load import open_run
     >>> from flowtrain.training.state import Progress
@@ -69,10 +74,12 @@ def progress_fraction(config: Config, progress: Progress) -> float:
     >>> config.trainer.max_steps, progress_fraction(config, Progress(step=3))
     (6, 0.5)
     """
-    by_steps = progress.step / config.trainer.max_steps
-    if config.trainer.max_seconds is None:
-        return min(by_steps, 1.0)
-    return min(max(by_steps, progress.seconds / config.trainer.max_seconds), 1.0)
+    done, limits = 0.0, config.trainer
+    if limits.max_steps is not None:
+        done = config.objective.done(min((progress.step + ahead) / limits.max_steps, 1.0))
+    if limits.max_seconds is not None:
+        done = max(done, progress.seconds / limits.max_seconds)
+    return min(done, 1.0)
 
 
 def finished(config: Config, progress: Progress) -> bool:
@@ -94,7 +101,7 @@ def phase_at(phases: Sequence[Phase], done: float) -> tuple[Phase, float]:
 
     Args:
         phases: in their order; each ends after the one before it.
-        done: in [0, 1].
+        done: of its time, in [0, 1].
 
     >>> from flowtrain.training.objectives import MaximumLikelihood
     >>> fast = Phase(MaximumLikelihood(), until=0.5, max_lr=1e-2)

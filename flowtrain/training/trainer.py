@@ -94,7 +94,10 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
         progress = Progress(**saved["progress"])
         if finished(config, progress) and read_result(run_folder).get("status") == "completed":
             log.info("finished already, at step %d: %s", progress.step, folder)
-            log.info("to train on, ask for more: trainer.max_steps=%d", 2 * progress.step)
+            more = f"max_steps={2 * progress.step}"
+            if config.trainer.max_steps is None:
+                more = f"max_seconds={2 * progress.seconds:.0f}"
+            log.info("to train on, ask for more: trainer.%s", more)
             return Result("completed", progress.step, read_result(run_folder)["metrics"])
 
     try:
@@ -112,11 +115,11 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
         log.info("resuming at step %d", run.state.progress.step)
     progress = run.state.progress
     log.info(
-        "%s: %s parameters, %s training points, %s steps",
+        "%s: %s parameters, %s training points, %s",
         run.device,
         f"{run.parameters:,}",
         f"{len(run.splits.train.x):,}",
-        f"{config.trainer.max_steps:,}",
+        config.trainer.budget,
     )
     run.report("running")
     recorded = -1 if saved is None else progress.step
@@ -144,7 +147,7 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
                 if finished(config, progress) or caught:
                     break
                 done_before = progress_fraction(config, progress)
-                with part(done_before, min(1.0, done_before + 1 / config.trainer.max_steps)):
+                with part(done_before, progress_fraction(config, progress, ahead=1)):
                     train_step(run, tracker)
                 progress.seconds = time.monotonic() - clock
             if not finished(config, progress):

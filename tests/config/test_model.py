@@ -52,6 +52,18 @@ def test_an_unknown_field_is_refused_in_one_line(compose: Compose, field: str) -
     raw = compose("model=ffjord")
     raw["model"]["field"] = field
     assert refusal(raw) == (
-        f"model.field: {field!r} is unknown; choose from concatsquash, time_mlp, "
+        f"model.field: {field!r} is unknown; choose from concatsquash, fourier, time_mlp, "
         "or name a class of your own as module:Class"
     )
+
+
+def test_waves_belong_to_the_field_that_has_them(compose: Compose) -> None:
+    raw = compose("model=ffjord", "model.field=fourier")
+    settings = validate(raw).model.settings()
+    assert (settings["features"], settings["scale"]) == (32, 3.0)
+    raw["model"] |= {"features": 8, "scale": 1.5}
+    settings = validate(raw).model.settings()
+    assert (settings["features"], settings["scale"]) == (8, 1.5)
+    raw["model"] |= {"field": "concatsquash", "features": None}
+    message = "model: scale has no effect with field=concatsquash; leave it null"
+    assert refusal(raw) == message

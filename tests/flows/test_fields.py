@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,15 +12,26 @@ from torch.autograd.functional import jvp
 
 from flowtrain.config.model import FFJORD, FIELDS
 from flowtrain.config.section import imported
-from flowtrain.flows.fields import SMOOTH, check_field
+from flowtrain.flows.fields import SMOOTH, Fourier, check_field
 
 KINDS = [pytest.param(*kind, id="-".join(kind)) for kind in product(FIELDS, SMOOTH)]
+
+
+def new(field: str, dim: int, *, depth: int = 3, activation: str = "tanh") -> nn.Module:
+    """Return a field of the package as it is before training."""
+    more: dict[str, Any] = {}
+    if field == "fourier":
+        more = {"features": 5, "scale": 1.0, "generator": torch.Generator().manual_seed(2)}
+    module: nn.Module = imported(FIELDS[field])(
+        dim, width=16, depth=depth, activation=activation, **more
+    )
+    return module
 
 
 @pytest.fixture
 def make(randomize: Callable[[nn.Module, torch.Generator], None]) -> Callable[..., nn.Module]:
     def build(field: str, activation: str = "tanh", dim: int = 3) -> nn.Module:
-        module: nn.Module = imported(FIELDS[field])(dim, width=16, depth=3, activation=activation)
+        module = new(field, dim, activation=activation)
         randomize(module, torch.Generator().manual_seed(0))
         return module.double()
 
@@ -67,7 +78,7 @@ def test_slopes_are_those_of_autograd(name: str) -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_new_field_is_at_rest(field: str) -> None:
-    velocity, pushed = imported(FIELDS[field])(2, width=16, depth=2, activation="tanh")(
+    velocity, pushed = new(field, 2, depth=2)(
         torch.tensor(0.3), draw(5, 2).float(), draw(2, 5, 2).float()
     )
     assert not velocity.any()
@@ -109,13 +120,28 @@ def test_every_row_may_have_its_own_time(
         torch.testing.assert_close(pushed[:, row], alone_pushed[:, 0])
 
 
+def test_waves_come_from_the_generator_and_are_saved_but_not_trained() -> None:
+    def build(seed: int) -> Fourier:
+        generator = torch.Generator().manual_seed(seed)
+        return Fourier(
+            3, width=8, depth=1, activation="silu", features=4000, scale=2.0, generator=generator
+        )
+
+    waves = build(0).waves
+    assert torch.equal(build(0).waves, waves)
+    assert not torch.equal(build(1).waves, waves)
+    assert waves.std().item() == pytest.approx(2.0, rel=0.03)
+    assert "waves" in build(0).state_dict()
+    assert "waves" not in dict(build(0).named_parameters())
+
+
 # --- the contract of a field of the user's own ---------------------------------------------------
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5])
 @pytest.mark.parametrize(("field", "activation"), KINDS)
 def test_the_fields_of_the_package_keep_the_contract(field: str, activation: str, dim: int) -> None:
-    module = imported(FIELDS[field])(dim, width=16, depth=3, activation=activation)
+    module = new(field, dim, activation=activation)
     before, state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
     check_field(module, dim)
     assert all(torch.equal(weight, before[key]) for key, weight in module.state_dict().items())

@@ -18,6 +18,7 @@ import torch
 import flowtrain
 from flowtrain.comparison.compare import compare
 from flowtrain.comparison.summary import find_runs
+from flowtrain.config.objective import FlowMatchingThenLikelihood
 from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import dotted
 from flowtrain.errors import CheckpointError, ConfigError
@@ -76,6 +77,11 @@ def test_an_old_run_evaluates_to_the_metrics_that_it_recorded(folder: Path) -> N
     assert new <= {"nll_paired/train", "nll_paired/val", "nll_paired/test"}
 
 
+def share_of_time(steps: float) -> float:
+    """Return what a switch after a fraction of the steps is of the time."""
+    return steps / (steps + FlowMatchingThenLikelihood.COST * (1 - steps))
+
+
 def test_old_runs_are_compared_with_their_configs_known(
     tmp_path: Path, tiny: Callable[..., Config]
 ) -> None:
@@ -84,10 +90,11 @@ def test_old_runs_are_compared_with_their_configs_known(
     keys = ["model", "data", "model.couplings", "splits.train", "objective.switch"]
     comparison = compare(runs, group_by=keys)
     by_keys = {row.values: row.runs[0] for row in comparison.rows}
+    first, second = (f"{share_of_time(steps):.12g}" for steps in (0.5, 0.94))
     assert by_keys.keys() == {
         ("realnvp", "pinwheel", "2", "512", "-"),
-        ("ffjord", "two_spirals", "-", "512", "0.5"),
-        ("ffjord", "two_spirals", "-", "512", "0.94"),
+        ("ffjord", "two_spirals", "-", "512", first),
+        ("ffjord", "two_spirals", "-", "512", second),
         ("realnvp", "gaussian_mixture", "2", "512", "-"),
     }
     # The notes are on the figures of runs that learned for 6 steps.
@@ -247,6 +254,7 @@ def test_a_run_of_a_newer_version_is_refused_in_one_line_and_compared_without_it
 
 # --- what changed between versions --------------------------------------------------------------
 
+NEW_OF_FFJORD = ("features", "scale")
 POOLS = {"name": "drawn", "train": 5, "validation": 6, "test": 7}
 
 
@@ -288,3 +296,17 @@ def test_version_0_split_a_table_into_pools() -> None:
 
 def test_version_1_wrote_for_tensorboard_alone() -> None:
     assert migrate({"schema": 1, "seed": 3}) == {"seed": 3, "logger": {"name": "tensorboard"}}
+
+
+def test_version_1_switched_after_a_fraction_of_the_steps(tiny: Callable[..., Config]) -> None:
+    config = tiny("objective=flow_matching_then_likelihood", model="ffjord").model_dump()
+    objective = {key: config["objective"][key] for key in ("name", "coupling", "path", "times")}
+    model = {key: value for key, value in config["model"].items() if key not in NEW_OF_FFJORD}
+    old = {**config, "model": model, "objective": {**objective, "switch": 0.94}}
+    old["objective"]["likelihood_lr"] = 0.01
+    now = load_config({"schema": 1, **old})
+    assert now.model.model_dump() == {**model, "features": None, "scale": None}
+    until = share_of_time(0.94)
+    assert now.objective.model_dump()["switch"] == pytest.approx(until)
+    assert now.objective.done(0.94) == pytest.approx(until)
+    assert now.objective.done(0.47) == pytest.approx(until / 2)

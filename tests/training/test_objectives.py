@@ -145,7 +145,7 @@ def test_training_reads_its_own_solver_and_divergence(make_ffjord: Make) -> None
 # --- flow matching ------------------------------------------------------------------------------
 
 COUPLINGS, PATHS = ("independent", "optimal_transport"), ("linear", "variance_preserving")
-TIMES = ("uniform", "stratified", "logit_normal")
+TIMES = ("uniform", "stratified", "logit_normal", "likelihood")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -162,7 +162,7 @@ def test_a_path_goes_from_base_to_data_along_its_velocity(path: str) -> None:
         torch.testing.assert_close(a.square() + b.square(), torch.ones_like(a))
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", TIMES[:3])
 def test_times_follow_their_distribution(times: str) -> None:
     kind = {"generator": seeded(), "dtype": torch.float64, "device": torch.device("cpu")}
     t = FlowMatching("independent", "linear", times).draw_times(4000, kind)
@@ -172,6 +172,101 @@ def test_times_follow_their_distribution(times: str) -> None:
     middle = ((t > 0.25) & (t < 0.75)).double().mean().item()
     share = 0.728 if times == "logit_normal" else 0.5  # P(|N(0, 1)| < log 3)
     assert middle == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_times_by_likelihood_follow_what_an_error_of_the_velocity_costs(path: str) -> None:
+    kind = {"generator": seeded(), "dtype": torch.float64, "device": torch.device("cpu")}
+    t = FlowMatching("independent", path, "likelihood").draw_times(20_000, kind)
+    s, least = 1 - t.sort().values, objectives.SHORTEST
+    assert least <= s.min() < s.max() < 1
+    # The weight's integral from s to 1, over the whole: (1 - s) / s, and cot(pi s / 2).
+    if path == "linear":
+        before = (s - 1 - s.log()) / (least - 1 - math.log(least))
+    else:
+        before = torch.sin(math.pi / 2 * s).log() / math.log(math.sin(math.pi / 2 * least))
+    drawn = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    torch.testing.assert_close(before, drawn, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_weight_of_times_is_that_of_an_error_of_the_score(path: str) -> None:
+    """From grad log p_t = -E[z | z_t] / b, by finite changes of E[z | z_t] at a fixed z_t."""
+    t = torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
+    a, b, da, db = FlowMatching("independent", path, "likelihood").coefficients(t)
+    z_t, z, moved = 0.7, 0.3, 0.4  # E[x | z_t] is what is left of z_t
+    velocity = [da * (z_t - b * mean) / a + db * mean for mean in (z, moved)]
+    score = [-mean / b for mean in (z, moved)]
+    ratio = (score[1] - score[0]) / (velocity[1] - velocity[0])
+    torch.testing.assert_close(ratio, a / (b * (da * b - a * db)))
+    # The least over g^2 of (1 + ratio g^2 / 2)^2 / 2 g^2 is that ratio.
+    noise = torch.logspace(-3, 3, 200_001, dtype=torch.float64)[:, None]
+    cost = (1 + ratio * noise / 2).square() / (2 * noise)
+    torch.testing.assert_close(cost.min(0).values, ratio, rtol=1e-7, atol=0)
+
+
+def empirical_velocity(
+    points: Tensor, z: Tensor, coefficients: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Return the velocity of points' law at z, (n, d), by its score, which autograd takes."""
+    a, b, da, db = (each[:, None] for each in coefficients)
+    z = z.clone().requires_grad_()
+    square = (z[:, None] - a[..., None] * points).square().sum(-1)
+    density = torch.logsumexp(-square / (2 * b * b), 1)
+    (score,) = torch.autograd.grad(density.sum(), z)
+    return da / a * z.detach() + (da * b * b / a - b * db) * score
+
+
+@pytest.mark.parametrize("reference", [None, 8, 3])
+@pytest.mark.parametrize("path", PATHS)
+def test_posterior_means_are_the_exact_velocity_of_the_points_law(
+    path: str, reference: int | None, make_ffjord: Make
+) -> None:
+    flow = make_ffjord()
+    matching = FlowMatching("independent", path, "uniform", "posterior_mean", reference)
+    data = flow.standardize.inverse(batch())[0]
+
+    def velocity(t: Tensor, z: Tensor) -> Tensor:
+        n = reference or 8
+        parts = [slice(at, at + n) for at in range(0, 8, n)]
+        return torch.cat(
+            [
+                empirical_velocity(data[part], z[part], matching.coefficients(t[part]))
+                for part in parts
+            ]
+        )
+
+    flow.velocity = velocity  # type: ignore[method-assign, assignment]
+    assert matching(flow, batch(), seeded())[0] < 1e-20
+    pairs = FlowMatching("independent", path, "uniform")
+    assert pairs(flow, batch(), seeded())[0] > 0.01
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_posterior_means_leave_the_gradient_s_mean_and_lessen_its_noise(
+    path: str, make_ffjord: Make
+) -> None:
+    flow, n, reference = make_ffjord(), 40_000, 4
+    x = flow.standardize(torch.randn(n, 2, generator=seeded(), dtype=torch.float64).tanh())[0]
+
+    def by_row(targets: str, reference: int | None) -> Tensor:
+        """Return each row's part of the gradient of a velocity's factor, (n,)."""
+        factor = torch.zeros(n, 1, dtype=torch.float64, requires_grad=True)
+
+        def velocity(t: Tensor, z: Tensor) -> Tensor:
+            return factor * (z + torch.cos(3 * z))
+
+        flow.velocity = velocity  # type: ignore[method-assign, assignment]
+        matching = FlowMatching("independent", path, "uniform", targets, reference)
+        (gradient,) = torch.autograd.grad(matching(flow, x, seeded().manual_seed(1))[0], factor)
+        return n * gradient[:, 0]
+
+    pairs, means = by_row("sample", None), by_row("posterior_mean", reference)
+    differences = (means - pairs).reshape(-1, reference).mean(1)  # parts are independent
+    error = differences.std() / len(differences) ** 0.5
+    assert differences.mean().abs() < 4 * error
+    assert pairs.mean().abs() > 20 * error  # what a wrong weight would change
+    assert means.var() < 0.9 * pairs.var()
 
 
 @pytest.mark.parametrize("path", PATHS)

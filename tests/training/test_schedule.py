@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from flowtrain.config.objective import FlowMatchingThenLikelihood
 from flowtrain.config.schema import Config
+from flowtrain.errors import ConfigError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.objectives import FlowMatching, MaximumLikelihood
@@ -55,9 +57,10 @@ def test_each_phase_of_a_run_has_the_whole_course_of_the_rate(tiny: Tiny, tmp_pa
 def test_flow_matching_gives_way_to_likelihood(
     tiny: Tiny, tmp_path: Path, history: History
 ) -> None:
+    half_of_the_steps = 1 / (1 + FlowMatchingThenLikelihood.COST)
     config = tiny(
-        "objective=flow_matching_then_likelihood", "objective.switch=0.5", "trainer.log_every=1",
-        "trainer.max_steps=6", model="ffjord",
+        "objective=flow_matching_then_likelihood", f"objective.switch={half_of_the_steps}",
+        "trainer.log_every=1", "trainer.max_steps=6", model="ffjord",
     )  # fmt: skip
     train(config, tmp_path)
     lines = [line for line in history(tmp_path) if "loss" in line]
@@ -97,6 +100,42 @@ def test_steps_or_time_are_done_whichever_is_further(tiny: Tiny) -> None:
     assert progress_fraction(by_both, Progress(step=5, seconds=6.0)) == 0.75
     assert progress_fraction(by_both, Progress(step=10, seconds=1.0)) == 0.5
     assert progress_fraction(by_both, Progress(step=1, seconds=9.0)) == 1.0
+
+
+def test_a_phase_ends_by_the_same_fraction_of_steps_and_of_time(tiny: Tiny) -> None:
+    overrides = ("objective=flow_matching_then_likelihood", "objective.switch=0.4")
+    by_steps = tiny(*overrides, "trainer.max_steps=1000", model="ffjord")
+    cost = FlowMatchingThenLikelihood.COST
+    # n cheap steps and m dear ones, n + m = 1000, take the times 0.4 and 0.6.
+    dear = 1000 * 0.6 / (0.6 + 0.4 * cost)
+    for step, done in ((0, 0), (500, 200 / (1000 - dear)), (1000 - dear, 0.4), (1000, 1)):
+        assert progress_fraction(by_steps, Progress(step=round(step))) == pytest.approx(
+            done, abs=0.02
+        )
+    assert by_steps.objective.done(1 - dear / 1000) == pytest.approx(0.4)
+    assert by_steps.objective.done(1 - dear / 2000) == pytest.approx(0.7)
+    by_time = tiny(*overrides, "trainer.max_steps=null", "trainer.max_seconds=8", model="ffjord")
+    assert progress_fraction(by_time, Progress(step=10**9, seconds=2.0)) == 0.25
+
+
+@pytest.mark.parametrize("trainer", ["default", "spline", "ffjord", "flow_matching"])
+def test_a_budget_of_time_lifts_the_default_limit_of_steps(
+    compose: Callable[..., dict[str, Any]], trainer: str
+) -> None:
+    def limits(*overrides: str) -> tuple[int | None, float | None]:
+        composed = compose(f"trainer={trainer}", *overrides)["trainer"]
+        return composed["max_steps"], composed["max_seconds"]
+
+    steps, seconds = limits()
+    assert steps is not None
+    assert seconds is None
+    assert limits("trainer.max_seconds=60") == (None, 60)
+    assert limits("trainer.max_seconds=60", "trainer.max_steps=7") == (7, 60)
+
+
+def test_a_run_without_an_end_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match="trainer: max_steps and max_seconds are both null"):
+        tiny("trainer.max_steps=null")
 
 
 def test_a_run_ends_by_its_steps_its_time_or_its_patience(tiny: Tiny) -> None:
