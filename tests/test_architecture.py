@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "flowtrain"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("training", "comparison"),
+    ("training", "comparison", "sweeps"),
     ("runs",),
     ("build", "evaluation"),
     ("data",),
@@ -24,7 +24,7 @@ LAYER = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
 TORCH_FREE = (
     "config", "errors", "files", "progress", "live", "comparison/summary", "runs/folder",
-    "runs/lock", "runs/migrate",
+    "runs/lock", "runs/migrate", "runs/result", "sweeps",
 )  # fmt: skip
 
 

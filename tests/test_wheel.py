@@ -87,3 +87,13 @@ def test_the_installed_command_helps_and_trains(
     told = installed("flowrun", "sample", str(tmp_path), "-n", "3", "-o", "-")
     assert (told.returncode, told.stderr) == (0, "")
     assert len(told.stdout.splitlines()) == 4
+
+
+def test_the_wheel_brings_the_sweeper_that_hydra_looks_for(
+    installed: Command, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    few = [*tiny_overrides, "trainer.max_steps=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
+    assert installed("flowtrain", "-m", *few).returncode == 0
+    told = installed("flowtrain", "-m", *few)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "2 jobs: 2 completed; none to run" in told.stdout

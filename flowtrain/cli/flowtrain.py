@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from flowtrain import __version__
 from flowtrain.cli.help import help_text
-from flowtrain.cli.hydra_hooks import compare_sweep, overridden, understood
+from flowtrain.cli.hydra_hooks import overridden, understood
 from flowtrain.cli.messages import explain, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
@@ -30,6 +30,7 @@ from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import LockedError
 from flowtrain.runs.result import write_failed_start
+from flowtrain.sweeps.again import typed_again
 
 log = logging.getLogger("flowtrain")
 
@@ -47,14 +48,11 @@ def main() -> None:
     # A full disk is reported once: not by the log too, nor by TensorBoard's thread.
     logging.raiseExceptions = False
     threading.excepthook = report_defect
-    sys.argv[1:] = understood(sys.argv[1:])
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
+        sys.argv[1:] = understood(typed_again(sys.argv[1:]))
         refuse_unknown_keys(sys.argv[1:])
-        try:
-            app()
-        finally:
-            compare_sweep()
+        app()
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -64,10 +62,6 @@ def main() -> None:
         if "Config group override" not in str(error):  # Hydra's refusal of a name like data=3
             raise
         fail(error)
-    except RuntimeError as error:
-        if "srun" not in str(error):  # submitit's refusal
-            raise
-        fail(UserError("launcher=slurm: there is no Slurm on this machine: no srun was found"))
     except KeyboardInterrupt:  # before the first step, or a second one
         sys.stderr.write("flowtrain: interrupted\n")
         sys.exit(128 + signal.SIGINT)
@@ -122,8 +116,10 @@ def train_composed(composed: DictConfig) -> float:
     print(opening, f"  {config.logger.view(folder)}", sep="\n", flush=True)
     log.info(opening)
 
+    from flowtrain.cli.launchers import deal_gpu
     from flowtrain.training.signals import pass_on
 
+    deal_gpu()
     try:
         with console_lines():
             with doing("loading torch"):

@@ -24,6 +24,7 @@ groups:
   logger           where curves and figures are shown: TensorBoard, W&B, MLflow, a CSV
   experiment       a recipe made of the others: best, for any density
   launcher         where the jobs of a sweep run: here, in parallel, on a cluster
+  sweep            which jobs a sweep has: every combination
   solver@evaluation.solver        how every reported figure solves the ODE, tightly
 
 their options (the files of conf/<group>/; --config-dir DIR adds your own):
@@ -38,6 +39,7 @@ examples:
   flowtrain experiment=best data=rings                   a recipe
   flowtrain data=custom data.target=my_density:Triangle  a density of your own
   flowtrain resume=outputs/2026-01-31/12-00-00-...       continue an interrupted run
+  flowtrain -m resume_sweep=outputs/multirun/...         continue a sweep: what is not finished
   flowtrain init_from=outputs/2026-01-31/12-00-00-...    start from another run's weights
 
 flowtrain --cfg job               show the composed config, every key with its value

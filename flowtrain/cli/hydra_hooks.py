@@ -1,14 +1,13 @@
-"""What Hydra calls back: the names of folders, the end of a sweep; and overrides read again."""
+"""What Hydra asks of us: names of folders, the end of a sweep; and overrides read again."""
 
 import re
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from flowtrain.cli.messages import explain
@@ -22,20 +21,9 @@ LONGEST_NAME = 200  # bytes; file systems take 255
 FREE = re.compile(r"(data|objective)\.arguments[.=]")
 
 
-class RememberSweep(Callback):
-    """Keeps the folder of a sweep: Hydra tells of its end only if no job failed."""
-
-    folder: ClassVar[Path | None] = None
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Take note of where the jobs will be."""
-        RememberSweep.folder = Path(config.hydra.sweep.dir)
-
-
-def compare_sweep() -> None:
-    """Print a table over all jobs of a sweep, if this was one; leave it and a picture there."""
-    folder, RememberSweep.folder = RememberSweep.folder, None
-    if folder is None or not any(folder.glob("*/result.json")):
+def compare_sweep(folder: Path) -> None:
+    """Print a table over all jobs of a sweep, finished or not; leave it and a picture there."""
+    if not any(folder.glob("*/result.json")):
         return
     from flowtrain.cli.compare import print_comparison
     from flowtrain.comparison.compare import compare, write_comparison

@@ -117,7 +117,7 @@ def test_every_section_has_a_file_and_every_file_a_section(group: str) -> None:
 def test_every_group_of_the_config_has_a_folder() -> None:
     groups = {key for key, field in Config.model_fields.items() if is_section(field.annotation)}
     assert groups == GROUPS.keys()
-    assert {*FILES} == {*groups, "experiment", "experiment_on", "launcher"}
+    assert {*FILES} == {*groups, "experiment", "experiment_on", "launcher", "sweep"}
 
 
 def is_section(annotation: object) -> bool:

@@ -1,0 +1,1 @@
+"""Which jobs of a sweep run: what is done, what goes on, and what a study asks for next."""

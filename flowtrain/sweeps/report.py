@@ -1,0 +1,42 @@
+"""What a sweep says of its jobs: how many are done when it begins, which failed when it ends."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flowtrain.errors import UserError
+from flowtrain.sweeps.plan import ENDED, Job, read_jobs, state_of
+
+NAMED = 5  # jobs; the table names them all, with their reasons
+
+
+def opening(sweep: Path, jobs: Sequence[Job]) -> Iterator[str]:
+    """Yield the lines that begin a sweep, if some of its jobs began earlier.
+
+    >>> list(opening(Path("sweep"), [Job((), "0", "completed"), Job((), "1", "killed")]))
+    ['sweep: 2 jobs: 1 completed, 1 killed; 1 to run']
+    """
+    counts = Counter(job.state for job in jobs)
+    if counts.keys() != {"waiting"}:
+        found = ", ".join(f"{number} {state}" for state, number in counts.items())
+        todo = sum(job.to_run for job in jobs)
+        yield f"{sweep}: {len(jobs)} jobs: {found}; {todo or 'none'} to run"
+
+
+def refuse_failures(sweep: Path) -> None:
+    """End a sweep well only if every job of it did.
+
+    Raises:
+        UserError: a job has not ended, or failed; they are named.
+    """
+    states = {name: state_of(sweep / name) for name in read_jobs(sweep)}
+    missed = {name: state for name, state in states.items() if state not in ENDED}
+    if missed:
+        named = [f"{name} ({state})" for name, state in missed.items()]
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        raise UserError(
+            f"{len(missed)} of {len(states)} jobs did not complete: "
+            f"{', '.join(named[:NAMED])}{more}; run them again: "
+            f"flowtrain -m {shlex.quote(f'resume_sweep={sweep}')}"
+        )

@@ -1,0 +1,144 @@
+"""The sweepers that Hydra finds by the name of this package: which jobs run, through any launcher.
+
+Hydra imports this file at every start, so that everything else is imported where it is used.
+"""
+
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+
+@dataclass
+class GridConf:
+    """What hydra/sweeper=grid takes: nothing."""
+
+    _target_: str = "hydra_plugins.flowtrain_sweepers.GridSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf)
+
+
+class GridSweeper(Sweeper):
+    """Run every combination of the values given, but for the jobs that are finished already."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives, and have the launcher made."""
+        from flowtrain.cli.launchers import fit_launcher
+
+        fit_launcher(config)
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the jobs that are to run; raise UserError when some failed."""
+        from flowtrain.runs.lock import locked
+        from flowtrain.sweeps.again import SWEEPER
+        from flowtrain.sweeps.plan import plan, read_jobs, write_record
+        from flowtrain.sweeps.report import opening, refuse_failures
+
+        folder = Path(self.config.hydra.sweep.dir)
+        asked = self._combinations(arguments)
+        with locked(folder):
+            jobs, names = plan(folder, asked), read_jobs(folder)
+            todo = {}
+            for job in jobs:
+                if job.to_run:
+                    name = job.name or self._name(job.overrides, number=len(names))
+                    names[name] = todo[name] = job.overrides
+            own = [each for each in self.config.hydra.overrides.hydra if SWEEPER.match(each)]
+            write_record(folder, [*arguments, *own], names)
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+            for line in opening(folder, jobs):
+                print(line, flush=True)
+            with closing_report(folder):
+                self._launch(todo)
+            refuse_failures(folder)
+
+    def _combinations(self, arguments: list[str]) -> list[tuple[str, ...]]:
+        from flowtrain.errors import UserError
+
+        choices: dict[str, list[str]] = {}
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        for override in parser.parse_overrides(arguments):
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+            elif override.is_discrete_sweep():
+                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            else:
+                raise UserError(
+                    f"{override.input_line}: an interval has no end of values; "
+                    "sweep=optuna searches it"
+                )
+            if not choices[key]:
+                raise UserError(f"{override.input_line}: there is nothing to choose from")
+        return list(itertools.product(*choices.values()))
+
+    def _name(self, overrides: Sequence[str], number: int) -> str:
+        """Return the name of a new job's folder; a job that cannot be composed is refused here."""
+        loader = self.hydra_context.config_loader
+        composed = loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(composed):
+            composed.hydra.job.num = composed.hydra.job.id = number
+        return str(composed.hydra.sweep.subdir)
+
+    def _launch(self, jobs: Mapping[str, Sequence[str]]) -> None:
+        """Launch jobs by the names of their folders, as one batch whatever gaps there are."""
+        if not jobs:
+            return
+        named = [
+            [*overrides, f"hydra.sweep.subdir={quoted(name)}"] for name, overrides in jobs.items()
+        ]
+        for job in self.launcher.launch(named, initial_job_idx=0):
+            raise_defect(job)
+
+
+@contextmanager
+def closing_report(folder: Path) -> Iterator[None]:
+    """However a sweep ends, compare what is done; if it was interrupted, say how to go on."""
+    from flowtrain.cli.hydra_hooks import compare_sweep
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        again = shlex.quote(f"resume_sweep={folder}")
+        print(f"the sweep is interrupted; go on with\n  flowtrain -m {again}", flush=True)
+        raise
+    finally:
+        compare_sweep(folder)
+
+
+def raise_defect(job: JobReturn) -> None:
+    """Raise what ended a job, unless it is a user's mistake, which the job has told itself."""
+    from flowtrain.errors import UserError
+
+    ended: Any = job._return_value
+    if job.status == JobStatus.FAILED and not isinstance(ended, UserError):
+        raise ended
+
+
+def quoted(name: str) -> str:
+    """Return a name as the value of an override, whatever it holds."""
+    escaped = name.replace("\\", r"\\").replace("'", r"\'").replace("${", r"\${")
+    return f"'{escaped}'"

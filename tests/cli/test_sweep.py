@@ -1,0 +1,117 @@
+"""Sweeps that stop, fail and go on, on the command line."""
+
+import csv
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowtrain.runs.lock import locked
+from flowtrain.training import trainer
+from flowtrain.training.run import Run
+from flowtrain.training.tracking import Tracker
+
+Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
+
+SWEEP = ["-m", "hydra.sweep.dir=sweep", "seed=0,1,2"]
+
+
+def states(sweep: Path) -> dict[str, str]:
+    """Return how each job ended, by its number."""
+    found = sorted(sweep.glob("*/result.json"))
+    return {path.parent.name[0]: json.loads(path.read_text())["status"] for path in found}
+
+
+def figures(sweep: Path) -> list[dict[str, str]]:
+    """Return the rows of a sweep's table but for the seconds."""
+    rows = csv.DictReader((sweep / "compare.csv").read_text(encoding="utf-8").splitlines())
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_an_interrupted_sweep_goes_on_and_ends_as_if_it_never_stopped(
+    flowtrain: Flowtrain,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert flowtrain(*SWEEP, *tiny_overrides, "hydra.sweep.dir=whole").returncode == 0
+    step = trainer.train_step
+
+    def struck(run: Run, tracker: Tracker) -> None:
+        step(run, tracker)
+        if run.config.seed == 1 and run.state.progress.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", struck)
+        told = flowtrain(*SWEEP, *tiny_overrides)
+    sweep = tmp_path / "sweep"
+    assert told.returncode == 130
+    assert states(sweep) == {"0": "completed", "1": "interrupted"}
+    assert "go on with\n  flowtrain -m resume_sweep=sweep\n" in told.stdout
+    assert "kl/test" in told.stdout  # a table of what is done
+    done = (next(sweep.glob("0-*")) / "result.json").read_bytes()
+
+    told = flowtrain("-m", "resume_sweep=sweep")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "sweep: 3 jobs: 1 completed, 1 interrupted, 1 waiting; 2 to run" in told.stdout
+    assert "resuming at step 7" in told.stdout
+    assert (next(sweep.glob("0-*")) / "result.json").read_bytes() == done
+    assert figures(sweep) == figures(tmp_path / "whole")
+
+    told = flowtrain(*SWEEP, *tiny_overrides)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "sweep: 3 jobs: 3 completed; none to run" in told.stdout
+    assert "Launching" not in told.stdout
+
+
+def test_failed_jobs_run_again_and_no_others(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    command = ["-m", "hydra.sweep.dir=sweep", *tiny_overrides, "optimizer.lr=1e30,1e-3"]
+    told = flowtrain(*command)
+    assert told.returncode == 1
+    name = next(path.name for path in (tmp_path / "sweep").glob("0-*"))
+    last = told.stderr.splitlines()[-1]
+    assert last.startswith(f"flowtrain: 1 of 2 jobs did not complete: {name} (failed); run")
+    told = flowtrain(*command, "trainer.max_failures=30")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "1 failed" in told.stdout
+    assert states(tmp_path / "sweep") == {"0": "completed", "1": "completed"}
+
+
+def test_a_sweep_s_folder_belongs_to_one_sweep(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    with locked(tmp_path / "sweep"):
+        told = flowtrain(*SWEEP, *tiny_overrides)
+    assert told.returncode == 1
+    assert "is at work there" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert flowtrain(*SWEEP, *tiny_overrides, "seed=0", "trainer.max_steps=1").returncode == 0
+    told = flowtrain(*SWEEP, *tiny_overrides, "seed=1")
+    assert told.stderr.startswith("flowtrain: sweep holds another sweep: 0-")
+    assert (told.returncode, told.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launcher=lsf"], "launcher: no option 'lsf'; choose from basic, joblib, slurm"),
+        (["seed=range(3,3)"], "seed=range(3,3): there is nothing to choose from"),
+        (["optimizer.lr=interval(1e-4,1e-2)"], "optimizer.lr=interval(1e-4,1e-2): an interval"),
+        (["resume_sweep=nowhere"], "nowhere is not there: it has no sweep.json"),
+        (["model=spline,glou"], "model: no option 'glou'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    flowtrain: Flowtrain, arguments: list[str], message: str
+) -> None:
+    told = flowtrain("-m", "hydra.sweep.dir=sweep", *arguments)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"flowtrain: {message}")
+    assert len(told.stderr.splitlines()) == 1

@@ -1,0 +1,55 @@
+"""`resume_sweep=FOLDER`: typed again is what was typed, and no code that a stranger wrote runs."""
+
+from pathlib import Path
+
+import pytest
+
+from flowtrain.errors import UserError
+from flowtrain.sweeps.again import typed_again
+from flowtrain.sweeps.plan import write_record
+
+
+def test_what_is_typed_beside_the_folder_wins(tmp_path: Path) -> None:
+    sweep = tmp_path / "it's a, b=c"
+    typed = ["model=spline", "launcher=joblib", "trainer.max_steps=5", "seed=0,1"]
+    write_record(sweep, typed, {})
+    again = typed_again(["-m", f"resume_sweep={sweep}", "launcher=basic", "trainer.max_steps=9"])
+    escaped = str(sweep).replace("'", r"\'")
+    assert again == [
+        "-m", "model=spline", "seed=0,1", "launcher=basic", "trainer.max_steps=9",
+        f"hydra.sweep.dir='{escaped}'",
+    ]  # fmt: skip
+
+
+def test_other_commands_are_left_as_they_are() -> None:
+    assert typed_again(["-m", "seed=0,1"]) == ["-m", "seed=0,1"]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "hydra.launcher.setup=[reboot]", "hydra/launcher=submitit_slurm", "+hydra.callbacks.x=y",
+        "hydra.sweeper._target_=os.system", "--config-dir=/tmp/strange", "-cd", "++hydra.job.x=1",
+        "hydra.sweep.dir=/elsewhere",
+    ],
+)  # fmt: skip
+def test_hydra_s_own_settings_are_not_taken_from_a_folder(tmp_path: Path, argument: str) -> None:
+    write_record(tmp_path, [argument, "seed=0,1", "hydra.sweeper.n_trials=5"], {})
+    assert typed_again([f"resume_sweep={tmp_path}"]) == [
+        "-m", "seed=0,1", "hydra.sweeper.n_trials=5", f"hydra.sweep.dir='{tmp_path}'",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "data.target=os:system", "+model.field=strange:Field", "data={name:custom,target:os:exec}",
+        "objective.target='strange:Loss'",
+    ],
+)  # fmt: skip
+def test_code_is_not_run_unasked(tmp_path: Path, argument: str) -> None:
+    write_record(tmp_path, [argument, "seed=0,1"], {})
+    with pytest.raises(UserError, match="trust that code, add trust_code=true"):
+        typed_again([f"resume_sweep={tmp_path}"])
+    again = typed_again([f"resume_sweep={tmp_path}", "trust_code=true"])
+    assert again == ["-m", argument, "seed=0,1", f"hydra.sweep.dir='{tmp_path}'"]

@@ -1,0 +1,41 @@
+"""What a sweep says of its jobs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowtrain.errors import UserError
+from flowtrain.sweeps.plan import Job, write_record
+from flowtrain.sweeps.report import opening, refuse_failures
+
+
+def jobs(*states: str) -> list[Job]:
+    return [Job((), str(number), state) for number, state in enumerate(states)]
+
+
+def test_a_new_sweep_needs_no_opening(tmp_path: Path) -> None:
+    assert list(opening(tmp_path, jobs("waiting", "waiting"))) == []
+    assert list(opening(tmp_path, jobs("completed", "pruned", "completed"))) == [
+        f"{tmp_path}: 3 jobs: 2 completed, 1 pruned; none to run"
+    ]
+    assert list(opening(tmp_path, jobs("running", "waiting"))) == [
+        f"{tmp_path}: 2 jobs: 1 running, 1 waiting; 1 to run"
+    ]
+
+
+def test_every_job_that_failed_is_named_once_and_how_to_run_it_again(tmp_path: Path) -> None:
+    write_record(tmp_path, [], {str(number): [f"seed={number}"] for number in range(8)})
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+        status = "completed" if number < 2 else "failed"
+        (tmp_path / str(number) / "result.json").write_text(json.dumps({"status": status}))
+    with pytest.raises(UserError) as refused:
+        refuse_failures(tmp_path)
+    assert str(refused.value) == (
+        "6 of 8 jobs did not complete: 2 (failed), 3 (failed), 4 (failed), 5 (failed), 6 (failed) "
+        f"and 1 more; run them again: flowtrain -m resume_sweep={tmp_path}"
+    )
+    for number in range(2, 8):
+        (tmp_path / str(number) / "result.json").write_text('{"status": "pruned"}')
+    refuse_failures(tmp_path)
