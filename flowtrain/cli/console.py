@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import torch
 from rich import box, progress
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +35,8 @@ def print_table(
 
 def with_bar(items: Iterable[T], total: int, path: Path | None) -> Iterator[T]:
     """Yield items while a bar on standard error, where that is a terminal, shows their progress."""
+    import torch  # not above: other commands only need the tables
+
     console = Console(stderr=True)
     busy = path is None and sys.stdout.isatty()  # the rows scroll by themselves
     with progress.Progress(

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flowtrain import __version__
-from flowtrain.cli import animate, compare, evaluate, sample, score
+from flowtrain.cli import animate, compare, evaluate, sample, score, status
 from flowtrain.errors import UserError
 
 # Each module has a SUMMARY, add_options(parser) and run(options); its name is the command's.
-COMMANDS = (evaluate, sample, score, compare, animate)
+COMMANDS = (evaluate, sample, score, compare, status, animate)
 
 
 class Parser(argparse.ArgumentParser):

@@ -13,14 +13,11 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.files import writing
-from flowtrain.runs.folder import RunFolder
-from flowtrain.runs.lock import owner
-from flowtrain.runs.result import read_result
+from flowtrain.runs.standing import ENDED, state_of
 
 RECORD = "sweep.json"
 ELSEWHERE = frozenset({"launcher", "sweep"})  # they say where and how jobs run, not what they are
 LATER = ELSEWHERE | {*marked(Config, Mark.RESUMABLE)}
-ENDED = ("completed", "pruned")
 
 
 @dataclass(frozen=True)
@@ -79,20 +76,6 @@ def plan(sweep: Path, asked: Iterable[Sequence[str]]) -> list[Job]:
             "folder of its own by hydra.sweep.dir"
         )
     return jobs
-
-
-def state_of(run: Path) -> str:
-    """Say how a run stands: by its result.json, and by whether a process is at work.
-
-    >>> state_of(run_folder), state_of(tmp_path)
-    ('completed', 'waiting')
-    """
-    status = str(read_result(RunFolder(run)).get("status", "waiting"))
-    if status in ENDED:
-        return status
-    if owner(run) is not None:
-        return "running"
-    return "killed" if status == "running" else status
 
 
 def read_jobs(sweep: Path) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flowtrain.errors import UserError
-from flowtrain.sweeps.plan import ENDED, Job, read_jobs, state_of
+from flowtrain.runs.standing import ENDED, state_of
+from flowtrain.sweeps.plan import Job, read_jobs
 
 NAMED = 5  # jobs; the table names them all, with their reasons
 

@@ -1,21 +1,25 @@
 """Which jobs of a sweep run again."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from flowtrain.errors import UserError
+from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
-from flowtrain.sweeps.plan import Job, plan, read_jobs, read_record, state_of, write_record
+from flowtrain.runs.result import write_result
+from flowtrain.runs.standing import state_of
+from flowtrain.sweeps.plan import Job, plan, read_jobs, read_record, write_record
 
 ASKED = [["model=spline", f"seed={seed}", "trainer.max_steps=5"] for seed in range(6)]
 NAMES = [f"{seed}-seed={seed}" for seed in range(6)]
 
 
 def end(run: Path, status: str) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "result.json").write_text(json.dumps({"status": status}))
+    write_result(
+        RunFolder(run), status=status, model="spline", data="moons", seed=0, parameters=1, step=5,
+        seconds=1.0, metrics={},
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -1,13 +1,21 @@
 """What a sweep says of its jobs."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from flowtrain.errors import UserError
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.result import write_result
 from flowtrain.sweeps.plan import Job, write_record
 from flowtrain.sweeps.report import opening, refuse_failures
+
+
+def end(run: Path, status: str) -> None:
+    write_result(
+        RunFolder(run), status=status, model="spline", data="moons", seed=0, parameters=1, step=5,
+        seconds=1.0, metrics={},
+    )  # fmt: skip
 
 
 def jobs(*states: str) -> list[Job]:
@@ -27,9 +35,7 @@ def test_a_new_sweep_needs_no_opening(tmp_path: Path) -> None:
 def test_every_job_that_failed_is_named_once_and_how_to_run_it_again(tmp_path: Path) -> None:
     write_record(tmp_path, [], {str(number): [f"seed={number}"] for number in range(8)})
     for number in range(8):
-        (tmp_path / str(number)).mkdir()
-        status = "completed" if number < 2 else "failed"
-        (tmp_path / str(number) / "result.json").write_text(json.dumps({"status": status}))
+        end(tmp_path / str(number), "completed" if number < 2 else "failed")
     with pytest.raises(UserError) as refused:
         refuse_failures(tmp_path)
     assert str(refused.value) == (
@@ -37,5 +43,5 @@ def test_every_job_that_failed_is_named_once_and_how_to_run_it_again(tmp_path: P
         f"and 1 more; run them again: flowtrain -m resume_sweep={tmp_path}"
     )
     for number in range(2, 8):
-        (tmp_path / str(number) / "result.json").write_text('{"status": "pruned"}')
+        end(tmp_path / str(number), "pruned")
     refuse_failures(tmp_path)

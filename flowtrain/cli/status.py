@@ -1,0 +1,144 @@
+"""`flowrun status`: how every job of a sweep stands, and where it runs."""
+
+import argparse
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
+from flowtrain.runs.standing import Standing, standing
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SUMMARY = "how every job of a sweep stands, and where it runs"
+HEADER = ["job", "state", "step", "of", "KL", "NLL", "left", "where, why"]
+LONGEST_REASON = 80  # letters; the run's log and the comparison have the rest
+# What needs an eye comes first in a list that moves.
+URGENCY = ("failed", "killed", "interrupted", "running", "waiting", "pruned", "completed")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    command.add_argument("sweep", metavar="SWEEP", type=Path, help="the folder of a sweep or a run")
+    command.add_argument(
+        "--watch", action="store_true",
+        help="keep it up to date until every job has ended, or Ctrl-C",
+    )  # fmt: skip
+    command.add_argument(
+        "--every", metavar="SECONDS", type=shared.at_least(1), default=2,
+        help="seconds between two looks of --watch (default: 2)",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a line for each job and a total; or keep them in sight."""
+    if options.watch:
+        watch(options.sweep, options.every)
+        return
+    from flowtrain.cli.console import print_table
+
+    jobs = look(options.sweep)
+    print_table(HEADER, map(cells, jobs), left=2)
+    print(total(jobs))
+
+
+def look(sweep: Path) -> list[Standing]:
+    """Return how every job of a sweep stands, those that wait for their start too.
+
+    Raises:
+        UserError: the folder is not there, or holds neither a job nor a run.
+    """
+    from flowtrain.sweeps.plan import read_jobs
+
+    if not sweep.is_dir():
+        raise UserError(f"{sweep}: {'a file, no folder' if sweep.exists() else 'no such folder'}")
+    names = {*read_jobs(sweep), *(path.parent.name for path in sweep.glob("*/result.json"))}
+    folders = [sweep / name for name in sorted(names, key=_by_number)]
+    if not folders and (sweep / "result.json").exists():
+        folders = [sweep]
+    if not folders:
+        raise UserError(f"{sweep}: no sweep's folder: it holds no job")
+    return [standing(folder) for folder in folders]
+
+
+def cells(job: Standing) -> list[str]:
+    """Return a job's row of the table, in the markup of rich."""
+    from rich.markup import escape
+
+    return [
+        escape(job.folder.name),
+        job.state,
+        f"{job.step:,}",
+        f"{job.steps:,}" if job.steps else "",
+        _figure(job, "kl"),
+        _figure(job, "nll"),
+        "" if math.isnan(job.seconds_left) else _duration(job.seconds_left),
+        escape(job.owner or job.error.partition("\n")[0][:LONGEST_REASON]),
+    ]
+
+
+def total(jobs: Sequence[Standing]) -> str:
+    """Say in one line how a whole sweep stands.
+
+    >>> total([standing(run_folder), standing(tmp_path)])
+    '2 jobs: 1 waiting, 1 completed; 50% of the steps'
+    """
+    counts = Counter(job.state for job in jobs)
+    states = sorted(counts, key=lambda state: (*URGENCY, state).index(state))
+    done = sum(job.done for job in jobs) / len(jobs)
+    found = ", ".join(f"{counts[state]} {state}" for state in states)
+    return f"{len(jobs)} jobs: {found}; {done:.0%} of the steps"
+
+
+def watch(sweep: Path, every: float) -> None:
+    """Keep the table in sight until every job has ended; where no terminal is, print totals."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
+        while True:
+            jobs = look(sweep)
+            if console.is_terminal:
+                live.update(moving_table(jobs, console.height), refresh=True)
+            else:
+                print(total(jobs), flush=True)
+            if not any(job.state in ("running", "waiting") for job in jobs):
+                return
+            time.sleep(every)
+
+
+def moving_table(jobs: Sequence[Standing], height: int) -> "Table":
+    """Return a table of at most a screen: what needs an eye first, the total below."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*HEADER, box=box.SIMPLE_HEAD, caption=total(jobs), caption_justify="left")
+    ordered = sorted(jobs, key=lambda job: (*URGENCY, job.state).index(job.state))
+    for job in ordered[: max(1, height - 6)]:
+        table.add_row(*cells(job))
+    return table
+
+
+def _figure(job: Standing, name: str) -> str:
+    for split in ("test", "val"):
+        if (value := job.metrics.get(f"{name}/{split}")) is not None:
+            return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
+    return ""
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _by_number(name: str) -> tuple[float, str]:
+    number = name.partition("-")[0]
+    return (int(number) if number.isdecimal() else math.inf), name

@@ -1,0 +1,129 @@
+"""How a run stands, at work or not: its state, its step, its figure, read in a millisecond."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.lock import owner
+from flowtrain.runs.result import read_result
+
+ENDED = ("completed", "pruned")
+TAIL = 2**15  # bytes at the end of metrics.jsonl: some hundred lines
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run stands.
+
+    Attributes:
+        folder: of the run.
+        state: completed, pruned, failed, interrupted; running, or killed, if its last word was that
+            it runs and no process does; waiting, if nothing has begun.
+        step: that it has reached.
+        steps: that it is to take; 0 where that is not known.
+        seconds: of training.
+        metrics: its last ones, by tag.
+        owner: the process at work and its host, or nothing.
+        error: why it failed, or nothing.
+
+    >>> run = standing(run_folder)
+    >>> run.state, run.step, run.steps, run.figure[0]
+    ('completed', 6, 6, 'kl/test')
+    """
+
+    folder: Path
+    state: str
+    step: int
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    owner: str
+    error: str
+
+    @property
+    def figure(self) -> tuple[str, float]:
+        """The tag and value of the best figure there is: KL before NLL, test before validation."""
+        for tag in ("kl/test", "nll/test", "kl/val", "nll/val"):
+            value = self.metrics.get(tag)
+            if value is not None and (tag != "nll/test" or "kl/val" not in self.metrics):
+                return tag, value
+        return "", math.nan
+
+    @property
+    def done(self) -> float:
+        """The part of its steps that it has taken, in [0, 1]; all of them once it has ended."""
+        if self.state in ENDED:
+            return 1.0
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that the rest will take at the speed so far; NaN before the first step."""
+        if self.state != "running" or not self.step or not self.steps:
+            return math.nan
+        return self.seconds / self.step * max(0, self.steps - self.step)
+
+
+def standing(run: Path) -> Standing:
+    """Return how a run stands, or a job that has not begun.
+
+    >>> standing(tmp_path).state
+    'waiting'
+    """
+    result = read_result(RunFolder(run))
+    state = _state(run, str(result.get("status", "waiting")))
+    step, seconds = int(result.get("step", 0)), float(result.get("seconds", 0.0))
+    metrics = {tag: value for tag, value in result.get("metrics", {}).items() if value is not None}
+    if state not in ENDED:  # result.json is of the start, or of the last checkpoint
+        for line in _last_lines(RunFolder(run).metrics):
+            step, seconds = line.get("step", step), line.get("seconds", seconds)
+            metrics |= {tag: v for tag, v in line.items() if "/val" in tag and v is not None}
+    return Standing(
+        folder=run,
+        state=state,
+        step=step,
+        steps=(result.get("config") or {}).get("trainer", {}).get("max_steps", 0),
+        seconds=seconds,
+        metrics=metrics,
+        owner=(owner(run) or "") if state == "running" else "",
+        error=str(result.get("error", "")),
+    )
+
+
+def state_of(run: Path) -> str:
+    """Return the state of a run, or of a job that has not begun, as `Standing` explains it.
+
+    >>> state_of(run_folder), state_of(tmp_path)
+    ('completed', 'waiting')
+    """
+    return _state(run, str(read_result(RunFolder(run)).get("status", "waiting")))
+
+
+def _state(run: Path, status: str) -> str:
+    if status in ENDED:
+        return status
+    if owner(run) is not None:
+        return "running"
+    return "killed" if status == "running" else status
+
+
+def _last_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the last whole lines of a metrics.jsonl."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - TAIL)
+            file.seek(start)
+            lines = file.read(TAIL).splitlines()[1 if start else 0 :]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # it is being written
+            continue
+    return [line for line in found if isinstance(line, dict)]
