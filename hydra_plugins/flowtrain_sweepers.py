@@ -20,6 +20,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+SUBDIR = "hydra.sweep.subdir="
+
 
 @dataclass
 class GridConf:
@@ -58,24 +60,29 @@ class GridSweeper(Sweeper):
         from flowtrain.sweeps.report import opening, refuse_failures
 
         folder = Path(self.config.hydra.sweep.dir)
-        asked = self._combinations(arguments)
+        choices = self._choices(arguments)
+        asked = [*itertools.product(*choices.values())]
+        same = [key.lstrip("+~") for key, values in choices.items() if len(values) == 1]
         with locked(folder):
             jobs, names = plan(folder, asked), read_jobs(folder)
             todo = {}
             for job in jobs:
                 if job.to_run:
-                    name = job.name or self._name(job.overrides, number=len(names))
+                    name = job.name or self._name(job.overrides, same, number=len(names))
                     names[name] = todo[name] = job.overrides
             own = [each for each in self.config.hydra.overrides.hydra if SWEEPER.match(each)]
             write_record(folder, [*arguments, *own], names)
             OmegaConf.save(self.config, folder / "multirun.yaml")
             for line in opening(folder, jobs):
                 print(line, flush=True)
+            if self.config.logger.name == "tensorboard":
+                print(f"  tensorboard --logdir {folder}", flush=True)
             with closing_report(folder):
                 self._launch(todo)
             refuse_failures(folder)
 
-    def _combinations(self, arguments: list[str]) -> list[tuple[str, ...]]:
+    def _choices(self, arguments: list[str]) -> dict[str, list[str]]:
+        """Return the overrides to choose from, by their keys."""
         from flowtrain.errors import UserError
 
         choices: dict[str, list[str]] = {}
@@ -93,23 +100,25 @@ class GridSweeper(Sweeper):
                 )
             if not choices[key]:
                 raise UserError(f"{override.input_line}: there is nothing to choose from")
-        return list(itertools.product(*choices.values()))
+        return choices
 
-    def _name(self, overrides: Sequence[str], number: int) -> str:
+    def _name(self, overrides: Sequence[str], same: Sequence[str], number: int) -> str:
         """Return the name of a new job's folder; a job that cannot be composed is refused here."""
+        from flowtrain.sweeps.names import job_name
+
         loader = self.hydra_context.config_loader
         composed = loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.num = composed.hydra.job.id = number
-        return str(composed.hydra.sweep.subdir)
+        if any(each.startswith(SUBDIR) for each in self.config.hydra.overrides.hydra):
+            return str(composed.hydra.sweep.subdir)
+        return job_name(overrides, same, number)
 
     def _launch(self, jobs: Mapping[str, Sequence[str]]) -> None:
         """Launch jobs by the names of their folders, as one batch whatever gaps there are."""
         if not jobs:
             return
-        named = [
-            [*overrides, f"hydra.sweep.subdir={quoted(name)}"] for name, overrides in jobs.items()
-        ]
+        named = [[*overrides, f"{SUBDIR}{quoted(name)}"] for name, overrides in jobs.items()]
         for job in self.launcher.launch(named, initial_job_idx=0):
             raise_defect(job)
 

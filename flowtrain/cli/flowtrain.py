@@ -28,9 +28,11 @@ from flowtrain.errors import UserError
 from flowtrain.live import console_lines
 from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.latest import point_to
 from flowtrain.runs.lock import LockedError
 from flowtrain.runs.result import write_failed_start
 from flowtrain.sweeps.again import typed_again
+from flowtrain.sweeps.plan import read_jobs
 
 log = logging.getLogger("flowtrain")
 
@@ -101,27 +103,43 @@ def leave_reason(composed: DictConfig, reason: str) -> None:
         write_failed_start(folder, reason, model=model, data=data, seed=composed.seed)
 
 
+def from_here(folder: Path) -> Path:
+    """Return a folder as a user in the working directory would type it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 def train_composed(composed: DictConfig) -> float:
     """Validate one composed config, train, and return the metric that sweepers minimise."""
     from flowtrain.config.schema import validate
 
-    folder = Path(composed.resume or HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    folder = from_here(Path(composed.resume or hydra_config.runtime.output_dir))
+    jobs = [*read_jobs(folder.parent)] if hydra_config.mode == RunMode.MULTIRUN else []
+    job = None
+    if hydra_config.mode == RunMode.MULTIRUN:
+        job = f"job {jobs.index(folder.name) + 1}" if folder.name in jobs else folder.name
+    point_to(folder if job is None else folder.parent)
     raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     asked = overridden(raw) if composed.resume else raw
     config = validate(raw)
 
     # A sign of life before torch is imported, on the console and in the log.
-    what = "resuming" if config.resume else f"{config.model.name} on {config.data.name} in"
-    opening = f"{what} {folder}"
-    print(opening, f"  {config.logger.view(folder)}", sep="\n", flush=True)
+    opening = "resuming" if config.resume else f"{config.model.name} on {config.data.name} in"
+    opening = f"{opening} {folder}"
     log.info(opening)
+    if job is None:
+        print(opening, f"  {config.logger.view(folder)}", sep="\n", flush=True)
+    else:
+        print(f"{job} of {len(jobs)}: {opening}", flush=True)
 
     from flowtrain.cli.launchers import deal_gpu
     from flowtrain.training.signals import pass_on
 
     deal_gpu()
+    alone = job is None or str(hydra_config.launcher._target_).startswith("hydra._internal.")
     try:
-        with console_lines():
+        with console_lines(moving=alone, prefix="" if alone else f"{job}: "):
             with doing("loading torch"):
                 from flowtrain.training.trainer import train
             result = train(config, folder, asked=asked, trust_code=config.trust_code)

@@ -14,9 +14,9 @@ from flowtrain.cli.messages import explain
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
 
-LONGEST_NAME = 200  # bytes; file systems take 255
 # What a user's own class takes: any key.
 FREE = re.compile(r"(data|objective)\.arguments[.=]")
 
@@ -70,16 +70,6 @@ def record_folder(resume: str | None, *, _root_: DictConfig) -> str | None:
     return None if resume or taken else ".hydra"
 
 
-def short(name: str) -> str:
-    r"""Shorten the name of a job's folder to what a file system takes; its number keeps it unique.
-
-    >>> short(r"++data.arguments.side=2,data.target=my_density\:Triangle")
-    'data.arguments.side=2,data.target=my_density:Triangle'
-    """
-    plain = name.replace("++", "").replace("\\", "")  # Hydra's marks
-    return plain.encode()[:LONGEST_NAME].decode(errors="ignore")
-
-
 def unless(given: Any, default: Any) -> Any:
     """Return a default that another setting turns off: None where that one is given.
 
@@ -110,6 +100,8 @@ def understood(arguments: list[str]) -> list[str]:
     A folder may be named as it is called, although = and , have a meaning to Hydra, and the
     arguments of a user's own class may have any key.
 
+    A link `latest` is followed at once, before it points to the run that starts.
+
     >>> understood(["data.arguments.side=2", "resume=outputs/a,b"])
     ['++data.arguments.side=2', "resume='outputs/a,b'"]
     """
@@ -119,8 +111,10 @@ def understood(arguments: list[str]) -> list[str]:
     for argument in arguments:
         if FREE.match(argument):
             argument = f"++{argument}"
-        elif not sweep and (match := bare.fullmatch(argument)):
-            argument = f"{match[1]}='{match[2]}'"
+        elif match := bare.fullmatch(argument):
+            folder = followed(match[2])
+            if not sweep or folder != match[2]:
+                argument = f"{match[1]}='{folder}'"
         rewritten.append(argument)
     return rewritten
 
@@ -143,5 +137,4 @@ def compose_option(group: str, option: str) -> dict[str, Any]:
 # At import, because a launcher's worker imports this module and never calls main.
 OmegaConf.register_new_resolver("flowtrain.folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("flowtrain.record", record_folder, replace=True)
-OmegaConf.register_new_resolver("flowtrain.short", short, replace=True)
 OmegaConf.register_new_resolver("flowtrain.unless", unless, replace=True)

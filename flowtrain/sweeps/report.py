@@ -13,13 +13,15 @@ NAMED = 5  # jobs; the table names them all, with their reasons
 
 
 def opening(sweep: Path, jobs: Sequence[Job]) -> Iterator[str]:
-    """Yield the lines that begin a sweep, if some of its jobs began earlier.
+    """Yield the line that begins a sweep: how many jobs it has, and how those of earlier stand.
 
     >>> list(opening(Path("sweep"), [Job((), "0", "completed"), Job((), "1", "killed")]))
     ['sweep: 2 jobs: 1 completed, 1 killed; 1 to run']
     """
     counts = Counter(job.state for job in jobs)
-    if counts.keys() != {"waiting"}:
+    if counts.keys() == {"waiting"}:
+        yield f"{sweep}: {len(jobs)} jobs"
+    else:
         found = ", ".join(f"{number} {state}" for state, number in counts.items())
         todo = sum(job.to_run for job in jobs)
         yield f"{sweep}: {len(jobs)} jobs: {found}; {todo or 'none'} to run"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowtrain.cli.hydra_hooks import LONGEST_NAME, compose_option, short, understood
+from flowtrain.cli.hydra_hooks import compose_option, understood
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
@@ -28,6 +28,17 @@ def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
     assert str(caught.value) == f"solver: 'magic' is unknown; choose from {', '.join(SOLVERS)}"
 
 
+def test_a_link_latest_is_followed_before_it_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "a=1,b").mkdir(parents=True)
+    (tmp_path / "outputs" / "latest").symlink_to("a=1,b")
+    assert understood(["resume=outputs/latest"]) == ["resume='outputs/a=1,b'"]
+    assert understood(["-m", "init_from=outputs/latest"]) == ["-m", "init_from='outputs/a=1,b'"]
+    assert understood(["init_from=outputs/a=1,b"]) == ["init_from='outputs/a=1,b'"]
+
+
 @pytest.mark.parametrize(
     ("typed", "read"),
     [
@@ -44,13 +55,6 @@ def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
 )
 def test_what_hydra_would_take_amiss_is_rewritten(typed: list[str], read: list[str]) -> None:
     assert understood(typed) == read
-
-
-def test_a_job_s_folder_has_a_name_that_a_file_system_takes() -> None:
-    assert short("++data.arguments.side=2,seed=1") == "data.arguments.side=2,seed=1"
-    assert short(r"data.target=my_density\:Triangle") == "data.target=my_density:Triangle"
-    assert len(short("ä" * 300).encode()) == LONGEST_NAME
-    assert short(f"a{'ä' * 300}") == f"a{'ä' * 99}"  # no half of a letter
 
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))

@@ -157,7 +157,7 @@ def test_a_sweep_over_an_argument_has_folders_with_plain_names(
     assert (told.returncode, told.stderr) == (0, "")
     folders = sorted(path.parent for path in tmp_path.rglob("result.json"))
     assert [folder.name.split(",")[0] for folder in folders] == [
-        "0-data.arguments.side=1.0", "1-data.arguments.side=2.0",
+        "data.arguments.side=1.0", "data.arguments.side=2.0",
     ]  # fmt: skip
     assert not {"+", "\\"} & {*"".join(folder.name for folder in folders)}
     table = (folders[0].parent / "compare.md").read_text()

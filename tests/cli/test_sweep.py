@@ -20,9 +20,9 @@ SWEEP = ["-m", "hydra.sweep.dir=sweep", "seed=0,1,2"]
 
 
 def states(sweep: Path) -> dict[str, str]:
-    """Return how each job ended, by its number."""
+    """Return how each job ended, by its name."""
     found = sorted(sweep.glob("*/result.json"))
-    return {path.parent.name[0]: json.loads(path.read_text())["status"] for path in found}
+    return {path.parent.name: json.loads(path.read_text())["status"] for path in found}
 
 
 def figures(sweep: Path) -> list[dict[str, str]]:
@@ -50,16 +50,16 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_if_it_never_stopped(
         told = flowtrain(*SWEEP, *tiny_overrides)
     sweep = tmp_path / "sweep"
     assert told.returncode == 130
-    assert states(sweep) == {"0": "completed", "1": "interrupted"}
+    assert states(sweep) == {"seed=0": "completed", "seed=1": "interrupted"}
     assert "go on with\n  flowtrain -m resume_sweep=sweep\n" in told.stdout
     assert "kl/test" in told.stdout  # a table of what is done
-    done = (next(sweep.glob("0-*")) / "result.json").read_bytes()
+    done = (sweep / "seed=0" / "result.json").read_bytes()
 
     told = flowtrain("-m", "resume_sweep=sweep")
     assert (told.returncode, told.stderr) == (0, "")
     assert "sweep: 3 jobs: 1 completed, 1 interrupted, 1 waiting; 2 to run" in told.stdout
     assert "resuming at step 7" in told.stdout
-    assert (next(sweep.glob("0-*")) / "result.json").read_bytes() == done
+    assert (sweep / "seed=0" / "result.json").read_bytes() == done
     assert figures(sweep) == figures(tmp_path / "whole")
 
     told = flowtrain(*SWEEP, *tiny_overrides)
@@ -74,13 +74,13 @@ def test_failed_jobs_run_again_and_no_others(
     command = ["-m", "hydra.sweep.dir=sweep", *tiny_overrides, "optimizer.lr=1e30,1e-3"]
     told = flowtrain(*command)
     assert told.returncode == 1
-    name = next(path.name for path in (tmp_path / "sweep").glob("0-*"))
+    name = "optimizer.lr=1e+30"
     last = told.stderr.splitlines()[-1]
     assert last.startswith(f"flowtrain: 1 of 2 jobs did not complete: {name} (failed); run")
     told = flowtrain(*command, "trainer.max_failures=30")
     assert (told.returncode, told.stderr) == (0, "")
     assert "1 failed" in told.stdout
-    assert states(tmp_path / "sweep") == {"0": "completed", "1": "completed"}
+    assert {*states(tmp_path / "sweep").values()} == {"completed"}
 
 
 def test_a_sweep_s_folder_belongs_to_one_sweep(
@@ -94,8 +94,39 @@ def test_a_sweep_s_folder_belongs_to_one_sweep(
     assert len(told.stderr.splitlines()) == 1
     assert flowtrain(*SWEEP, *tiny_overrides, "seed=0", "trainer.max_steps=1").returncode == 0
     told = flowtrain(*SWEEP, *tiny_overrides, "seed=1")
-    assert told.stderr.startswith("flowtrain: sweep holds another sweep: 0-")
+    assert told.stderr.startswith("flowtrain: sweep holds another sweep: 0 is")
     assert (told.returncode, told.stdout) == (1, "")
+
+
+def test_a_sweep_over_files_stays_in_its_folder(
+    flowtrain: Flowtrain, tmp_path: Path, tiny_overrides: list[str]
+) -> None:
+    work = tmp_path / "x" / "y"
+    for place in (tmp_path, work):
+        place.mkdir(exist_ok=True, parents=True)
+        rows = [f"{i % 7 / 3},{i * i % 11 / 5}" for i in range(90)]
+        (place / "p.csv").write_text("\n".join(["a,b", *rows]))
+    others = [each for each in tiny_overrides if not each.startswith(("data", "splits"))]
+    paths = f"data.path={tmp_path}/x/y/p.csv,{tmp_path}/x/../p.csv"
+    told = flowtrain("-m", *others, "data=table", paths, "trainer.max_steps=1", "hydra.sweep.dir=s")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert [f"job {number} of 2: " in told.stdout for number in range(4)] == [
+        False, True, True, False,
+    ]  # fmt: skip
+    results = sorted(tmp_path.rglob("result.json"))
+    assert len(results) == 2
+    for result in results:
+        assert result.parents[1] == tmp_path / "s"
+        assert result.parent.name.startswith("data.path=p.csv-")
+        assert json.loads(result.read_text())["status"] == "completed"
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_subfolders_of_a_sweep_may_be_named_by_the_user(
+    flowtrain: Flowtrain, tmp_path: Path, tiny_overrides: list[str]
+) -> None:
+    flowtrain(*SWEEP, *tiny_overrides, "trainer.max_steps=1", "hydra.sweep.subdir=${seed}-mine")
+    assert sorted(states(tmp_path / "sweep")) == ["0-mine", "1-mine", "2-mine"]
 
 
 @pytest.mark.parametrize(
