@@ -1,6 +1,7 @@
 """From a validated config to what it names: splits, flow, seeds, device."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from flowtrain.flows.fields import check_field
 from flowtrain.flows.flow import Flow, Standardize
 
 log = logging.getLogger("flowtrain")
+
+_SEEDING = threading.Lock()
 
 
 def build_data(config: Config) -> Density | Table:
@@ -129,8 +132,8 @@ def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
     if config.model.continuous:
         settings["solver"] = config.evaluation.solver
     own = "model.field" if "model.field" in config.own_code else None
-    # nn.Linear draws its weights from torch's global generator: lend it ours.
-    with _refusals("model", own=own), torch.random.fork_rng(devices=[]):
+    # nn.Linear draws its weights from torch's global generator: lend it ours, one thread at a time.
+    with _refusals("model", own=own), _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow: Flow = config.model.build(Standardize(mean, std), **settings)
         if own is not None and isinstance(flow, ContinuousFlow):

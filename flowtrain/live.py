@@ -1,10 +1,12 @@
 """The console while work lasts: a line that moves in a terminal, elsewhere lines at intervals."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -19,6 +21,7 @@ log = logging.getLogger("flowtrain")
 SECONDS_BETWEEN_LINES = (5.0, 60.0)  # at first, and at last: the interval doubles
 WIDEST_BAR, LEAST_BAR = 24, 4  # columns
 NARROWEST = 20  # columns of a terminal in which a line moves
+NOTEBOOK = 80  # columns; rich takes 115 there, which do not fit beside a table of contents
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,14 @@ def fitted(pieces: Sequence[str], last: str, width: int) -> str:
 
 
 def can_move(console: Console) -> bool:
-    """Return whether a line can move on a console: it is a terminal that can, and wide enough.
+    """Return whether a line can move on a console: a terminal that can, or a notebook.
 
     >>> import io
     >>> can_move(Console(file=io.StringIO()))
     False
     """
+    if console.is_jupyter:  # no terminal, but its widgets move
+        return find_spec("ipywidgets") is not None
     return console.is_interactive and console.width >= NARROWEST
 
 
@@ -173,22 +178,42 @@ class _ConsoleHandler(logging.Handler):
 def console_lines(*, moving: bool = True, prefix: str = "") -> Iterator[None]:
     """Show on standard output how far the work inside is, and the lines of the log.
 
-    What moves in a terminal goes to the log as lines at intervals.
+    What moves in a terminal goes to the log as lines at intervals. Lines that other threads log are
+    not shown.
 
     Args:
         moving: False where other processes write to the same terminal.
         prefix: of each line of the log.
     """
     console = Console(highlight=False)
+    if console.is_jupyter:
+        console.width = NOTEBOOK
     moving = moving and can_move(console)
     handler = _ConsoleHandler(console, moving=moving, prefix=prefix)
+    with (
+        handling(handler),
+        shown(console, lambda line: log.info(line, extra={"progress": True}), moving=moving),
+    ):
+        yield
+
+
+@contextmanager
+def handling(handler: logging.Handler) -> Iterator[None]:
+    """Give a handler what this thread logs inside.
+
+    >>> with handling(logging.NullHandler()):
+    ...     log.isEnabledFor(logging.INFO)
+    True
+    """
+    thread = threading.get_ident()
+    handler.addFilter(lambda record: record.thread == thread)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        with shown(console, lambda line: log.info(line, extra={"progress": True}), moving=moving):
-            yield
+        yield
     finally:
         log.removeHandler(handler)
+        handler.close()
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "flowtrain"
 # From top to bottom: a file may import from layers below its own, and from its own room.
 LAYERS = (
     ("__main__",),
+    ("api",),
     ("cli",),
     ("training", "comparison", "sweeps"),
     ("runs",),

@@ -25,8 +25,8 @@ MODULES = [
 OFFERED = tuple(
     f"flowtrain.{place}"
     for place in (
-        "batching", "build", "comparison", "config", "data", "densities", "evaluation", "files",
-        "flows", "runs", "training.objectives", "training.report", "training.schedule",
+        "api", "batching", "build", "comparison", "config", "data", "densities", "evaluation",
+        "files", "flows", "runs", "training.objectives", "training.report", "training.schedule",
         "training.trainer",
     )
 )  # fmt: skip

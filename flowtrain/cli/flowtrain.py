@@ -121,7 +121,8 @@ def train_composed(composed: DictConfig) -> float:
         job = f"job {jobs.index(folder.name) + 1}" if folder.name in jobs else folder.name
     point_to(folder if job is None else folder.parent)
     raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    asked = overridden(raw) if composed.resume else raw
+    overrides = HydraConfig.get().overrides.task
+    asked = overridden(raw, overrides) if composed.resume else raw
     config = validate(raw)
 
     # A sign of life before torch is imported, on the console and in the log.

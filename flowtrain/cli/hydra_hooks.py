@@ -2,11 +2,11 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -79,11 +79,10 @@ def unless(given: Any, default: Any) -> Any:
     return default if given is None else None
 
 
-def overridden(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a composed config that the command line named."""
+def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the part of a composed config that overrides named."""
     asked: dict[str, Any] = {}
-    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    for override in given:
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
         *parents, last = (override.package or override.key_or_group).replace("/", ".").split(".")
         source, target = raw, asked
         for key in parents:

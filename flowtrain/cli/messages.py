@@ -17,8 +17,14 @@ from flowtrain.errors import UserError
 LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
 
 
-def explain(error: BaseException) -> str:
-    """Say what went wrong and what is allowed; for a mistyped name, the nearest one."""
+def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str:
+    """Say what went wrong and what is allowed; for a mistyped name, the nearest one.
+
+    Args:
+        error: of Hydra, YAML, the disk or flowtrain.
+        arguments: what was typed; None is the command line's.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -29,7 +35,7 @@ def explain(error: BaseException) -> str:
         return f"{error.override}: cannot be read as key=value"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        chosen = [arg for arg in sys.argv if arg.startswith("launcher=")]
+        chosen = [arg for arg in arguments if arg.startswith("launcher=")]
         if group == "hydra/launcher" and chosen:
             extra = chosen[-1].partition("=")[2]
             return f"{chosen[-1]} is an extra: pip install 'flowtrain[{extra}]'"
@@ -41,7 +47,7 @@ def explain(error: BaseException) -> str:
         gone = [key for key in re.findall(r"\$\{(\w+)\}", absent[1]) if key not in there]
         return f"{', '.join(gone)}: missing from the config"
     if unknown := re.match(r"Could not override '([^']+)'", message):
-        return unknown_key(unknown[1], known_keys(sys.argv[1:]))
+        return unknown_key(unknown[1], known_keys(arguments))
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     hydra_only = ("See https:", "    full_key: ", "    object_type=")

@@ -1,0 +1,135 @@
+"""Points in memory as a table: arrays, tensors and data frames, and the file a run keeps of them.
+
+Data frames are known by their column names alone, so that pandas, polars and pyarrow need not be
+installed.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowtrain.data.read import Table, listed, read_table
+from flowtrain.errors import UserError
+from flowtrain.files import writing
+
+
+def as_table(x: Any, columns: Sequence[str | int] | None = None) -> Table:
+    """Return points as a table in float64.
+
+    Args:
+        x: rows of numbers: an array or a tensor (n, d) or (n,), or a data frame of pandas, polars
+            or pyarrow. Integers and booleans become floats. Columns without names are x0, x1, ...
+        columns: those to take, in this order, by name or by position from 0; None is all.
+
+    Raises:
+        UserError: what is no finite number, with its row and column, or no rows.
+
+    >>> as_table(np.array([[1, 2], [3, 4]]), columns=["x1"]).values.tolist()
+    [[2.0], [4.0]]
+    >>> as_table(np.array([1.0, np.nan]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    flowtrain.errors.UserError: x, row (from 0) 1, column 'x0': nan is not finite; mend or drop ...
+    """
+    parts = dict(_parts(x))
+    names = list(parts)
+    chosen = names if columns is None else [_name(key, names) for key in columns]
+    if not chosen:
+        raise UserError(f"x: no column is chosen; it has {listed(names)}")
+    if len({*chosen}) < len(chosen):
+        raise UserError(f"x: a column is chosen twice: {listed(chosen)}")
+    values = np.stack([_real(name, parts[name]) for name in chosen], axis=1)
+    if not len(values):
+        raise UserError("x has no rows")
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        where = f"x, row (from 0) {row}, column {chosen[column]!r}"
+        raise UserError(f"{where}: {values[row, column]} is not finite; mend or drop the row")
+    return Table(torch.from_numpy(values), tuple(chosen))
+
+
+def save_points(path: Path, table: Table) -> None:
+    """Write a table as an .npz, each column an array of its name; `read_table` reads it back.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    >>> save_points(tmp_path / "points.npz", as_table(np.eye(2)))
+    >>> read_table(tmp_path / "points.npz", columns=None, header="auto").columns
+    ('x0', 'x1')
+    """
+    with writing(path) as file, ZipFile(file, "w") as archive:
+        for name, values in zip(table.columns, table.values.T, strict=True):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values.contiguous().numpy())
+
+
+def holds(path: Path, table: Table) -> bool:
+    """Return whether a file written by `save_points` holds the same table.
+
+    >>> save_points(tmp_path / "points.npz", as_table(np.eye(2)))
+    >>> holds(tmp_path / "points.npz", as_table(np.eye(2))), holds(
+    ...     tmp_path / "points.npz", as_table(np.eye(3)))
+    (True, False)
+    """
+    kept = read_table(path, columns=None, header="auto")
+    return kept.columns == table.columns and torch.equal(kept.values, table.values)
+
+
+def _parts(x: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the columns with their names."""
+    names = getattr(x, "column_names", None)  # pyarrow, whose `columns` are the data
+    names = getattr(x, "columns", None) if names is None else names
+    if names is not None:
+        texts = [name if isinstance(name, str) else f"x{name}" for name in names]
+        for position, text in enumerate(texts):
+            if text in texts[:position]:
+                raise UserError(f"x has two columns {text!r}; rename one")
+        for name, text in zip(names, texts, strict=True):
+            yield text, np.asarray(x[name])
+        return
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        x = (x.double() if x.is_floating_point() else x).numpy()
+    if np.ma.isMaskedArray(x):
+        x = np.ma.filled(x.astype(np.float64), np.nan)
+    values = np.asarray(x)
+    if values.ndim not in (1, 2):
+        raise UserError(f"x has shape {values.shape}; use (rows, columns)")
+    for position, column in enumerate(values.T if values.ndim == 2 else [values]):
+        yield f"x{position}", column
+
+
+def _name(key: str | int, names: list[str]) -> str:
+    if isinstance(key, str):
+        if key not in names:
+            raise UserError(f"x has no column {key!r}; it has {listed(names)}")
+        return key
+    if not 0 <= key < len(names):
+        raise UserError(f"x has no column {key}; its {len(names)} columns count from 0")
+    return names[key]
+
+
+def _real(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a column in float64."""
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    if values.dtype.kind != "O":
+        raise UserError(
+            f"x, column {name!r}: {values.dtype} is no kind of real number; choose other columns"
+        )
+    for row, value in enumerate(values):  # missing values of integers, decimals, or text
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError
+            float(value)
+        except (TypeError, ValueError):
+            where = f"x, row (from 0) {row}, column {name!r}"
+            raise UserError(
+                f"{where}: {value!r} is no number; mend or drop the row, or choose other columns"
+            ) from None
+    return values.astype(np.float64)

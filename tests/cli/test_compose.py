@@ -1,0 +1,52 @@
+"""Configs composed for Python: as at the command line, refused in one line, no trace in Hydra."""
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import VersionBase
+
+from flowtrain.cli.compose import compose
+from flowtrain.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=relnvp"], "model: no option 'relnvp'; did you mean realnvp?"),
+        (["modl=affine"], "modl: no such key; did you mean model?"),
+        (["trainer.clp=2"], "trainer.clp: no such key; did you mean trainer.clip or trainer?"),
+        (["seed=-1"], "seed: -1 is refused: it should be greater than or equal to 0"),
+        (["x"], "x: cannot be read as key=value"),
+        (["resume=nowhere"], "resume: nowhere: no such folder"),
+        (["seed=0,1"], "seed=0,1: several runs; call train for each of them"),
+        (["-m"], "-m: only the command line knows it; see folder=..."),
+        (["hydra.run.dir=x"], "hydra.run.dir=x: only the command line knows it; see folder=..."),
+        (["launcher=joblib"], "launcher=joblib: only sweeps at the command line have a launcher"),
+        ("model=affine", "overrides are a list of strings: ['model=affine']"),
+    ],
+)
+def test_a_mistake_is_one_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as told:
+        compose(overrides)
+    assert str(told.value) == message
+
+
+def test_a_new_folder_is_named_as_at_the_command_line() -> None:
+    composed = compose(["model=affine", "data=rings"])
+    assert composed.folder.parts[0] == "outputs"
+    assert composed.folder.name.endswith("-affine-rings")
+    assert composed.asked == composed.raw
+    assert "hydra" not in composed.raw
+    assert not composed.folder.exists()
+
+
+def test_a_caller_that_is_a_program_of_hydra_s_keeps_its_hydra() -> None:
+    assert not GlobalHydra.instance().is_initialized()
+    compose(["model=affine"])
+    assert not GlobalHydra.instance().is_initialized()
+    with hydra.initialize(config_path=None, version_base="1.3"):
+        version = VersionBase.instance().getbase()
+        compose(["model=affine"])
+        assert VersionBase.instance().getbase() is version
+        assert GlobalHydra.instance().is_initialized()
+        assert hydra.compose(overrides=["+x=1"]) == {"x": 1}

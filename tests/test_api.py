@@ -1,0 +1,231 @@
+"""`flowtrain.train` and `flowtrain.fit`: what the command does, from Python and without traces."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import flowtrain
+from flowtrain.runs import checkpoint
+from flowtrain.training import trainer
+from flowtrain.training.run import Run
+from flowtrain.training.tracking import Tracker
+
+FEW = ["trainer.max_steps=20", "trainer.evaluate_every=10", "trainer.figures=false"]
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def files(folder: Path) -> set[str]:
+    """Return what a run leaves, but for the name of TensorBoard's file and Hydra's own settings."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if "tfevents" not in name and name != ".hydra/hydra.yaml"}
+
+
+def test_train_leaves_the_run_of_the_command(
+    flowtrain_command: Command, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    done = flowtrain_command(*tiny_overrides, "seed=3", f"hydra.run.dir={tmp_path}/shell")
+    assert (done.returncode, done.stderr) == (0, "")
+    trained = flowtrain.train([*tiny_overrides, "seed=3"], folder=tmp_path / "python", quiet=True)
+    assert files(tmp_path / "python") == files(tmp_path / "shell")
+    results = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("shell", "python")]
+    assert results[0]["metrics"] == results[1]["metrics"] == trained.metrics
+    assert results[0]["config"] == results[1]["config"]
+    log_lines = (tmp_path / "python" / "flowtrain.log").read_text()
+    assert "INFO realnvp on gaussian_mixture in " in log_lines
+    assert "NLL of test sample" in log_lines
+    states = [checkpoint.read(tmp_path / n / "checkpoints/last.pt") for n in ("shell", "python")]
+    for name, weight in states[0]["model"].items():
+        assert torch.equal(weight, states[1]["model"][name])
+    assert torch.equal(
+        trained.flow.log_prob(torch.ones(1, 2)),
+        flowtrain.load(tmp_path / "shell").log_prob(torch.ones(1, 2)),
+    )
+
+
+@pytest.fixture(name="flowtrain_command")
+def fixture_flowtrain_command(request: pytest.FixtureRequest) -> Command:
+    """Return the fixture of the command, whose name is the package's."""
+    command: Command = request.getfixturevalue("flowtrain")
+    return command
+
+
+def test_a_run_goes_on_by_resume_and_by_its_folder(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    half = flowtrain.train([*tiny_overrides, "trainer.max_steps=10"], folder=tmp_path, quiet=True)
+    assert half.folder == tmp_path
+    whole = flowtrain.train([f"resume={tmp_path}", "trainer.max_steps=20"], quiet=True)
+    again = flowtrain.train(tiny_overrides, folder=tmp_path, quiet=True)
+    assert half.metrics != whole.metrics == again.metrics
+    with pytest.raises(flowtrain.UserError, match=r"seed: the run has 0, this asks for 1"):
+        flowtrain.train([*tiny_overrides, "seed=1"], folder=tmp_path, quiet=True)
+    with pytest.raises(flowtrain.UserError, match="resume: it names the folder"):
+        flowtrain.train([f"resume={tmp_path}"], folder=tmp_path)
+
+
+def test_nothing_is_left_in_the_process_and_lines_are_printed(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("flowtrain")
+    torch.set_num_threads(2)
+    try:
+        before = (
+            torch.get_num_threads(), torch.get_rng_state().tolist(), list(log.handlers),
+            list(logging.getLogger().handlers), signal.getsignal(signal.SIGINT), list(sys.path),
+        )  # fmt: skip
+        trained = flowtrain.train(tiny_overrides, folder=tmp_path)
+        assert before == (
+            torch.get_num_threads(), torch.get_rng_state().tolist(), list(log.handlers),
+            list(logging.getLogger().handlers), signal.getsignal(signal.SIGINT), list(sys.path),
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(1)
+    out = capsys.readouterr().out
+    assert out.startswith(f"realnvp on gaussian_mixture in {tmp_path}")
+    assert out.count("NLL of test sample") == 1
+    assert "Coupling" not in repr(trained)
+    flowtrain.train(tiny_overrides, folder=tmp_path / "quiet", quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_two_threads_train_at_once_each_into_its_own_log(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    trained: dict[int, Any] = {}
+
+    def work(seed: int) -> None:
+        overrides = [*tiny_overrides, f"seed={seed}"]
+        trained[seed] = flowtrain.train(overrides, folder=tmp_path / str(seed), quiet=True)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in (0, 1):
+        lines = (tmp_path / str(seed) / "flowtrain.log").read_text()
+        assert f"seed {seed}, in nats" in lines
+        assert f"seed {1 - seed}, in nats" not in lines
+    assert trained[0].metrics["nll/test"] != trained[1].metrics["nll/test"]
+
+
+def test_an_interruption_is_raised_once_the_run_is_saved(
+    tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.train_step
+
+    def interrupt(run: Run, tracker: Tracker) -> None:
+        original(run, tracker)
+        if run.state.progress.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            flowtrain.train(tiny_overrides, folder=tmp_path, quiet=True)
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
+    assert checkpoint.read(tmp_path / "checkpoints/last.pt")["progress"]["step"] == 7
+    trained = flowtrain.train([f"resume={tmp_path}"], quiet=True)
+    assert (
+        trained.metrics
+        == flowtrain.train(tiny_overrides, folder=tmp_path / "whole", quiet=True).metrics
+    )
+
+
+def test_a_failed_start_says_why_in_one_line_and_in_the_folder(tmp_path: Path) -> None:
+    overrides = ["model=affine", "data=gaussian_mixture", "data.weights=[1.0]"]
+    with pytest.raises(flowtrain.UserError) as told:
+        flowtrain.train(overrides, folder=tmp_path, quiet=True)
+    assert len(str(told.value).splitlines()) == 1
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["status"], result["error"]) == ("failed", str(told.value))
+
+
+# --- fit ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    return np.array([1700.0, -3.0]) + np.random.default_rng(0).normal(size=(300, 2)) * [20.0, 0.1]
+
+
+def test_fit_answers_in_the_units_of_the_points(x: np.ndarray, tmp_path: Path) -> None:
+    few = [*FEW, "optimizer.lr=0.1", "trainer.max_steps=200", "trainer.evaluate_every=50"]
+    trained = flowtrain.fit(x, model="affine", folder=tmp_path, overrides=few, quiet=True)
+    sample = trained.flow.sample(4000, torch.Generator().manual_seed(0)).double().numpy()
+    assert sample.mean(0) == pytest.approx(x.mean(0), abs=3.0)
+    assert sample.std(0) == pytest.approx(x.std(0), rel=0.1)
+    log_q = trained.flow.log_prob(torch.from_numpy(x))
+    assert log_q.dtype == torch.float64
+    gaussian = torch.distributions.MultivariateNormal(
+        torch.from_numpy(x.mean(0)), torch.from_numpy(np.cov(x.T))
+    )
+    assert log_q.mean().item() == pytest.approx(
+        gaussian.log_prob(torch.from_numpy(x)).mean().item(), abs=0.05
+    )
+    again = flowtrain.fit(x, model="affine", folder=tmp_path, overrides=few, quiet=True)
+    assert again.metrics == trained.metrics
+    with pytest.raises(flowtrain.UserError, match="this folder holds a run on other points"):
+        flowtrain.fit(x + 1, model="affine", folder=tmp_path, overrides=few, quiet=True)
+
+
+def test_the_run_of_fit_is_resumed_and_evaluated_like_any_other(
+    x: np.ndarray, tmp_path: Path, flowtrain_command: Command
+) -> None:
+    trained = flowtrain.fit(
+        torch.from_numpy(x), model="affine", folder=tmp_path / "run", overrides=FEW, quiet=True
+    )
+    done = flowtrain_command(f"resume={tmp_path}/run", "trainer.max_steps=30")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["step"], result["config"]["data"]["path"]) == (30, f"{tmp_path}/run/points.npz")
+    assert trained.folder == tmp_path / "run"
+
+
+def test_seconds_bound_the_training(x: np.ndarray, tmp_path: Path) -> None:
+    overrides = ["trainer.max_steps=1000000", "trainer.figures=false"]
+    flowtrain.fit(x, model="affine", seconds=0.5, folder=tmp_path, overrides=overrides, quiet=True)
+    assert json.loads((tmp_path / "result.json").read_text())["seconds"] < 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"x": [[1.0, None]]}, "None is no number"),
+        ({"model": "splin"}, "model: no option 'splin'; did you mean spline"),
+        ({"seconds": 0}, "trainer.max_seconds: 0 is refused"),
+        ({"overrides": ["data=moons"]}, "data=moons: fit begins a run on x; see train"),
+        ({"columns": ["height"]}, "x has no column 'height'"),
+    ],
+)
+def test_a_refused_fit_leaves_no_folder(
+    x: np.ndarray, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    points = settings.pop("x", x)
+    with pytest.raises(flowtrain.UserError, match=message):
+        flowtrain.fit(points, folder=tmp_path / "run", quiet=True, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+# --- the package --------------------------------------------------------------------------------
+
+
+def test_importing_the_package_is_cheap_and_dir_is_complete() -> None:
+    code = (
+        "import sys, flowtrain; names = dir(flowtrain);"
+        "assert {'train', 'fit', 'load', 'UserError'} <= set(names), names;"
+        "assert not {'torch', 'hydra', 'numpy'} & set(sys.modules);"
+        "[getattr(flowtrain, name) for name in names]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
