@@ -17,7 +17,7 @@ LAYERS = (
     ("data",),
     ("densities", "flows"),
     ("config",),
-    ("files", "batching", "live"),
+    ("files", "batching", "live", "roots"),
     ("progress",),
     ("errors",),
 )

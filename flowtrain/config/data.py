@@ -98,6 +98,39 @@ class GaussianMixture(Data):
     weights: list[Positive] = Field(min_length=1)
 
 
+class Banana(Data):
+    owner: ClassVar[str] = "flowtrain.densities.energies:Banana"
+    name: Literal["banana"]
+    spread: Positive
+    noise: Positive
+    curvature: Positive
+
+
+class U1(Data):
+    owner: ClassVar[str] = "flowtrain.densities.energies:TwoArcs"
+    name: Literal["u1"]
+    thickness: Positive
+
+
+class U2(Data):
+    owner: ClassVar[str] = "flowtrain.densities.energies:u2"
+    name: Literal["u2"]
+    thickness: Positive
+
+
+class U3(Data):
+    owner: ClassVar[str] = "flowtrain.densities.energies:u3"
+    name: Literal["u3"]
+    thickness: Positive
+
+
+class U4(Data):
+    owner: ClassVar[str] = "flowtrain.densities.energies:u4"
+    name: Literal["u4"]
+    thickness: Positive
+    second_thickness: Positive
+
+
 class Custom(Data):
     """A density of the user's own: a class or function of a Python file, and its arguments."""
 

@@ -14,7 +14,9 @@ class Objective(Section):
 
     Attributes:
         solves_ode: whether training solves the ODE of a continuous flow.
+        integrates_path: whether it can penalise the path of a continuous flow.
         needs_velocity: whether it trains a velocity, so that it fits continuous flows alone.
+        needs_density: whether it asks the data for their log-density, at the flow's own samples.
 
     >>> objective = MaximumLikelihood(name="maximum_likelihood")
     >>> list(objective.phases(lr=1e-3))  # one, of the whole run
@@ -22,7 +24,9 @@ class Objective(Section):
     """
 
     solves_ode: ClassVar[bool] = False
+    integrates_path: ClassVar[bool] = False
     needs_velocity: ClassVar[bool] = False
+    needs_density: ClassVar[bool] = False
     name: str
 
     def phases(self, lr: float) -> Iterator[tuple["Objective", float, float]]:
@@ -41,7 +45,16 @@ class Objective(Section):
 class MaximumLikelihood(Objective):
     owner: ClassVar[str] = "flowtrain.training.objectives:MaximumLikelihood"
     solves_ode: ClassVar[bool] = True
+    integrates_path: ClassVar[bool] = True
     name: Literal["maximum_likelihood"]
+
+
+class ReverseKL(Objective):
+    owner: ClassVar[str] = "flowtrain.training.objectives:ReverseKL"
+    solves_ode: ClassVar[bool] = True
+    needs_density: ClassVar[bool] = True
+    name: Literal["reverse_kl"]
+    gradient: Literal["total", "path"]
 
 
 class FlowMatching(Objective):
@@ -81,6 +94,7 @@ class FlowMatchingThenLikelihood(FlowMatching):
     COST: ClassVar[float] = 30.0
 
     solves_ode: ClassVar[bool] = True
+    integrates_path: ClassVar[bool] = True
     name: Literal["flow_matching_then_likelihood"]  # type: ignore[assignment]
     switch: float = Field(gt=0, lt=1)
     likelihood_lr: Positive

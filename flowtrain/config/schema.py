@@ -94,6 +94,11 @@ def _without_effect(config: Config) -> Iterator[str]:
         yield (
             f"objective: {model.name} has no velocity to match; leave objective=maximum_likelihood"
         )
+    if objective.needs_density and not data.planar:
+        yield (
+            f"objective: {objective.name} needs data whose density is known, {data.name} has none; "
+            "leave objective=maximum_likelihood"
+        )
     solves = model.continuous and objective.solves_ode
     idle = f"{objective.name} solves no ODE in training" if model.continuous else None
     yield from _solver_fits("solver", "solver", config.solver, solves, model, idle)
@@ -101,7 +106,7 @@ def _without_effect(config: Config) -> Iterator[str]:
         "evaluation.solver", "solver@evaluation.solver", config.evaluation.solver,
         model.continuous, model, None,
     )  # fmt: skip
-    if config.regularization.penalises and not solves:
+    if config.regularization.penalises and not (model.continuous and objective.integrates_path):
         what = f"{objective.name} integrates no path" if model.continuous else None
         what = what or f"{model.name} has no path"
         yield f"regularization: {what} to penalise; leave regularization=none"

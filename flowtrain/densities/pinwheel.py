@@ -8,7 +8,8 @@ from torch import Tensor
 
 from flowtrain.batching import by_rows
 from flowtrain.densities.density import REACH, Density, require_positive
-from flowtrain.densities.numerics import logsumexp_by_row, midpoint, rising_root
+from flowtrain.densities.numerics import logsumexp_by_row, midpoint
+from flowtrain.roots import rising_root
 
 MAX_TURNS = 50.0  # of the spiral for which preimages are enumerated: at most 100 x arms of them
 

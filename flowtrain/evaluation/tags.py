@@ -32,6 +32,9 @@ METRICS = {
     "kl_error": Metric("error of KL", "nats"),
     "kl_paired": Metric("KL, paired samples", "nats", lower_is_better=True),
     "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
+    "kl_reverse": Metric("KL(model | data)", "nats", lower_is_better=True, group="kl"),
+    "kl_reverse_error": Metric("standard error of KL(model | data)", "nats"),
+    "ess": Metric("effective sample size of importance weights, a fraction"),
     "nll": Metric("negative log-likelihood", "nats", lower_is_better=True, group="nll"),
     "nll_error": Metric("standard error of NLL", "nats"),
     "nll_paired": Metric(

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.flows.flow import Flow, Standardize, Transform
+from flowtrain.roots import rising_root
 
 SMALLEST = 1e-3  # least slope of a layer along its direction: a steeper fold has no inverse
-ITERATIONS = 100  # more than bisection alone needs in float64
 
 
 class Planar(Transform):
@@ -56,7 +56,7 @@ class Planar(Transform):
 
 
 def solve_planar(right: Tensor, inner: Tensor) -> Tensor:
-    """Solve a + inner * tanh(a) = right for a, by Newton's method kept inside a bracket.
+    """Solve a + inner * tanh(a) = right for a, from where it must lie.
 
     The root is found without a graph; one last step of Newton's method carries the gradients, by
     the implicit function theorem.
@@ -71,16 +71,12 @@ def solve_planar(right: Tensor, inner: Tensor) -> Tensor:
     tensor([0.0100, 3.0000])
     """
     with torch.no_grad():
-        low, high, a = right - inner.abs(), right + inner.abs(), right.clone()
-        for _ in range(ITERATIONS):
+
+        def excess(a: Tensor) -> tuple[Tensor, Tensor]:
             bent = torch.tanh(a)
-            excess = a + inner * bent - right
-            low, high = torch.where(excess > 0, low, a), torch.where(excess > 0, a, high)
-            step = a - excess / (1 + inner * (1 - bent.square()))
-            inside = (step > low) & (step < high)
-            last, a = a, torch.where(inside, step, (low + high) / 2)
-            if torch.allclose(a, last, rtol=torch.finfo(a.dtype).eps, atol=0):
-                break
+            return a + inner * bent - right, 1 + inner * (1 - bent.square())
+
+        a = rising_root(excess, right - inner.abs(), right + inner.abs())
     bent = torch.tanh(a)
     slope = 1 + inner.detach() * (1 - bent.square())
     return a - (a + inner * bent - right) / slope

@@ -1,7 +1,8 @@
 """What training minimises: (flow, batch, generator) -> loss, and the scalars worth a curve."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.solver import Solver
+from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError
 from flowtrain.flows.cnf import Divergence
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import Flow
+from flowtrain.flows.flow import Flow, base_log_prob
 
 # A function, called only when its scalars are logged, and after the backward pass: an adjoint
 # solve counts its evaluations there.
@@ -88,6 +90,62 @@ class MaximumLikelihood:
             }
 
         return loss, scalars
+
+
+@dataclass(frozen=True)
+class ReverseKL:
+    """KL(model | data) at the flow's own samples: variational inference, arXiv 1505.05770, eq. 15.
+
+    loss = E log q(x) - log p(x), x = flow(z): log Z - ELBO where p = exp(-U) / Z. The batch of
+    data says how many samples, and nothing else: the target is known by its log-density alone.
+
+    The gradient has a part that is zero on average, that of log q by its weights at given points.
+    "path" leaves it out (arXiv 1703.09194, eq. 7): its noise is zero where q = p, at the cost of
+    an inverse each step.
+
+    Args:
+        density: p, which must be positive wherever the flow may go.
+        gradient: "total" or "path".
+        solver: of training, for a continuous flow; None is the flow's own.
+
+    >>> from flowtrain import load
+    >>> from flowtrain.densities import Banana
+    >>> flow, generator = load(run_folder), torch.Generator().manual_seed(0)
+    >>> objective = ReverseKL(Banana(spread=1.0, noise=0.3, curvature=0.5), gradient="path")
+    >>> loss, _ = objective(flow, flow.sample(8), generator)
+    >>> loss.shape, loss.item() > 0
+    (torch.Size([]), True)
+    """
+
+    density: Density
+    gradient: str
+    solver: Solver | None = None
+
+    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+        if self.solver is not None and isinstance(flow, ContinuousFlow):
+            flow = flow.with_solver(self.solver)
+        z = flow.sample_base(len(x), generator)
+        samples, log_det = flow(z)
+        if self.gradient == "path":
+            with _frozen(flow):
+                log_q = flow.log_prob(samples)
+        else:
+            log_q = base_log_prob(z) - log_det
+        loss = (log_q - self.density.log_prob(samples)).mean()
+        return loss, lambda: {"kl_reverse/batch": loss.item()}
+
+
+@contextmanager
+def _frozen(flow: Flow) -> Iterator[None]:
+    """Record no gradient of a flow's weights, only of what passes through it."""
+    weights = [weight for weight in flow.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ def final_report(
         )
         paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
         rows[METRICS["kl_paired"].title] = paired
+        if "ess/test" in m:  # runs of earlier versions have none
+            backwards = "infinite: the data are never there"
+            if "kl_reverse/test" in m:
+                backwards = f"{m['kl_reverse/test']:.5f} ± {m['kl_reverse_error/test']:.5f}"
+            rows[METRICS["kl_reverse"].title] = f"{backwards}, ESS {m['ess/test']:.3f}"
     nll = "nll_paired" if "nll_paired/test" in m else "nll"
     three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
     if "nll/entropy" in m:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowtrain.build import build_density
 from flowtrain.config.schema import Config
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
@@ -47,12 +48,15 @@ def build_phases(config: Config, flow: Flow) -> list[Phase]:
     for section, until, max_lr in config.objective.phases(config.optimizer.lr):
         settings: dict[str, Any] = {}
         if section.solves_ode and isinstance(flow, ContinuousFlow):
-            settings = {
-                "solver": config.solver,
+            settings["solver"] = config.solver
+        if section.integrates_path and isinstance(flow, ContinuousFlow):
+            settings |= {
                 "divergence": flow.training_divergence,
                 "kinetic": config.regularization.kinetic,
                 "jacobian": config.regularization.jacobian,
             }
+        if section.needs_density:
+            settings["density"] = build_density(config)
         objective = section.build(**settings)
         if "objective.target" in config.own_code:
             check_objective(objective, flow)

@@ -64,6 +64,16 @@ def test_an_objective_that_solves_nothing_has_no_use_for_a_path(
     assert message.endswith(allowed)
 
 
+def test_variational_inference_needs_a_density_and_penalises_no_path(compose: Compose) -> None:
+    assert refusal(compose("data=sklearn", "data.name=iris", "objective=reverse_kl")) == (
+        "objective: reverse_kl needs data whose density is known, iris has none; "
+        "leave objective=maximum_likelihood"
+    )
+    message = refusal(compose("model=ffjord", "objective=reverse_kl", "regularization=rnode"))
+    assert message.startswith("regularization: reverse_kl integrates no path")
+    assert validate(compose("model=ffjord", "objective=reverse_kl")).solver.solves
+
+
 @pytest.mark.parametrize("objective", ["flow_matching", "flow_matching_then_likelihood"])
 @pytest.mark.parametrize("model", ["realnvp", "affine"])
 def test_only_a_continuous_flow_has_a_velocity_to_match(

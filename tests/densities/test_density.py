@@ -43,6 +43,11 @@ ENTROPY = {
     "checkerboard": (math.log(32), 1.79180),
     "rings": (2.623183, 1.87376),
     "swissroll": (2.669646, 2.03754),
+    "banana": (math.log(2 * math.pi * math.e * 0.3), 1.89612),
+    "u1": (2.660013, 1.89525),
+    "u2": (2.672409, 2.02861),
+    "u3": (2.717026, 1.99012),
+    "u4": (2.900393, 1.71033),
 }
 # The same density, ever so slightly wrong.
 WRONG: dict[str, dict[str, Any]] = {
@@ -55,6 +60,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "rings": {"noise": 0.088},
     "swissroll": {"noise": 1.1},
     "gaussian_mixture": {"weights": [0.32, 0.30, 0.38]},
+    "banana": {"curvature": 0.55},
+    "u1": {"thickness": 0.44},
+    "u2": {"thickness": 0.44},
+    "u3": {"thickness": 0.38},
+    "u4": {"second_thickness": 0.38},
 }
 
 
@@ -124,6 +134,9 @@ def test_entropy_by_monte_carlo(name: str, default: Build, draw: Draw) -> None:
         ("swissroll", {"noise": 0.1}),
         ("eight_gaussians", {"noise": 0.02}),
         ("pinwheel", {"tangential_std": 0.01}),
+        ("banana", {"noise": 0.02}),
+        ("u1", {"thickness": 0.05}),
+        ("u4", {"thickness": 0.05}),
     ],
 )
 def test_entropy_of_sharp_densities(

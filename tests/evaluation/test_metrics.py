@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flowtrain.config.solver import Adaptive, FixedStep, Solver
 from flowtrain.data.splits import Split, Splits, sample_splits
+from flowtrain.densities.checkerboard import Checkerboard
 from flowtrain.densities.density import Density
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
@@ -19,6 +20,7 @@ from flowtrain.evaluation.metrics import (
     inverse_error,
     likelihood,
     quadrature,
+    reverse,
     solver_gap,
     training_metrics,
     without_density,
@@ -64,6 +66,41 @@ def test_kl_by_paired_samples_agrees_within_its_error(flow: Flow, gaussian: Dens
     assert abs(found["kl"] - closed_form_kl()) < 4 * found["kl_error"]
     assert found["kl_error"] < 0.01
     assert found["kl"] == pytest.approx(found["nll"] + gaussian.log_prob(split.x).mean().item())
+
+
+def test_reverse_kl_is_the_closed_form(flow: Flow, gaussian: Density) -> None:
+    q, s = torch.tensor(STD, dtype=torch.float64).square().diag(), torch.tensor(COVARIANCE).double()
+    apart = torch.tensor(MEAN).double() - torch.tensor(CENTRE)
+    inverse = s.inverse()
+    expected = 0.5 * float(
+        (inverse @ q).trace() + apart @ inverse @ apart - 2 + s.det().log() - q.det().log()
+    )
+    found = reverse(flow, gaussian, batch_size=3000)
+    assert abs(found["kl_reverse"] - expected) < 4 * found["kl_reverse_error"]
+    assert found["kl_reverse_error"] < 0.01
+
+
+def test_the_effective_sample_size_is_the_closed_form(gaussian: Density) -> None:
+    """E_q[(p / q)²] = ∫ p² / q is the integral of a Gaussian of precision 2 S^-1 - Q^-1."""
+    mean, std = torch.tensor([0.3, -0.2]).double(), torch.tensor([1.2, 1.1]).double()
+    s, q = torch.tensor(COVARIANCE).double(), std.square().diag()
+    centre = torch.tensor(CENTRE).double()
+    precision = 2 * s.inverse() - q.inverse()
+    linear = 2 * s.inverse() @ centre - q.inverse() @ mean
+    constant = mean @ q.inverse() @ mean - 2 * centre @ s.inverse() @ centre
+    exponent = (linear @ precision.inverse() @ linear + constant) / 2
+    second = exponent.exp() * (q.det() / precision.det()).sqrt() / s.det()
+    found = reverse(Flow([], Standardize(mean, std)), gaussian, batch_size=3000)
+    assert found["ess"] == pytest.approx(1 / float(second), rel=0.03)
+    assert 0.4 < found["ess"] < 0.95
+
+
+def test_reverse_kl_is_infinite_where_the_data_never_are(flow: Flow) -> None:
+    found = reverse(flow, Checkerboard(squares=4, side=2.0), batch_size=10_000)
+    assert {*found} == {"ess"}
+    assert 0 < found["ess"] < 0.6
+    far = Flow([], Standardize(torch.full((2,), 100.0), torch.ones(2)))
+    assert reverse(far, Checkerboard(squares=4, side=2.0), batch_size=10_000) == {"ess": 0.0}
 
 
 def test_the_true_density_has_no_kl(gaussian: Density) -> None:
@@ -222,6 +259,7 @@ def test_every_metric_is_there_and_in_raw_coordinates(realnvp: Flow, splits: Spl
         "nll/train", "nll/val", "nll_error/val", "kl/val", "kl_error/val", "nll/test",
         "nll_paired/train", "nll_paired/val", "nll_paired/test", "nll_error/test", "kl_paired/test",
         "kl_paired_error/test", "kl/test", "kl_error/test", "mass/test", "inverse_error/test",
+        "kl_reverse/test", "kl_reverse_error/test", "ess/test",
         "inverse_error_rms/test", "nll/entropy",
     }  # fmt: skip
     assert metrics["nll/test"] == pytest.approx(-realnvp.log_prob(splits.test.x).mean().item())

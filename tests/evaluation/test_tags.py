@@ -42,14 +42,14 @@ def test_every_metric_of_an_evaluation_has_a_row(
     unmeasured = {name for name in METRICS if name not in measured}
     others = {"bits_per_dimension", *(n for n in METRICS if n.startswith(("energy", "mmd")))}
     others |= {n for n in METRICS if n.startswith(("sliced_w2", "nll_gaussian", "nll_kde"))}
-    exact = {n for n in METRICS if n.startswith(("kl", "mass", "nll_paired"))}
+    exact = {n for n in METRICS if n.startswith(("kl", "ess", "mass", "nll_paired"))}
     assert unmeasured == (others if known else exact)
 
 
 def test_errors_floors_and_baselines_have_no_better_way() -> None:
     better = {name for name in METRICS if lower_is_better(f"{name}/test")}
     assert better == {
-        "kl", "kl_paired", "nll", "nll_paired", "bits_per_dimension", "inverse_error",
+        "kl", "kl_paired", "kl_reverse", "nll", "nll_paired", "bits_per_dimension", "inverse_error",
         "inverse_error_rms", "energy", "mmd", "sliced_w2",
     }  # fmt: skip
     assert lower_is_better("nll/train")
@@ -68,4 +68,4 @@ def test_tensorboard_has_few_groups_and_opens_kl_and_nll() -> None:
     logged = ["loss", "lr", "grad_norm", "nfe/forward", "speed/steps_per_second", "nll/batch"]
     groups = {tag.partition("/")[0] for tag in [*shown, *map(board_tag, logged)]}
     assert sorted(groups) == ["kl", "nll", "samples", "training", "verification"]
-    assert [tag for tag in shown if tag.startswith("kl/")] == ["kl/test"]
+    assert [tag for tag in shown if tag.startswith("kl/")] == ["kl/test", "kl/reverse/test"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.config.solver import Adaptive, FixedStep
+from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.errors import ConfigError
 from flowtrain.flows.cnf import Divergence
 from flowtrain.flows.continuous import ContinuousFlow, Likelihood
@@ -19,6 +20,7 @@ from flowtrain.training import objectives
 from flowtrain.training.objectives import (
     FlowMatching,
     MaximumLikelihood,
+    ReverseKL,
     Scalars,
     check_objective,
 )
@@ -93,6 +95,62 @@ def test_a_penalty_of_weight_zero_is_not_integrated(
         kinetic > 0,
         jacobian > 0,
     )
+
+
+def test_reverse_kl_is_the_closed_form_for_gaussians() -> None:
+    """KL(N(m, q²) | N(c, s²)) = log s / q + (q² + (m - c)²) / 2 s² - 1 / 2, in each coordinate."""
+    flow = affine(Standardize(torch.ones(2), torch.full((2,), 0.5)), generator=seeded()).double()
+    target = GaussianMixture(
+        means=[[0.5, 1.0]], covariances=[[[1.0, 0.0], [0.0, 4.0]]], weights=[1.0]
+    )
+    expected = sum(
+        math.log(s / 0.5) + (0.25 + apart**2) / (2 * s**2) - 0.5
+        for s, apart in ((1.0, 0.5), (2.0, 0.0))
+    )
+    x = torch.zeros(200_000, 2, dtype=torch.float64)
+    for gradient in ("total", "path"):
+        loss, scalars = ReverseKL(target, gradient=gradient)(flow, x, seeded())
+        assert loss.item() == pytest.approx(expected, abs=0.01)
+        assert scalars() == {"kl_reverse/batch": loss.item()}
+
+
+def gradients(flow: Flow, objective: ReverseKL, n: int) -> Tensor:
+    """Return the gradients of the weights over 200 batches of n, (200, weights)."""
+    found, generator = [], seeded()
+    for _ in range(200):
+        flow.zero_grad()
+        objective(flow, torch.zeros(n, 2, dtype=torch.float64), generator)[0].backward()
+        found.append(torch.cat([weight.grad.flatten() for weight in flow.parameters()]))  # type: ignore[union-attr]
+    assert all(weight.requires_grad for weight in flow.parameters())
+    return torch.stack(found)
+
+
+def test_the_path_gradient_has_the_same_mean_and_no_noise_at_the_target() -> None:
+    flow = affine(Standardize(torch.zeros(2), torch.ones(2)), generator=seeded()).double()
+    near = GaussianMixture(means=[[0.3, 0.0]], covariances=[[[1.2, 0.0], [0.0, 1.0]]], weights=[1])
+    total, path = (gradients(flow, ReverseKL(near, gradient=g), 64) for g in ("total", "path"))
+    error = ((total.var(0) + path.var(0)) / len(total)).sqrt()
+    assert ((total.mean(0) - path.mean(0)).abs() < 4 * error + 1e-12).all()
+    itself = GaussianMixture(
+        means=[[0.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 1.0]]], weights=[1]
+    )
+    total, path = (gradients(flow, ReverseKL(itself, gradient=g), 64) for g in ("total", "path"))
+    assert path.abs().max() < 1e-9 < total.std()
+
+
+def test_a_continuous_flow_is_pushed_by_the_training_solver(make_ffjord: Make) -> None:
+    flow = make_ffjord()
+    coarse = FixedStep(name="euler", step_size=0.5)
+    target = GaussianMixture(
+        means=[[0.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 1.0]]], weights=[1]
+    )
+    losses = [
+        ReverseKL(target, gradient="total", solver=solver)(flow, batch(), seeded())[0]
+        for solver in (None, flow.solver, coarse)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+    losses[2].backward()
+    assert all(weight.grad is not None for weight in flow.parameters())
 
 
 def test_penalties_have_gradients(make_ffjord: Make) -> None:

@@ -17,6 +17,7 @@ KNOWN = {
     **VALIDATED, **PAIRED, "nll/test": 2.55, "nll_error/test": 0.03, "nll/entropy": 2.3,
     "kl/test": 0.25,
     "kl_error/test": 2e-5, "kl_paired/test": 0.26, "kl_paired_error/test": 0.01,
+    "kl_reverse/test": 0.3, "kl_reverse_error/test": 0.02, "ess/test": 0.7,
     "mass/test": 1.00001, "inverse_error/test": 3e-5, "inverse_error_rms/test": 2e-6,
 }  # fmt: skip
 TABLE = {
@@ -56,6 +57,7 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "realnvp on gaussian_mixture, seed 0, in nats",
         "  KL(data | model)      0.25000 by quadrature, error 2e-05",
         "  KL, paired samples    0.26000 ± 0.01000",
+        "  KL(model | data)      0.30000 ± 0.02000, ESS 0.700",
         "  NLL = entropy + KL    2.4500, 2.5200, 2.5600 (train, val, test)",
         "  NLL of test sample    2.5500 ± 0.0300",
         "  entropy of the data   2.3000, the lowest expected NLL",
@@ -67,6 +69,15 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "  run folder            outputs/demo",
         "  curves, figures       tensorboard --logdir outputs/demo",
     ]
+
+
+def test_the_last_report_says_where_a_model_leaves_the_data(tiny: Tiny) -> None:
+    infinite = {k: v for k, v in KNOWN.items() if not k.startswith("kl_reverse")}
+    assert "  KL(model | data)      infinite: the data are never there, ESS 0.700" in report(
+        tiny(), infinite
+    )
+    earlier = {k: v for k, v in infinite.items() if k != "ess/test"}
+    assert not any("KL(model" in line for line in report(tiny(), earlier))
 
 
 def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> None:
