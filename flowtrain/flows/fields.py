@@ -180,6 +180,13 @@ class Fourier(nn.Module):
         self.activation = activation
         self.register_buffer("waves", scale * torch.randn(features, dim, generator=generator))
         self.layers = _gated_layers([dim + 2 * features, *[width] * depth, dim])
+        # The position is seen as `ConcatSquash` sees it, the waves beside it: a field starts smooth.
+        first = cast(GatedLinear, self.layers[0]).linear
+        alone = nn.Linear(dim, width)
+        scale_first_layer(alone)
+        with torch.no_grad():
+            first.weight[:, :dim] = alone.weight
+            first.bias.copy_(alone.bias)
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
         angle = nn.functional.linear(z, self.waves)

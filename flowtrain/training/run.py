@@ -14,6 +14,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, write_result
+from flowtrain.training.gradient import Gradient
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
 
@@ -28,6 +29,7 @@ class Run:
     splits: Splits
     phases: list[Phase]
     state: TrainState
+    gradient: Gradient
 
     @property
     def density(self) -> Density | None:
@@ -86,4 +88,5 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         generator=torch.Generator(device).manual_seed(seeds["batches"]),
         progress=Progress(),
     )
-    return Run(config, folder, device, splits, build_phases(config, flow), state)
+    phases = build_phases(config, flow)
+    return Run(config, folder, device, splits, phases, state, Gradient(flow.parameters()))

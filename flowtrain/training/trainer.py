@@ -242,7 +242,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
         len(x), (config.trainer.batch_size,), generator=state.generator, device=run.device
     )
     progress.step += 1
-    state.optimizer.zero_grad()
+    run.gradient.zero()
     try:
         loss, scalars = phase.objective(state.flow, x[rows], state.generator)
         with solver_errors():
@@ -250,10 +250,8 @@ def train_step(run: Run, tracker: Tracker) -> None:
     except SolverError as error:
         count_failure(run, str(error))
         return
-    norm = torch.nn.utils.clip_grad_norm_(
-        state.flow.parameters(), config.trainer.clip or float("inf")
-    )
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+    norm = run.gradient.clip(config.trainer.clip)
+    if not torch.isfinite(loss.detach() + norm):  # one look at the device
         count_failure(run, f"the loss is {loss.item():g}, its gradient's norm {norm.item():g}")
         return
     state.optimizer.step()
