@@ -75,9 +75,9 @@ def cells(job: Standing) -> list[str]:
         job.state,
         f"{job.step:,}",
         f"{job.steps:,}" if job.steps else "",
-        _figure(job, "kl"),
-        _figure(job, "nll"),
-        "" if math.isnan(job.seconds_left) else _duration(job.seconds_left),
+        figure(job, "kl"),
+        figure(job, "nll"),
+        "" if math.isnan(job.seconds_left) else duration(job.seconds_left),
         escape(job.owner or job.error.partition("\n")[0][:LONGEST_REASON]),
     ]
 
@@ -125,14 +125,20 @@ def moving_table(jobs: Sequence[Standing], height: int) -> "Table":
     return table
 
 
-def _figure(job: Standing, name: str) -> str:
+def figure(job: Standing, name: str) -> str:
+    """Return a run's KL or NLL of the test points, else of the validation points, or nothing."""
     for split in ("test", "val"):
         if (value := job.metrics.get(f"{name}/{split}")) is not None:
             return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
     return ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds in the largest unit of which there are two.
+
+    >>> duration(100), duration(7200), duration(200_000)
+    ('100 s', '2 h', '2 d')
+    """
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,0 +1,112 @@
+"""`flowrun list`: every run of a folder, newest first, in a terminal's width and in a moment."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowtrain.cli.list import HEADER, lines
+from flowtrain.runs.lock import locked
+
+Flowrun = Callable[..., subprocess.CompletedProcess[str]]
+
+RUN = Path(__file__).parents[1] / "runs" / "schema_1" / "realnvp"
+
+
+def make(folder: Path, *, age: float = 0.0, **changes: object) -> Path:
+    """Write the record of a finished run, so many seconds old."""
+    folder.mkdir(parents=True)
+    result = json.loads((RUN / "result.json").read_text()) | changes
+    (folder / "result.json").write_text(json.dumps(result))
+    shutil.copy(RUN / "metrics.jsonl", folder)
+    for file in folder.iterdir():
+        os.utime(file, (time.time() - age,) * 2)
+    return folder
+
+
+def test_runs_of_any_depth_are_listed_newest_first(flowrun: Flowrun, tmp_path: Path) -> None:
+    make(tmp_path / "outputs" / "day" / "old", age=90_000)
+    make(tmp_path / "outputs" / "multirun" / "day" / "time" / "seed=1", age=7300, seed=1)
+    failed = make(tmp_path / "outputs" / "new", age=130, status="failed", error="no", metrics={})
+    (failed / "metrics.jsonl").unlink()
+    os.utime(failed / "result.json", (time.time() - 130,) * 2)
+    (tmp_path / "outputs" / "latest").symlink_to("new")
+    header, *rows = flowrun("list").stdout.splitlines()
+    assert header.split() == [*HEADER]
+    assert [row.split()[-1] for row in rows] == [
+        "outputs/new", "outputs/multirun/day/time/seed=1", "outputs/day/old",
+    ]  # fmt: skip
+    assert rows[0].split()[:4] == ["realnvp", "pinwheel", "2", "failed"]
+    assert rows[0].split()[5:9] == ["-", "-", "2", "min"]
+    assert " 0.9829 " in rows[1]
+    assert rows[1].split()[2] == "1"
+    assert "  2 h  " in rows[1]
+    assert [*rows[2].split()[-3:-1]] == ["25", "h"]
+    assert len(flowrun("list", "-n", "2").stdout.splitlines()) == 3
+
+
+def test_a_run_that_goes_on_is_told_from_a_killed_one(flowrun: Flowrun, tmp_path: Path) -> None:
+    run = make(tmp_path / "run", status="running", step=0)
+    assert " killed " in flowrun("list", tmp_path).stdout
+    with locked(run):
+        told = flowrun("list", tmp_path).stdout
+    assert " running  " in told
+    assert "  6  " in told  # the step of metrics.jsonl, not that of the start
+
+
+def test_a_table_is_named_by_its_file_and_no_name_reaches_the_terminal_raw(
+    flowrun: Flowrun, tmp_path: Path
+) -> None:
+    config = json.loads((RUN / "result.json").read_text())["config"]
+    config["data"] = {"name": "table", "path": "some/wine.csv"}
+    make(tmp_path / "a", config=config, model="\x1b[31mred\nline")
+    (row,) = flowrun("list", tmp_path).stdout.splitlines()[1:]
+    assert row.split()[:2] == ["?[31mred?line", "wine"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200, None])
+def test_a_folder_is_never_cut(width: int | None) -> None:
+    folder = "outputs/multirun/2026-01-31/12-00-00-000000/model=realnvp,seed=0"
+    row = ["realnvp", "swissroll", "0", "interrupted", "12,400", "0.0123", "2.4062", "3 d", folder]
+    told = list(lines([row, row], width))
+    assert sum(line.endswith(folder) for line in told) == 2
+    if width in (60, 80):
+        assert max(len(line) for line in told if folder not in line) <= 80
+        assert len(told) == 5
+    else:
+        assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("list nowhere", "nowhere: no such folder"), ("list .", "no run below .: no folder has a")],
+)
+def test_where_there_is_nothing_one_line_says_so(flowrun: Flowrun, line: str, message: str) -> None:
+    told = flowrun(*line.split())
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"flowrun: {message}")
+
+
+def test_a_thousand_runs_are_listed_without_torch_in_two_seconds(tmp_path: Path) -> None:
+    for number in range(1000):
+        (folder := tmp_path / "outputs" / f"{number}").mkdir(parents=True)
+        shutil.copy(RUN / "result.json", folder / "result.json")
+        shutil.copy(RUN / "metrics.jsonl", folder / "metrics.jsonl")
+    code = (
+        "import sys, time; from flowtrain.cli.flowrun import execute; status = execute(['list']);"
+        "heavy = {'torch', 'numpy', 'hydra', 'pydantic', 'yaml'} & {*sys.modules};"
+        "print(status, time.process_time(), *heavy, file=sys.stderr)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert len(told.stdout.splitlines()) == 1001
+    status, seconds, *heavy = told.stderr.split()
+    assert (status, heavy) == ("0", [])
+    assert float(seconds) < 2.0  # of the processor: the wall's clock tells of the other tests
