@@ -31,8 +31,8 @@ class Standing:
         error: why it failed, or nothing.
 
     >>> run = standing(run_folder)
-    >>> run.state, run.step, run.steps, run.figure[0]
-    ('completed', 6, 6, 'kl/test')
+    >>> run.state, run.step, run.figure[0]
+    ('completed', 6, 'kl/test')
     """
 
     folder: Path
