@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format results compare sampling adjoint-memory structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results compare sampling adjoint-memory structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -41,6 +41,10 @@ format: install ## Mend style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: install ## Build the site of docs/ in site/, its notebooks executed (three minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 results: install ## Train every row of docs/results.md that is missing (two hours), rewrite the tables
 	$(BIN)/python benchmarks/results.py
 
@@ -61,4 +65,4 @@ tensorboard: install ## Open the curves and figures of all runs
 	$(BIN)/tensorboard --logdir outputs
 
 clean: ## Remove .venv and caches; run folders stay
-	rm -rf $(VENV) $(VENV)-extras build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-extras build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The README's new density, carried out as written: in a copy of the package, and without one."""
+"""The new density of docs/extending.md, carried out as written: in a copy, and without one."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"<!-- extend:.*?-->(.*?)<!-- end of extend -->", TEXT, re.DOTALL)
 # Each file of the example: its name, whether the text goes to its end, and the text.
 FILES = re.findall(r"`([\w/]+\.\w+)`(, at its end)?\n\n```\w+\n(.*?)```", EXAMPLE, re.DOTALL)

@@ -1,4 +1,4 @@
-"""The README's transcript and its Python, typed as written, in an empty folder."""
+"""The README's transcript, its output and the Python of README and docs, in an empty folder."""
 
 import os
 import re
@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
-TEXT = README.read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8")
 (TRANSCRIPT,) = re.findall(r"<!-- transcript.*?```\n(.*?)```", TEXT, re.DOTALL)
 (PYTHON,) = re.findall(r"## From Python\n\n```python\n(.*?)```", TEXT, re.DOTALL)
+(MORE_PYTHON,) = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
+(OUTPUT,) = re.findall(r"<!-- output.*?```text\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT.splitlines()]
 # What makes a training brief; a table has other splits.
 BRIEF = (
@@ -20,7 +23,13 @@ BRIEF = (
 FEW = ("splits.train=512", "splits.val=64", "splits.test=64")
 
 
+def labels(output: str) -> set[str]:
+    """Return the words in front of the figures of a run's report."""
+    return set(re.findall(r"^  (\S.*?)  +\S", output, re.MULTILINE))
+
+
 def test_transcript_and_python_work_as_written(tmp_path: Path) -> None:
+    printed = ""
     for program, *arguments in COMMANDS:
         command: list[str | Path] = [Path(sys.executable).with_name(program), *arguments]
         if program == "flowtrain":
@@ -30,13 +39,17 @@ def test_transcript_and_python_work_as_written(tmp_path: Path) -> None:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stderr}"
-    subprocess.run(
-        [sys.executable, "-c", PYTHON], cwd=tmp_path, check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
-    )  # fmt: skip
+        printed += done.stdout
+    assert len(labels(OUTPUT)) > 8
+    assert labels(OUTPUT) <= labels(printed)
+    for code in (PYTHON, MORE_PYTHON):
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        )  # fmt: skip
     names = {path.name for path in tmp_path.iterdir()}
     assert {"samples.npy", "points.csv", "scores.csv", "compare.md", "flow.gif"} <= names
-    assert "density.png" in names
+    assert {"density.png", "paths.png"} <= names
 
 
 def test_the_transcript_has_every_command() -> None:

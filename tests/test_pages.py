@@ -1,0 +1,54 @@
+"""The pages of docs/: their menu is whole, and what they list is what the program has."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from docs.hooks import command_reference
+from docs.hooks.doctests import fenced
+from flowtrain.cli.flowrun import COMMANDS
+from flowtrain.evaluation.tags import METRICS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def pages(menu: Any) -> list[str]:
+    """Return the files that a menu of mkdocs names."""
+    match menu:
+        case str():
+            return [menu]
+        case dict():
+            return [page for entry in menu.values() for page in pages(entry)]
+    return [page for entry in menu for page in pages(entry)]
+
+
+def test_every_page_is_in_the_menu() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    written = [*DOCS.rglob("*.md"), *(DOCS / "notebooks").glob("*.py")]
+    missing = {str(path.relative_to(DOCS)) for path in written} - {*pages(settings["nav"])}
+    assert missing == set()
+
+
+def test_every_metric_is_explained() -> None:
+    text = (DOCS / "run-folder.md").read_text(encoding="utf-8")
+    explained = {tag.split("/")[0] for tag in re.findall(r"`([a-z_0-9]+/[a-z_]+)`", text)}
+    assert {*METRICS} - explained == set()
+
+
+def test_the_reference_of_commands_has_the_help_of_each() -> None:
+    text = command_reference.reference()
+    assert "usage: flowtrain [-m] [group=option | key=value] ..." in text
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        assert f"usage: flowrun {name} " in text
+
+
+def test_the_examples_of_a_docstring_become_code() -> None:
+    docstring = "Sum.\n\nArgs:\n    x: of it.\n\n>>> f(\n...     1)\n1\n\nMore.\n\n>>> f(2)\n2"
+    assert fenced(docstring) == (
+        "Sum.\n\nArgs:\n    x: of it.\n\n```pycon\n>>> f(\n...     1)\n1\n```\n\nMore.\n\n"
+        "```pycon\n>>> f(2)\n2\n```"
+    )
