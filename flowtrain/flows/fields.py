@@ -180,7 +180,7 @@ class Fourier(nn.Module):
         self.activation = activation
         self.register_buffer("waves", scale * torch.randn(features, dim, generator=generator))
         self.layers = _gated_layers([dim + 2 * features, *[width] * depth, dim])
-        # The position is seen as `ConcatSquash` sees it, the waves beside it: a field starts smooth.
+        # The position is seen as `ConcatSquash` sees it, the waves beside it: it starts smooth.
         first = cast(GatedLinear, self.layers[0]).linear
         alone = nn.Linear(dim, width)
         scale_first_layer(alone)

@@ -150,7 +150,7 @@ MISTAKES = [
     ("compare folder", "no run below folder: no folder has a result.json"),
     ("compare R -o out.txt", "out.txt: .txt is unknown; use .csv, .md"),
     ("compare R --figure out.gif", "out.gif: .gif is unknown; use .png"),
-    ("compare R --metric kl", "--metric: no completed run has 'kl'; choose from inverse_error/"),
+    ("compare R --metric kl", "--metric: no completed run has 'kl'; choose from ess/"),
     ("animate R", "R: realnvp has no time to animate"),
     ("animate C -o out.avi", "out.avi: .avi is unknown; use .gif, .mp4"),
 ]

@@ -1,0 +1,62 @@
+"""`flowrun diagnose`: whether a flow is good, and where it is not, in words and on one page."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
+
+SUMMARY = "say whether a run's flow fits its test points, and where it does not"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    shared.add_run_options(command)
+    command.add_argument(
+        "-o", "--output", metavar="FOLDER", type=Path,
+        help="for diagnosis.json and diagnosis.png (default: the run's folder)",
+    )  # fmt: skip
+    shared.add_seed_option(command)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Test a flow, write a page and its figures, and print what was found in words."""
+    from flowtrain.batching import in_batches
+    from flowtrain.evaluation.diagnosis import POINTS, diagnose
+    from flowtrain.evaluation.diagnosis_figure import diagnosis_figure
+    from flowtrain.files import writing
+
+    saved, batch_size = shared.open_chosen(options)
+    folder = options.output or saved.folder
+    generator = shared.seeded(options)
+    test, train = saved.splits.test.x[:POINTS], saved.splits.train.x
+    try:
+        found = diagnose(
+            saved.flow, test, train,
+            columns=saved.columns, density=saved.density, generator=generator,
+            batch_size=batch_size,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"{saved.folder}: {error}") from None
+    config = saved.config
+    figure = diagnosis_figure(
+        found,
+        z=in_batches(lambda x: saved.flow.inverse(x)[0], test, batch_size),
+        test=test,
+        samples=saved.flow.sample(len(test), generator),
+        columns=saved.columns,
+        title=f"{config.model.name} on {config.data.name}, seed {config.seed}, step {saved.step:,}",
+    )
+    with writing(folder / "diagnosis.json") as file:
+        file.write(json.dumps(found.as_json(), indent=2).encode() + b"\n")
+    with writing(folder / "diagnosis.png") as file:
+        figure.savefig(file, format="png", dpi=150)
+    words = [*found.findings()]
+    sys.stdout.writelines(f"{'fits' if good else 'off ':<5} {line}\n" for good, line in words)
+    off = sum(not good for good, _ in words)
+    sys.stdout.write(
+        f"{len(words) - off} of {len(words)} tests find nothing, by {found.points:,} test points\n"
+    )
+    sys.stderr.write(f"flowrun: wrote {folder / 'diagnosis.json'} and diagnosis.png\n")
