@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
 from flowtrain.data.read import Table
-from flowtrain.data.splits import Splits, check
+from flowtrain.data.splits import Split, Splits, check
 from flowtrain.densities.check import check_density
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.fields import check_field
 from flowtrain.flows.flow import Flow, Standardize
+from flowtrain.flows.whiten import Whiten
 
 log = logging.getLogger("flowtrain")
 
@@ -91,7 +91,7 @@ def build_splits(config: Config, device: torch.device) -> Splits:
         build_data(config),
         seeds=derive_seeds(config),
         device=device,
-        dtype=getattr(torch, config.dtype),
+        dtype=getattr(torch, config.points_dtype),
     )
     return splits
 
@@ -110,13 +110,44 @@ def derive_seeds(config: Config) -> dict[str, int]:
     return dict(zip(names, drawn.tolist(), strict=True))
 
 
-def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
+def fit_whitening(config: Config, train: Split) -> Standardize | Whiten:
+    """Fit the fixed map that `model.whitening` names to the training points, on the CPU.
+
+    Raises:
+        UserError: a column is constant over the training rows, or spans more than float64 can.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> fit_whitening(run.config, run.splits.train).mean.shape
+    torch.Size([2])
+    """
+    x = train.x
+    if config.model.whitening == "columns":
+        return Standardize(x.mean(0).cpu(), x.std(0).cpu())
+    try:
+        return Whiten.fit(x, bend=config.model.whitening == "johnson")
+    except ValueError as error:
+        raise UserError(f"data: {error}") from None
+
+
+def blank_whitening(config: Config, dim: int) -> Standardize | Whiten:
+    """Return a fixed map of the kind that `model.whitening` names, to load a saved one into.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> blank_whitening(open_run(run_folder).config, 2).dim
+    2
+    """
+    if config.model.whitening == "columns":
+        return Standardize(torch.zeros(dim), torch.ones(dim))
+    return Whiten.blank(dim)
+
+
+def build_flow(config: Config, standardize: Standardize | Whiten, *, seed: int) -> Flow:
     """Build the flow that `model` names, its weights drawn from the seed alone, on the CPU.
 
     Args:
         config: the run's config.
-        mean: of the training points, (d,).
-        std: of the training points, (d,).
+        standardize: the fixed map to data coordinates; it has the dimension.
         seed: of the weights and of whatever else the model draws once.
 
     Raises:
@@ -124,7 +155,7 @@ def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
 
     >>> from flowtrain.runs.load import open_run
     >>> config = open_run(run_folder).config
-    >>> flow = build_flow(config, mean=torch.zeros(2), std=torch.ones(2), seed=0)
+    >>> flow = build_flow(config, blank_whitening(config, 2), seed=0)
     >>> config.model.name, sum(weight.numel() for weight in flow.parameters())
     ('realnvp', 68)
     """
@@ -135,7 +166,7 @@ def build_flow(config: Config, mean: Tensor, std: Tensor, *, seed: int) -> Flow:
     # nn.Linear draws its weights from torch's global generator: lend it ours, one thread at a time.
     with _refusals("model", own=own), _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        flow: Flow = config.model.build(Standardize(mean, std), **settings)
+        flow: Flow = config.model.build(standardize, **settings)
         if own is not None and isinstance(flow, ContinuousFlow):
             check_field(flow.cnf.field, flow.dim)
     return flow.to(getattr(torch, config.dtype))
@@ -169,7 +200,7 @@ def pick_device(name: str, dtype: str) -> torch.device:
 
     Args:
         name: auto, cpu, mps, cuda or cuda:<index>.
-        dtype: of the run, "float32" or "float64".
+        dtype: that the device must have, "float32" or "float64".
 
     Raises:
         ConfigError: for a device that this machine does not have, or that lacks the dtype.
@@ -180,11 +211,14 @@ def pick_device(name: str, dtype: str) -> torch.device:
     accelerators = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         accelerators.append("mps")
-    first = accelerators[0] if accelerators else "cpu"
+    able = [each for each in accelerators if each != "mps" or dtype == "float32"]
+    first = able[0] if able else "cpu"
     chosen = {"auto": first, "cuda": "cuda:0"}.get(name, name)
     if chosen not in ("cpu", *accelerators):
         here = ", ".join(["cpu", *accelerators])
         raise ConfigError(f"trainer.device: {name} is not on this machine; it has {here}")
     if chosen == "mps" and dtype == "float64":
-        raise ConfigError("dtype: mps has no float64; use float32 or trainer.device=cpu")
+        raise ConfigError(
+            "trainer.device: mps has no float64, which dtype=float64 and tables need; use cpu"
+        )
     return torch.device(chosen)

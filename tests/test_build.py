@@ -27,7 +27,7 @@ from flowtrain.data.read import Table
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import Flow
+from flowtrain.flows.flow import Flow, Standardize
 
 Tiny = Callable[..., Config]
 ZEROS, ONES = torch.zeros(2), torch.ones(2)
@@ -36,7 +36,7 @@ ZEROS, ONES = torch.zeros(2), torch.ones(2)
 def test_weights_hang_on_the_seed_alone(tiny: Tiny) -> None:
     def drawn(seed: int, around: int) -> torch.Tensor:
         torch.manual_seed(around)
-        return next(build_flow(tiny(), ZEROS, ONES, seed=seed).parameters())
+        return next(build_flow(tiny(), Standardize(ZEROS, ONES), seed=seed).parameters())
 
     assert torch.equal(drawn(0, around=1), drawn(0, around=2))
     assert not torch.equal(drawn(0, around=1), drawn(1, around=1))
@@ -44,14 +44,14 @@ def test_weights_hang_on_the_seed_alone(tiny: Tiny) -> None:
 
 def test_building_leaves_the_global_generator_alone(tiny: Tiny) -> None:
     before = torch.get_rng_state()
-    build_flow(tiny("model.mixing=random"), ZEROS, ONES, seed=0)
+    build_flow(tiny("model.mixing=random"), Standardize(ZEROS, ONES), seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("model", ["realnvp", "ffjord"])
 def test_a_new_flow_is_the_standardised_normal(tiny: Tiny, model: str) -> None:
     mean, std = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
-    flow = build_flow(tiny("dtype=float64", model=model), mean, std, seed=0).eval()
+    flow = build_flow(tiny("dtype=float64", model=model), Standardize(mean, std), seed=0).eval()
     x = torch.randn(20, 2, dtype=torch.float64)
     normal = torch.distributions.Normal(mean.double(), std.double())
     torch.testing.assert_close(flow.log_prob(x), normal.log_prob(x).sum(-1))
@@ -59,7 +59,7 @@ def test_a_new_flow_is_the_standardised_normal(tiny: Tiny, model: str) -> None:
 
 def test_the_state_of_another_seed_gives_the_same_flow(tiny: Tiny) -> None:
     config = tiny("model.mixing=random", "model.couplings=6")
-    first, second = (build_flow(config, ZEROS + i, ONES + i, seed=i) for i in range(2))
+    first, second = (build_flow(config, Standardize(ZEROS + i, ONES + i), seed=i) for i in range(2))
     randomized = {k: v + torch.rand_like(v) / 10 for k, v in first.named_parameters()}
     first.load_state_dict(randomized, strict=False)
     second.load_state_dict(first.state_dict())
@@ -74,20 +74,20 @@ def test_probes_are_refused_where_the_trace_is_exact(
 ) -> None:
     config = tiny(setting, f"model.divergence={divergence}", model="ffjord")
     with pytest.raises(ConfigError, match=r"^model: probes and noise .* choose hutchinson$"):
-        build_flow(config, ZEROS, ONES, seed=0)
+        build_flow(config, Standardize(ZEROS, ONES), seed=0)
     estimated = tiny(setting, "model.divergence=hutchinson", model="ffjord")
-    assert isinstance(build_flow(estimated, ZEROS, ONES, seed=0), ContinuousFlow)
+    assert isinstance(build_flow(estimated, Standardize(ZEROS, ONES), seed=0), ContinuousFlow)
 
 
 def test_a_coupling_flow_needs_two_dimensions(tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="needs data of at least 2 dimensions, this has 1"):
-        build_flow(tiny(), ZEROS[:1], ONES[:1], seed=0)
+        build_flow(tiny(), Standardize(ZEROS[:1], ONES[:1]), seed=0)
 
 
 def test_any_dimension_builds(tiny: Tiny) -> None:
     flows: list[Flow] = [
-        build_flow(tiny(), torch.zeros(5), torch.ones(5), seed=0),
-        build_flow(tiny(model="ffjord"), torch.zeros(1), torch.ones(1), seed=0),
+        build_flow(tiny(), Standardize(torch.zeros(5), torch.ones(5)), seed=0),
+        build_flow(tiny(model="ffjord"), Standardize(torch.zeros(1), torch.ones(1)), seed=0),
     ]
     assert [flow.sample(3).shape for flow in flows] == [(3, 5), (3, 1)]
 
@@ -123,7 +123,7 @@ def test_a_flow_is_evaluated_by_every_setting_of_its_solver(tiny: Tiny) -> None:
         "evaluation.solver.adjoint_rtol=0.5", "evaluation.solver.adjoint_seminorm=false",
         model="ffjord",
     )  # fmt: skip
-    flow = build_flow(config, ZEROS, ONES, seed=0)
+    flow = build_flow(config, Standardize(ZEROS, ONES), seed=0)
     assert isinstance(flow, ContinuousFlow)
     assert flow.solver == Adaptive(
         name="dopri5", rtol=1e-4, atol=1e-5, max_steps=77, dtype="float64", adjoint=True,
@@ -197,7 +197,7 @@ def test_every_optimizer_is_built_with_its_settings(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("name", [name for each in options(Model) for name in names(each)])
 def test_every_model_is_built_in_the_dtype_of_the_config(tiny: Tiny, name: str) -> None:
-    flow = build_flow(tiny("dtype=float64", model=name), ZEROS, ONES, seed=0)
+    flow = build_flow(tiny("dtype=float64", model=name), Standardize(ZEROS, ONES), seed=0)
     assert (flow.dim, flow.dtype) == (2, torch.float64)
     assert flow.log_prob(torch.zeros(3, 2, dtype=torch.float64)).shape == (3,)
     assert isinstance(flow, ContinuousFlow) == tiny(model=name).model.continuous
@@ -364,7 +364,7 @@ def test_a_density_that_breaks_the_contract_is_refused_in_one_line(
 @pytest.mark.usefixtures("own")
 def test_a_field_of_the_user_s_own_is_built(tiny: Tiny) -> None:
     config = tiny("model.field=own_pieces:Linear", model="ffjord")
-    flow = build_flow(config, ZEROS, ONES, seed=0)
+    flow = build_flow(config, Standardize(ZEROS, ONES), seed=0)
     assert isinstance(flow, ContinuousFlow)
     assert type(flow.cnf.field).__name__ == "Linear"
 
@@ -384,6 +384,6 @@ def test_a_field_that_breaks_the_contract_is_refused_in_one_line(
 ) -> None:
     config = tiny(f"model.field={field}", model="ffjord")
     with pytest.raises(ConfigError) as caught:
-        build_flow(config, ZEROS, ONES, seed=0)
+        build_flow(config, Standardize(ZEROS, ONES), seed=0)
     assert str(caught.value).startswith(told)
     assert len(str(caught.value).splitlines()) == 1

@@ -106,7 +106,7 @@ def point_metrics(saved: "SavedRun", values: "Tensor", *, batch_size: int) -> di
     from flowtrain.evaluation.metrics import likelihood
     from flowtrain.evaluation.tags import tagged
 
-    points = Split(values.to(saved.flow.device, saved.flow.dtype), saved.density)
+    points = Split(values.to(saved.flow.device, saved.flow.points_dtype), saved.density)
     found = likelihood(saved.flow, points, batch_size=batch_size)
     found.pop("nll_paired", None)  # true of points that follow the density: these need not
     several = len(values) > 1

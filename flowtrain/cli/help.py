@@ -57,7 +57,8 @@ def help_text() -> str:
     for folder in folders:
         for file in folder.glob("*/*.yaml"):
             groups.setdefault(file.parent.name, set()).add(file.stem)
-    groups.pop("experiment_on", None)  # chosen by the recipe and the data, not by a user
+    for group in ("experiment_on", "model_on"):  # chosen by other groups, not by a user
+        groups.pop(group, None)
     lines = [f"{group}: {', '.join(sorted(groups[group]))}" for group in sorted(groups)]
     return HELP.replace("{options}", "\n".join(lines))
 

@@ -46,8 +46,9 @@ def read_points(
 
 
 def log_likelihood(run: SavedRun, values: Tensor, *, batch_size: int) -> Tensor:
-    """Return log q of points, (n, d) -> (n,) in nats, in the run's dtype, on the CPU."""
+    """Return log q of points, (n, d) -> (n,) in nats, in the type of its points, on the CPU."""
+    flow = run.flow
     log_q: Tensor = in_batches(
-        lambda rows: run.flow.log_prob(rows.to(run.flow.device, run.flow.dtype)), values, batch_size
+        lambda rows: flow.log_prob(rows.to(flow.device, flow.points_dtype)), values, batch_size
     )
     return log_q.cpu()

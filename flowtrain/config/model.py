@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import IMPORT_STRING, import_own
-from flowtrain.config.section import Count, Mark, Positive, Section, imported
+from flowtrain.config.section import Count, Mark, OrAuto, Positive, Section, imported
 
 # The vector fields of the package by name; any other comes from the user's own code.
 FIELDS = {
@@ -21,6 +21,9 @@ class Model(Section):
 
     Attributes:
         continuous: whether an ODE is solved between base and data.
+        whitening: the fixed map from data to the coordinates in which it learns: "columns",
+            each with its mean and deviation; "covariance", decorrelated as well, in float64;
+            "johnson", columns with heavy or skewed tails bent besides.
 
     >>> from flowtrain.flows import Standardize
     >>> standardize = Standardize(torch.zeros(2), torch.ones(2))
@@ -32,6 +35,11 @@ class Model(Section):
 
     continuous: ClassVar[bool] = False
     name: str
+    whitening: Literal["columns", "covariance", "johnson"] = "columns"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the builder takes: all but the whitening, which `build_flow` fits."""
+        return {key: value for key, value in super().settings().items() if key != "whitening"}
 
 
 class Affine(Model):
@@ -47,7 +55,7 @@ class Couplings(Model):
     """
 
     couplings: Count
-    hidden: Count
+    hidden: Annotated[Count, OrAuto(), Mark.SETTLED]
     depth: Count
     activation: Literal["relu", "silu", "tanh"]
 
@@ -81,7 +89,7 @@ class Autoregressive(Model):
     """
 
     layers: Count
-    hidden: Count
+    hidden: Annotated[Count, OrAuto(), Mark.SETTLED]
     depth: Count
     activation: Literal["relu", "silu", "tanh"]
     mixing: Literal["reverse", "random", "lu"]

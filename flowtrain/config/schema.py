@@ -64,6 +64,11 @@ class Config(Section):
         return self.solver if differs else None
 
     @property
+    def points_dtype(self) -> Dtype:
+        """The type of the points: float64 where the whitening is, so that they lose no digit."""
+        return self.dtype if self.model.whitening == "columns" else "float64"
+
+    @property
     def own_code(self) -> dict[str, str]:
         """What runs code of the user's own: keys of the config and the "module:name" they name."""
         targets = {

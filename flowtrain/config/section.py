@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -29,6 +29,7 @@ class Mark(Enum):
     RESUMABLE = auto()  # may change when a run is resumed
     INCIDENTAL = auto()  # does not change what is learned: no difference in a comparison
     SHAPELESS = auto()  # does not change the function of a model's weights
+    SETTLED = auto()  # may be "auto" until the data are read
 
 
 class Section(BaseModel):
@@ -72,6 +73,28 @@ class OneOf:
     ) -> CoreSchema:
         union: Any = Union[tuple(options(group))]  # noqa: UP007 - of classes known at run time
         return handler.generate_schema(Annotated[union, Field(discriminator="name")])
+
+
+class OrAuto:
+    """In the annotation of a number: it may be "auto", which `settle` turns into a number.
+
+    The static type is what it is from then on.
+
+    >>> from typing import Annotated
+    >>> class Budget(Section):
+    ...     steps: Annotated[int, OrAuto()]
+    >>> Budget(steps="auto").model_dump(), Budget(steps=3).steps
+    ({'steps': 'auto'}, 3)
+    """
+
+    def __get_pydantic_core_schema__(
+        self, number: type, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, check: value if value == "auto" else check(value),
+            handler(number),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value),
+        )
 
 
 def options(group: type[Section]) -> list[type[Section]]:

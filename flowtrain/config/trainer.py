@@ -4,7 +4,15 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from flowtrain.config.section import Count, Fraction, Mark, NotNegative, Positive, Section
+from flowtrain.config.section import (
+    Count,
+    Fraction,
+    Mark,
+    NotNegative,
+    OrAuto,
+    Positive,
+    Section,
+)
 
 
 class Trainer(Section):
@@ -13,7 +21,8 @@ class Trainer(Section):
     Attributes:
         device: auto, cpu, mps, cuda or cuda:<index>.
         threads: of the CPU; None leaves it to torch.
-        max_steps: optimizer steps; None where time alone ends the run.
+        max_steps: optimizer steps; "auto" settles it by the training rows; None where time alone
+            ends the run.
         max_seconds: budget of time, or None; whichever ends first ends the run.
         batch_size: points drawn for a step.
         clip: largest norm of the gradient; 0 turns clipping off.
@@ -21,8 +30,9 @@ class Trainer(Section):
         patience: stop after so many evaluations without a better validation NLL.
         max_failures: failed steps in a row that stop the run.
         log_every: steps between logged scalars.
-        evaluate_every: steps between evaluations, figures and checkpoints.
-        figures: whether densities are drawn at every evaluation.
+        evaluate_every: steps between evaluations and checkpoints; "auto" likewise.
+        figures: whether densities are drawn.
+        draw_every: evaluations between figures.
         animation: whether a continuous flow's figures/flow.gif is written at the end.
 
     >>> from flowtrain.runs.load import open_run
@@ -35,7 +45,7 @@ class Trainer(Section):
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Mark.RESUMABLE, Mark.INCIDENTAL
     ]
     threads: Annotated[Count | None, Mark.RESUMABLE, Mark.INCIDENTAL]
-    max_steps: Annotated[Count | None, Mark.RESUMABLE]
+    max_steps: Annotated[Count | None, OrAuto(), Mark.SETTLED, Mark.RESUMABLE]
     max_seconds: Annotated[Positive | None, Mark.RESUMABLE]
     batch_size: Count
     clip: NotNegative
@@ -43,8 +53,9 @@ class Trainer(Section):
     patience: Annotated[Count | None, Mark.RESUMABLE]
     max_failures: Annotated[Count, Mark.RESUMABLE]
     log_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL]
-    evaluate_every: Annotated[Count, Mark.RESUMABLE]
+    evaluate_every: Annotated[Count, OrAuto(), Mark.SETTLED, Mark.RESUMABLE]
     figures: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
+    draw_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL] = 1
     animation: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.autograd.functional import jvp
 
 from flowtrain.batching import in_batches
 from flowtrain.densities.density import Density
@@ -125,6 +126,12 @@ def marginals_figure(
     return figure
 
 
+def _in_data(flow: ContinuousFlow, z: Tensor, velocity: Tensor) -> Tensor:
+    """Return a velocity at whitened points, (n, d), in data coordinates."""
+    pushed: Tensor = jvp(lambda at: flow.standardize(at)[0], z, velocity)[1]
+    return pushed
+
+
 def path_figure(flow: ContinuousFlow, density: Density, z: Tensor, *, title: str) -> Figure:
     """Draw the way from base to data: whole paths, then points and vector field at several t.
 
@@ -155,7 +162,7 @@ def path_figure(flow: ContinuousFlow, density: Density, z: Tensor, *, title: str
     white, _ = flow.standardize.inverse(grid)
     with torch.no_grad():
         fields = torch.stack([flow.velocity(times[moment], white) for moment in moments])
-    arrows = (flow.standardize.std * fields).cpu().numpy()
+    arrows = torch.stack([_in_data(flow, white, field) for field in fields]).cpu().numpy()
     # One scale for all moments: the fastest points move by a grid cell; where there are no points
     # the field may be far faster, and its arrows are cut.
     speeds = np.linalg.norm(np.diff(paths, axis=0), axis=-1) / float(times[1])

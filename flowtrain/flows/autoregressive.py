@@ -10,6 +10,7 @@ from flowtrain.flows.elementwise import Affine, Elementwise, RationalQuadratic
 from flowtrain.flows.flow import Flow, Standardize, Transform
 from flowtrain.flows.linear import LULinear, Permute
 from flowtrain.flows.nets import scale_first_layer, zero_init
+from flowtrain.flows.whiten import Whiten
 
 
 class MaskedLinear(nn.Linear):
@@ -133,7 +134,7 @@ class Reversed(Transform):
 
 
 def autoregressive_stack(
-    standardize: Standardize,
+    standardize: Standardize | Whiten,
     *,
     layers: int,
     hidden: int,
@@ -163,7 +164,7 @@ def autoregressive_stack(
     >>> [type(transform).__name__ for transform in transforms]
     ['Autoregressive', 'Permute', 'Autoregressive', 'Permute']
     """
-    dim = len(standardize.mean)
+    dim = standardize.dim
     backwards = torch.arange(dim).flip(0)
     transforms: list[Transform] = []
     for _ in range(layers):
@@ -183,7 +184,11 @@ def autoregressive_stack(
 
 
 def maf(
-    standardize: Standardize, *, log_scale_bound: float, generator: torch.Generator, **stack: Any
+    standardize: Standardize | Whiten,
+    *,
+    log_scale_bound: float,
+    generator: torch.Generator,
+    **stack: Any,
 ) -> Flow:
     """Build a masked autoregressive flow, arXiv 1705.07057: one pass to a likelihood, d to sample.
 
@@ -208,7 +213,12 @@ def maf(
 
 
 def maf_spline(
-    standardize: Standardize, *, bins: int, bound: float, generator: torch.Generator, **stack: Any
+    standardize: Standardize | Whiten,
+    *,
+    bins: int,
+    bound: float,
+    generator: torch.Generator,
+    **stack: Any,
 ) -> Flow:
     """Build a masked autoregressive flow of splines (RQ-NSF (AR) of arXiv 1906.04032).
 
@@ -234,7 +244,11 @@ def maf_spline(
 
 
 def iaf(
-    standardize: Standardize, *, log_scale_bound: float, generator: torch.Generator, **stack: Any
+    standardize: Standardize | Whiten,
+    *,
+    log_scale_bound: float,
+    generator: torch.Generator,
+    **stack: Any,
 ) -> Flow:
     """Build an inverse autoregressive flow, arXiv 1606.04934: one pass a sample, d a likelihood.
 

@@ -11,6 +11,7 @@ from flowtrain.config.solver import Solver
 from flowtrain.flows.cnf import CNF, EXACT_EVALUATION_UP_TO, Divergence, choose_divergence
 from flowtrain.flows.flow import Flow, Standardize, base_log_prob
 from flowtrain.flows.ode import Evaluations
+from flowtrain.flows.whiten import Whiten
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class ContinuousFlow(Flow):
     """
 
     def __init__(
-        self, cnf: CNF, standardize: Standardize, *, training_divergence: Divergence | None = None
+        self,
+        cnf: CNF,
+        standardize: Standardize | Whiten,
+        *,
+        training_divergence: Divergence | None = None,
     ) -> None:
         super().__init__([cnf], standardize)
         self.training_divergence = training_divergence or cnf.divergence
@@ -203,7 +208,7 @@ class ContinuousFlow(Flow):
 
 
 def ffjord(
-    standardize: Standardize,
+    standardize: Standardize | Whiten,
     *,
     field: Callable[..., nn.Module],
     width: int,
@@ -246,7 +251,7 @@ def ffjord(
     >>> flow.training_divergence  # exact in two dimensions
     Divergence(probes=None, noise='rademacher')
     """
-    dim = len(standardize.mean)
+    dim = standardize.dim
     trained = choose_divergence(divergence, dim, probes=probes, noise=noise)
     evaluated = Divergence() if dim <= EXACT_EVALUATION_UP_TO else trained
     waves: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from flowtrain.flows.elementwise import Affine, Elementwise, RationalQuadratic
 from flowtrain.flows.flow import Flow, Standardize, Transform
 from flowtrain.flows.linear import LULinear, Permute
 from flowtrain.flows.nets import scale_first_layer, zero_init
+from flowtrain.flows.whiten import Whiten
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -66,7 +67,7 @@ class Coupling(Transform):
 
 
 def coupling_stack(
-    standardize: Standardize,
+    standardize: Standardize | Whiten,
     *,
     couplings: int,
     hidden: int,
@@ -99,7 +100,7 @@ def coupling_stack(
     >>> [type(transform).__name__ for transform in flow.transforms]
     ['Coupling', 'LULinear', 'Coupling', 'LULinear']
     """
-    dim = len(standardize.mean)
+    dim = standardize.dim
     if dim < 2:
         raise ValueError(
             f"a coupling flow needs data of at least 2 dimensions, this has {dim}; "
@@ -123,7 +124,11 @@ def coupling_stack(
 
 
 def realnvp(
-    standardize: Standardize, *, log_scale_bound: float, generator: torch.Generator, **stack: Any
+    standardize: Standardize | Whiten,
+    *,
+    log_scale_bound: float,
+    generator: torch.Generator,
+    **stack: Any,
 ) -> Flow:
     """Build RealNVP, arXiv 1605.08803: affine couplings between fixed permutations.
 
@@ -149,7 +154,11 @@ def realnvp(
 
 
 def glow(
-    standardize: Standardize, *, log_scale_bound: float, generator: torch.Generator, **stack: Any
+    standardize: Standardize | Whiten,
+    *,
+    log_scale_bound: float,
+    generator: torch.Generator,
+    **stack: Any,
 ) -> Flow:
     """Build Glow's stack, arXiv 1807.03039: affine couplings between learned linear maps.
 
@@ -169,7 +178,12 @@ def glow(
 
 
 def spline(
-    standardize: Standardize, *, bins: int, bound: float, generator: torch.Generator, **stack: Any
+    standardize: Standardize | Whiten,
+    *,
+    bins: int,
+    bound: float,
+    generator: torch.Generator,
+    **stack: Any,
 ) -> Flow:
     """Build a neural spline flow, arXiv 1906.04032: rational-quadratic spline couplings.
 

@@ -59,7 +59,7 @@ class FlowDistribution(Distribution):
         """Draw points, (*sample_shape, *batch_shape, d), differentiable in the flow's weights."""
         shape = self._extended_shape(sample_shape)
         z = self.flow.sample_base(math.prod(shape[:-1]), self.generator)
-        return self.flow.to_data(z).reshape(shape)
+        return self.flow.to_data(z.to(self.flow.points_dtype)).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log q in nats, (..., d) -> (...), broadcast against the batch shape.

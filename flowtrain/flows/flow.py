@@ -7,6 +7,7 @@ Direction, stated once: ``z`` is base (t = 0) and ``x`` is data (t = 1). ``forwa
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from flowtrain.flows.distribution import FlowDistribution
+    from flowtrain.flows.whiten import Whiten
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
 
@@ -62,6 +64,11 @@ class Standardize(Transform):
         self.register_buffer("mean", mean.clone())  # a caller may pass one tensor twice
         self.register_buffer("std", std.clone())
 
+    @property
+    def dim(self) -> int:
+        """The number of coordinates, d."""
+        return len(self.mean)
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.mean + self.std * z, self.std.log().sum().expand(len(z))
 
@@ -78,7 +85,8 @@ class Flow(nn.Module):
 
     Args:
         transforms: the maps in whitened coordinates, in the order base -> data.
-        standardize: the fixed map from whitened to data coordinates; it has the dimension d.
+        standardize: the fixed map from whitened to data coordinates; it has the dimension d. It
+            is a `Whiten` where the data are a table.
 
     >>> from flowtrain.flows.linear import Permute
     >>> standardize = Standardize(mean=torch.ones(2), std=torch.full((2,), 0.5))
@@ -90,7 +98,9 @@ class Flow(nn.Module):
     tensor([-0.4516])
     """
 
-    def __init__(self, transforms: Iterable[Transform], standardize: Standardize) -> None:
+    def __init__(
+        self, transforms: Iterable[Transform], standardize: "Standardize | Whiten"
+    ) -> None:
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
         self.standardize = standardize
@@ -98,17 +108,22 @@ class Flow(nn.Module):
     @property
     def dim(self) -> int:
         """The dimension d of z and x."""
-        return len(self.standardize.mean)
+        return self.standardize.dim
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.standardize.mean.device
+        return next(self.standardize.buffers()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights, and of what the flow takes and gives."""
-        return self.standardize.mean.dtype
+        """The type of the weights, and of the base points that are drawn."""
+        return next(chain(self.parameters(), self.standardize.buffers())).dtype
+
+    @property
+    def points_dtype(self) -> torch.dtype:
+        """The type that keeps all digits of the data: the whitening's; samples have it."""
+        return next(self.standardize.buffers()).dtype
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map base to data: (n, d) -> x (n, d), log|det dx/dz| (n,)."""
@@ -136,7 +151,7 @@ class Flow(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points, (n, d). Without a generator, torch's default one is used."""
-        return self.to_data(self.sample_base(n, generator))
+        return self.to_data(self.sample_base(n, generator).to(self.points_dtype))
 
     def to_data(self, z: Tensor) -> Tensor:
         """Map base to data, (n, d) -> (n, d): `forward` without its log-determinant."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.flows.flow import Flow, Standardize, Transform
+from flowtrain.flows.whiten import Whiten
 
 
 class Permute(Transform):
@@ -82,7 +83,7 @@ class LULinear(Transform):
         return nn.functional.linear(x, weight, self.shift), self.packed.trace().expand(len(x))
 
 
-def affine(standardize: Standardize, *, generator: torch.Generator) -> Flow:
+def affine(standardize: Standardize | Whiten, *, generator: torch.Generator) -> Flow:
     """Build x = A z + b: every Gaussian and nothing else, the baseline of all flows.
 
     Args:
@@ -95,4 +96,4 @@ def affine(standardize: Standardize, *, generator: torch.Generator) -> Flow:
     >>> sum(weight.numel() for weight in flow.parameters())  # d² + d
     12
     """
-    return Flow([LULinear(torch.arange(len(standardize.mean)))], standardize)
+    return Flow([LULinear(torch.arange(standardize.dim))], standardize)

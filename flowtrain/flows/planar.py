@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.flows.flow import Flow, Standardize, Transform
+from flowtrain.flows.whiten import Whiten
 from flowtrain.roots import rising_root
 
 SMALLEST = 1e-3  # least slope of a layer along its direction: a steeper fold has no inverse
@@ -141,7 +142,7 @@ def _above_minus_one(free: Tensor) -> Tensor:
     return nn.functional.softplus(free + one) - (1 - SMALLEST)
 
 
-def planar(standardize: Standardize, *, layers: int, generator: torch.Generator) -> Flow:
+def planar(standardize: Standardize | Whiten, *, layers: int, generator: torch.Generator) -> Flow:
     """Build a stack of planar layers in whitened coordinates.
 
     Args:
@@ -155,11 +156,11 @@ def planar(standardize: Standardize, *, layers: int, generator: torch.Generator)
     >>> flow.log_prob(torch.zeros(1, 2))  # it has learned nothing yet
     tensor([-1.8379], grad_fn=<AddBackward0>)
     """
-    dim = len(standardize.mean)
+    dim = standardize.dim
     return Flow([Planar(dim, generator=generator) for _ in range(layers)], standardize)
 
 
-def radial(standardize: Standardize, *, layers: int, generator: torch.Generator) -> Flow:
+def radial(standardize: Standardize | Whiten, *, layers: int, generator: torch.Generator) -> Flow:
     """Build a stack of radial layers in whitened coordinates.
 
     Args:
@@ -173,5 +174,5 @@ def radial(standardize: Standardize, *, layers: int, generator: torch.Generator)
     >>> flow.log_prob(torch.zeros(1, 2))  # it has learned nothing yet
     tensor([-1.8379], grad_fn=<AddBackward0>)
     """
-    dim = len(standardize.mean)
+    dim = standardize.dim
     return Flow([Radial(dim, generator=generator) for _ in range(layers)], standardize)

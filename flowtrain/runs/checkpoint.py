@@ -74,10 +74,10 @@ def load_eval_weights(flow: Flow, state: dict[str, Any]) -> None:
         flow: of the run's config.
         state: as `read` returns it.
 
-    >>> from flowtrain.build import build_flow
+    >>> from flowtrain.build import blank_whitening, build_flow
     >>> from flowtrain.runs.load import open_run
     >>> run, file = open_run(run_folder), run_folder / "checkpoints" / "best.pt"
-    >>> flow = build_flow(run.config, mean=torch.zeros(2), std=torch.ones(2), seed=0)
+    >>> flow = build_flow(run.config, blank_whitening(run.config, 2), seed=0)
     >>> load_eval_weights(flow, read(file))
     >>> torch.equal(flow.log_prob(torch.zeros(1, 2)), run.flow.log_prob(torch.zeros(1, 2)))
     True

@@ -6,9 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from flowtrain.build import build_density, build_flow, build_splits, pick_device
+from flowtrain.build import blank_whitening, build_density, build_flow, build_splits, pick_device
 from flowtrain.config.schema import Config, validate
 from flowtrain.data.read import read_table
 from flowtrain.data.splits import Splits
@@ -129,8 +127,8 @@ def open_run(
             f"{folder}: this run uses code of its user's own, {named}: if you trust that code, "
             "say --trust-code (flowrun) or trust_code=True (Python)"
         )
-    blank = torch.ones(state["dim"])  # the standardisation is among the loaded buffers
-    flow = build_flow(config, blank, blank, seed=0)
+    blank = blank_whitening(config, state["dim"])  # it is among the loaded buffers
+    flow = build_flow(config, blank, seed=0)
     checkpoints.load_eval_weights(flow, state)
-    flow = flow.eval().to(pick_device(device, config.dtype))
+    flow = flow.eval().to(pick_device(device, config.points_dtype))
     return SavedRun(folder, config, flow, state["progress"]["step"])

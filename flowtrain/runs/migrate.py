@@ -107,9 +107,14 @@ def _from_0(config: dict[str, Any]) -> dict[str, Any]:
 def _from_1(config: dict[str, Any]) -> dict[str, Any]:
     """0.2 in the making: a run always wrote for TensorBoard; `switch` was a fraction of its steps.
 
-    Fields had no waves, and flow matching no posterior means.
+    Columns were whitened apart and figures drawn at every evaluation; fields had no waves, and flow
+    matching no posterior means.
     """
     config = {"logger": {"name": "tensorboard"}, **config}
+    if "model" in config:
+        config["model"] = {"whitening": "columns", **config["model"]}
+    if "trainer" in config:
+        config["trainer"] = {"draw_every": 1, **config["trainer"]}
     if config.get("model", {}).get("name") == "ffjord":
         config["model"] = {"features": None, "scale": None, **config["model"]}
     objective = dict(config.get("objective", {}))

@@ -32,7 +32,7 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
     title += headline(progress.metrics)
     z = flow.sample_base(len(val.x), torch.Generator(run.device).manual_seed(config.seed))
     with torch.no_grad():
-        samples = flow.to_data(z)
+        samples = flow.to_data(z.to(flow.points_dtype))
     wanted: dict[str, Callable[[], Figure]] = {}
     if density is None:
         wanted["marginals"] = partial(

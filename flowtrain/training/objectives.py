@@ -200,7 +200,7 @@ class FlowMatching:
     def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
         assert isinstance(flow, ContinuousFlow)
         data, _ = flow.standardize.inverse(x)
-        kind: dict[str, Any] = {"generator": generator, "dtype": x.dtype, "device": x.device}
+        kind: dict[str, Any] = {"generator": generator, "dtype": data.dtype, "device": x.device}
         base = torch.randn(x.shape, **kind)
         if self.coupling == "optimal_transport":
             base = base[_assignment(data, base)]

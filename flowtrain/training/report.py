@@ -109,6 +109,11 @@ def final_report(
         rows[f"NLL at step {progress.step:,}"] = (
             f"{last['nll/val'] + gap:.4f} by the training solver, in truth {last['nll/val']:.4f}"
         )
+    patience = config.trainer.patience
+    if patience is not None and progress.stale >= patience:
+        rows["stopped early"] = (
+            f"the last {progress.stale} evaluations were no better (trainer.patience)"
+        )
     if progress.skipped:
         rows["skipped steps"] = f"{progress.skipped:,}"
     for name, value in rows.items():

@@ -19,6 +19,7 @@ def reconcile(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     """
     refused: list[str] = []
     free = set(marked(Config, Mark.RESUMABLE))
+    asked = _settled_as(saved, asked)
     merged: dict[str, Any] = _merge(saved, asked, "", free, refused)
     if refused:
         raise ConfigError("\n".join(["this folder holds another run:", *refused]))
@@ -64,6 +65,15 @@ def refuse_unnamed_code(config: Config, asked: dict[str, Any], folder: Path) -> 
                 f"{folder}: this run uses code of its user's own, {key}={target}: if you trust "
                 "that code, add trust_code=true"
             )
+
+
+def _settled_as(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked for, with what was settled for the run where that is left to it."""
+    for key in marked(Config, Mark.SETTLED):
+        group, name = key.split(".")
+        if asked.get(group, {}).get(name) == "auto" and name in saved[group]:
+            asked = {**asked, group: {**asked[group], name: saved[group][name]}}
+    return asked
 
 
 def _merge(saved: Any, asked: Any, path: str, free: set[str], refused: list[str]) -> Any:

@@ -1,13 +1,15 @@
 """What a run is made of: built from its config, saved to its folder."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from flowtrain.build import build_flow, build_splits, derive_seeds, pick_device
+from flowtrain.build import build_flow, build_splits, derive_seeds, fit_whitening, pick_device
 from flowtrain.config.schema import Config
+from flowtrain.config.sizing import settle
 from flowtrain.data.splits import Splits
 from flowtrain.densities.density import Density
 from flowtrain.runs import checkpoint
@@ -17,6 +19,8 @@ from flowtrain.runs.result import environment, write_result
 from flowtrain.training.gradient import Gradient
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
+
+log = logging.getLogger("flowtrain")
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,18 @@ class Run:
 
 def build_run(config: Config, folder: RunFolder) -> Run:
     """Build everything that a config names, at step 0."""
-    device = pick_device(config.trainer.device, config.dtype)
+    device = pick_device(config.trainer.device, config.points_dtype)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     seeds = derive_seeds(config)
     splits = build_splits(config, device)
-    x = splits.train.x
-    flow = build_flow(config, x.mean(0).cpu(), x.std(0).cpu(), seed=seeds["weights"]).to(device)
+    rows, columns = splits.train.x.shape
+    config, settled = settle(config, rows=rows, columns=columns)
+    if settled:
+        chosen = ", ".join(f"{key}={value}" for key, value in settled.items())
+        log.info("for %s rows of %d columns: %s", f"{rows:,}", columns, chosen)
+    standardize = fit_whitening(config, splits.train)
+    flow = build_flow(config, standardize, seed=seeds["weights"]).to(device)
     average = None
     if config.trainer.ema:
         average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema))

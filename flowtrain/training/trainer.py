@@ -32,6 +32,11 @@ from flowtrain.training.tracking import Tracker
 
 log = logging.getLogger("flowtrain")
 
+GAUSSIAN_KEPT = (
+    "no step made the validation NLL better than the start, the best Gaussian of the rows (its "
+    "tails bent, if model.whitening=johnson): it is kept; more rows would show more"
+)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -105,7 +110,7 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
         with doing("building"):
             run = build_run(config, run_folder)
         if saved is None and config.init_from is not None:
-            warm_start(run.state, config)
+            warm_start(run.state, run.config)
     except Exception as error:
         if saved is None:
             report_failed_start(config, run_folder, error)
@@ -113,7 +118,7 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
     if saved is not None:
         run.state.load_state_dict(saved)
         log.info("resuming at step %d", run.state.progress.step)
-    progress = run.state.progress
+    config, progress = run.config, run.state.progress
     log.info(
         "%s: %s parameters, %s training points, %s",
         run.device,
@@ -341,7 +346,8 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     log.info("step %6d  %s", progress.step, headline(metrics))
     for line in warnings_about(metrics):
         log.warning(line)
-    if config.trainer.figures:
+    evaluations = progress.step // config.trainer.evaluate_every
+    if config.trainer.figures and evaluations % config.trainer.draw_every == 0:
         began = time.monotonic()
         with doing(f"drawing step {progress.step:,}"):
             images = draw(run, f"step-{progress.step:06d}", step=progress.step)
@@ -387,7 +393,10 @@ def finish(run: Run, tracker: Tracker) -> None:
         with doing("drawing the animation"):
             animate(run)
     untrained = progress.best_step == 0 < progress.step and config.init_from is None
-    for line in warnings_about(progress.metrics, untrained=untrained):
+    gaussian = untrained and config.model.whitening != "columns"
+    if gaussian:
+        log.info(GAUSSIAN_KEPT)
+    for line in warnings_about(progress.metrics, untrained=untrained and not gaussian):
         log.warning(line)
     for line in final_report(
         config, run.folder.path, progress, parameters=run.parameters, last=last

@@ -65,7 +65,7 @@ def choose(group: str, option: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("group", "option"),
-    [(group, option) for group in FILES for option in FILES[group] if group != "experiment_on"],
+    [(group, option) for group in FILES for option in FILES[group] if not group.endswith("_on")],
 )
 def test_every_file_composes_and_validates(compose: Compose, group: str, option: str) -> None:
     if group == "launcher" and option in PLUGINS:
@@ -93,6 +93,33 @@ def test_what_a_recipe_needs_more_on_one_density_is_found_by_both_names(
     assert all(elsewhere[key] != value for key, value in more.items())
 
 
+@pytest.mark.parametrize("model", FILES["model"])
+def test_every_model_has_what_it_needs_on_a_table(compose: Compose, model: str) -> None:
+    more = dotted(yaml.safe_load((CONF / "model_on" / f"{model}_random.yaml").read_text()))
+    for table in ("data=sklearn", "data=table"):
+        chosen = dotted(compose(f"model={model}", table, *REQUIRED.get(("data", table[5:]), [])))
+        assert {key: chosen[key] for key in more} == more
+        assert chosen["trainer.max_steps"] == "auto"
+        assert chosen["optimizer.weight_decay"] == 1.0
+    planar = dotted(compose(f"model={model}", "data=moons"))
+    assert planar["model.whitening"] == "columns"
+    assert "auto" not in {planar["trainer.max_steps"], planar.get("model.hidden")}
+
+
+def test_what_a_user_says_of_a_table_wins(compose: Compose) -> None:
+    said = {
+        "model.hidden": 7, "model.whitening": "columns", "trainer.max_steps": 20,
+        "optimizer.name": "adam", "optimizer.lr": 5e-3, "trainer.patience": None,
+    }  # fmt: skip
+    chosen = dotted(
+        compose(
+            "data=sklearn", "model=spline", "model.hidden=7", "model.whitening=columns",
+            "trainer=debug", "optimizer=adam",
+        )
+    )  # fmt: skip
+    assert {key: chosen[key] for key in said} == said
+
+
 @pytest.mark.parametrize(
     ("group", "option"), [(group, option) for group in GROUPS for option in FILES[group]]
 )
@@ -117,7 +144,8 @@ def test_every_section_has_a_file_and_every_file_a_section(group: str) -> None:
 def test_every_group_of_the_config_has_a_folder() -> None:
     groups = {key for key, field in Config.model_fields.items() if is_section(field.annotation)}
     assert groups == GROUPS.keys()
-    assert {*FILES} == {*groups, "experiment", "experiment_on", "launcher", "sweep"}
+    others = {"experiment", "experiment_on", "launcher", "model_on", "sweep"}
+    assert {*FILES} == {*groups, *others}
 
 
 def is_section(annotation: object) -> bool:

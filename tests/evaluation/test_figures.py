@@ -68,6 +68,7 @@ def test_a_histogram_of_samples_is_a_density_on_the_scale_of_the_exact_one(
 def test_the_model_panel_shows_the_models_density_upright(
     flow: ContinuousFlow, density: Density
 ) -> None:
+    assert isinstance(flow.standardize, Standardize)
     flow.standardize.mean[:] = torch.tensor([1.0, -2.0])  # its peak, off the diagonal
     data = density.sample(100, torch.Generator().manual_seed(0))
     figure = figures.density_figure(flow, density, data, data, title="", batch_size=10_000)

@@ -15,6 +15,7 @@ from torch.distributions import Normal
 from flowtrain.config.solver import Adaptive, FixedStep, Solver
 from flowtrain.flows.cnf import EXACT_UP_TO, Divergence
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Standardize
 
 Make = Callable[..., ContinuousFlow]
 Jacobian = Callable[[ContinuousFlow, float, Tensor], Tensor]
@@ -66,6 +67,7 @@ def standard_normal(z: Tensor) -> Tensor:
 
 def log_prob_by_scipy(flow: ContinuousFlow, x: Tensor, jacobian: Jacobian) -> Tensor:
     """Integrate the whitened ODE and its trace, by autograd, in float64 with another solver."""
+    assert isinstance(flow.standardize, Standardize)
     mean, std = flow.standardize.mean, flow.standardize.std
     n, dim = x.shape
 

@@ -12,7 +12,7 @@ from flowtrain.build import build_flow
 from flowtrain.config.schema import Config
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.distribution import FlowDistribution
-from flowtrain.flows.flow import Flow
+from flowtrain.flows.flow import Flow, Standardize
 
 Randomize = Callable[[nn.Module, torch.Generator], None]
 
@@ -20,7 +20,7 @@ Randomize = Callable[[nn.Module, torch.Generator], None]
 @pytest.fixture(params=["realnvp", "ffjord"])
 def flow(request: pytest.FixtureRequest, tiny: Callable[..., Config], randomize: Randomize) -> Flow:
     mean, std = torch.arange(3.0), 1 + torch.arange(3.0)
-    flow = build_flow(tiny("dtype=float64", model=request.param), mean, std, seed=0)
+    flow = build_flow(tiny("dtype=float64", model=request.param), Standardize(mean, std), seed=0)
     randomize(flow, torch.Generator().manual_seed(0))
     return flow
 

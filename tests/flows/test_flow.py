@@ -306,6 +306,7 @@ def test_float64_points_in_a_float32_flow_give_float64(name: str, make: Make) ->
 def test_float64_points_are_whitened_in_float64() -> None:
     """A clock of 1.7e9 seconds has steps of 128 in float32."""
     flow = Flow([], Standardize(torch.tensor([1.7e9]), torch.tensor([1.0])))
+    assert isinstance(flow.standardize, Standardize)
     x = torch.tensor([[1.7e9 + 0.5]], dtype=torch.float64) + (flow.standardize.mean - 1.7e9)
     assert flow.inverse(x)[0].item() == 0.5
     assert flow.to_data(torch.tensor([[0.5]], dtype=torch.float64)).item() == x.item()

@@ -280,7 +280,7 @@ def test_version_0_had_what_a_coupling_does_in_a_group_of_its_own(
     saved = {"seed": 3, "pools": POOLS, "model": old}
     before = copy.deepcopy(saved)
     assert migrate(saved) == {
-        "seed": 3, "trust_code": False, "model": new,
+        "seed": 3, "trust_code": False, "model": {"whitening": "columns", **new},
         "splits": {"name": "sampled", "train": 5, "val": 6, "test": 7},
         "logger": {"name": "tensorboard"},
     }  # fmt: skip
@@ -294,8 +294,12 @@ def test_version_0_split_a_table_into_pools() -> None:
     }  # fmt: skip
 
 
-def test_version_1_wrote_for_tensorboard_alone() -> None:
-    assert migrate({"schema": 1, "seed": 3}) == {"seed": 3, "logger": {"name": "tensorboard"}}
+def test_version_1_wrote_for_tensorboard_alone_and_whitened_columns_apart() -> None:
+    assert migrate({"schema": 1, "seed": 3, "model": {"name": "affine"}}) == {
+        "seed": 3,
+        "logger": {"name": "tensorboard"},
+        "model": {"name": "affine", "whitening": "columns"},
+    }
 
 
 def test_version_1_switched_after_a_fraction_of_the_steps(tiny: Callable[..., Config]) -> None:

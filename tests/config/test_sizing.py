@@ -1,0 +1,49 @@
+"""Settings that are `auto`: settled by rows and columns, within what the schema allows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flowtrain.config.schema import Config, validate
+from flowtrain.config.section import Mark, dotted, marked
+from flowtrain.config.sizing import RULES, settle
+from flowtrain.errors import ConfigError
+
+Compose = Callable[..., dict[str, Any]]
+
+
+def test_every_setting_that_may_be_auto_has_a_rule() -> None:
+    assert {*marked(Config, Mark.SETTLED)} == {*RULES}
+
+
+@pytest.mark.parametrize("model", ["realnvp", "glow", "spline", "affine", "ffjord"])
+@pytest.mark.parametrize("rows", [2, 120, 3_000, 10**6])
+def test_a_table_s_config_is_settled_whole(compose: Compose, model: str, rows: int) -> None:
+    config = validate(compose("data=sklearn", f"model={model}"))
+    assert config.trainer.model_dump()["max_steps"] == "auto"
+    settled, chosen = settle(config, rows=rows, columns=4)
+    flat = dotted(settled.model_dump())
+    assert {key: flat[key] for key in chosen} == chosen
+    assert {"trainer.max_steps", "trainer.evaluate_every"} <= {*chosen}
+    assert settle(settled, rows=7, columns=1) == (settled, {})
+
+
+def test_more_rows_never_get_less() -> None:
+    for rule in RULES.values():
+        values = [rule(rows, 5) for rows in (2, 100, 2_000, 50_000, 10**7)]
+        assert values == sorted(values)
+
+
+def test_what_is_said_stays(compose: Compose) -> None:
+    config = validate(compose("data=sklearn", "trainer.max_steps=7", "model.hidden=5"))
+    settled, chosen = settle(config, rows=1_000, columns=4)
+    assert (settled.trainer.max_steps, settled.model.model_dump()["hidden"]) == (7, 5)
+    assert {*chosen} == {"trainer.evaluate_every"}
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
+def test_what_is_neither_a_count_nor_auto_is_refused(compose: Compose, value: object) -> None:
+    raw = compose("data=moons")
+    with pytest.raises(ConfigError, match=r"^trainer.max_steps: .* is refused: it should be"):
+        validate({**raw, "trainer": {**raw["trainer"], "max_steps": value}})
