@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format docs results compare sampling adjoint-memory structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results compare sampling adjoint-memory terminal structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -57,6 +57,10 @@ sampling: install ## Time sampling beside zuko and normflows
 
 adjoint-memory: install ## Print the README's table of memory against evaluations
 	$(BIN)/python benchmarks/adjoint_memory.py
+
+terminal: install ## Record the README's moving picture of a terminal (two minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python benchmarks/terminal.py
 
 structure: install ## Print the package in numbers: files, imports, places to touch
 	$(BIN)/python benchmarks/structure.py $(ARGS)

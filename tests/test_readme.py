@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8")
 (TRANSCRIPT,) = re.findall(r"<!-- transcript.*?```\n(.*?)```", TEXT, re.DOTALL)
-(PYTHON,) = re.findall(r"## From Python\n\n```python\n(.*?)```", TEXT, re.DOTALL)
-(MORE_PYTHON,) = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
+(PYTHON,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", TEXT, re.DOTALL)
+MORE_PYTHON = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
 (OUTPUT,) = re.findall(r"<!-- output.*?```text\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT.splitlines()]
 # What makes a training brief; a table has other splits.
@@ -42,7 +42,7 @@ def test_transcript_and_python_work_as_written(tmp_path: Path) -> None:
         printed += done.stdout
     assert len(labels(OUTPUT)) > 8
     assert labels(OUTPUT) <= labels(printed)
-    for code in (PYTHON, MORE_PYTHON):
+    for code in (PYTHON, *MORE_PYTHON):
         subprocess.run(
             [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},

@@ -5,8 +5,6 @@
 # here, so no KL. What stands in its place?
 
 # %%
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,21 +20,6 @@ import flowtrain
 ROWS = 4_000
 BUDGET = ["trainer.max_seconds=30", "trainer.device=cpu"]
 HERE = Path(tempfile.mkdtemp())
-
-
-def run(module, *arguments):
-    """Run a command in our folder, as a terminal would, and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=HERE,
-        env={**os.environ, "FORCE_COLOR": ""},  # which a notebook sets: a bar for a terminal
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
 
 # %% [markdown]
 # ## The file
@@ -65,14 +48,15 @@ print(*(HERE / "points.csv").read_text().splitlines()[:4], sep="\n")
 # be looked at once, at the end.
 
 # %%
-print(
-    run(
-        "flowtrain", "data=table", "data.path=points.csv", "model=spline", "hydra.run.dir=mine",
-        *BUDGET,
-    )
-)  # fmt: skip
+mine = flowtrain.train(
+    ["data=table", f"data.path={HERE / 'points.csv'}", "model=spline", *BUDGET],
+    folder=HERE / "mine",
+)
 
 # %% [markdown]
+# Points that are in memory already, in an array or a data frame, need no file:
+# `flowtrain.fit(table, model="spline", seconds=30)`.
+#
 # ## Is it good?
 #
 # The **held-out NLL**, the mean of −log q over the test rows, is lower for a better model. By itself the
@@ -81,20 +65,19 @@ print(
 # error.
 
 # %%
-metrics = json.loads((HERE / "mine" / "result.json").read_text())["metrics"]
 for name, tag in (
     ("the flow", "nll/test"),
     ("best Gaussian", "nll_gaussian/test"),
     ("kernel density", "nll_kde/test"),
 ):
-    print(f"{name:<16}{metrics[tag]:8.3f}")
-print(f"{'error':<16}{metrics['nll_error/test']:8.3f}")
+    print(f"{name:<16}{mine.metrics[tag]:8.3f}")
+print(f"{'error':<16}{mine.metrics['nll_error/test']:8.3f}")
 
 # %% [markdown]
 # Its pictures show every pair of columns: data and samples should look alike.
 
 # %%
-(picture, *_) = sorted((HERE / "mine" / "figures").glob("*-final.png"))
+(picture, *_) = sorted((mine.folder / "figures").glob("*-final.png"))
 plt.figure(figsize=(9, 9))
 plt.imshow(matplotlib.image.imread(picture))
 plt.axis("off")
@@ -115,11 +98,10 @@ np.savetxt(
     HERE / "mixed.csv", np.column_stack([mixed, labels]), delimiter=",",
     header="height,width,weight,planted", comments="", fmt="%.6f",
 )  # fmt: skip
-scored = run(
-    "flowtrain.cli.flowrun", "score", "mine", "mixed.csv", "--columns", "height,width,weight",
-    "--label", "planted", "-o", "scores.csv",
-)  # fmt: skip
-print(scored)
+command = [sys.executable, "-m", "flowtrain.cli.flowrun", "score", "mine", "mixed.csv"]
+options = ["--columns", "height,width,weight", "--label", "planted", "-o", "scores.csv"]
+done = subprocess.run([*command, *options], cwd=HERE, check=True, capture_output=True, text=True)
+print(done.stderr)
 
 # %% [markdown]
 # AUROC is the chance that a planted row has a lower log q than another one: 0.5 is guessing, 1 is
@@ -130,12 +112,11 @@ print(scored)
 # New rows, as many as you like:
 
 # %%
-print(run("flowtrain.cli.flowrun", "sample", "mine", "-n", "5", "-o", "-"))
+print(mine.flow.sample(5, torch.Generator().manual_seed(0)))
 
 # %% [markdown]
-# The model from Python:
+# In a terminal: `flowrun sample mine -n 5 -o -`, or `-o samples.csv`. And log q of rows, from Python:
 
 # %%
-
-flow = flowtrain.load(HERE / "mine")
-print(flow.log_prob(torch.from_numpy(table[:3]).float()).tolist())
+flow = flowtrain.load(mine.folder)  # as in a later session
+print(flow.log_prob(torch.from_numpy(table[:3])).tolist())

@@ -7,9 +7,6 @@
 
 # %%
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,23 +24,14 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## Training
 #
-# In a terminal this is `flowtrain -m model=realnvp,ffjord data=pinwheel trainer.max_seconds=30`. Here
-# we call the command twice. Its last lines are a report on the test points: its table is explained in
-# [How to read KL](../kl.md).
+# In a terminal this is `flowtrain -m model=realnvp,ffjord data=pinwheel trainer.max_seconds=30`. From
+# Python, `flowtrain.train` takes the same words. Each run ends with a report: its lines are explained
+# in [How to read KL](../kl.md).
 
 # %%
+runs = {}
 for model in MODELS:
-    command = [sys.executable, "-m", "flowtrain", f"model={model}", "data=pinwheel"]
-    done = subprocess.run(
-        [*command, f"hydra.run.dir={RUNS / model}", *BUDGET],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "FORCE_COLOR": ""},  # which a notebook sets: a bar for a terminal
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    report = next(at for at, line in enumerate(lines) if "seed 0" in line)
-    print("\n".join(line for line in lines[report:] if "/" not in line), end="\n\n")
+    runs[model] = flowtrain.train([f"model={model}", "data=pinwheel", *BUDGET], folder=RUNS / model)
 
 # %% [markdown]
 # ## Who is closer, and after how long?
@@ -52,10 +40,9 @@ for model in MODELS:
 # points over the seconds:
 
 # %%
-results = {model: json.loads((RUNS / model / "result.json").read_text()) for model in MODELS}
 curves = {}
 for model in MODELS:
-    lines = (RUNS / model / "metrics.jsonl").read_text().splitlines()
+    lines = (runs[model].folder / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     curves[model] = [(r["seconds"], r["kl/val"]) for r in records if "kl/val" in r]
 
@@ -72,18 +59,19 @@ plt.show()
 # ## What each of them costs
 
 # %%
-flows = {model: flowtrain.load(RUNS / model) for model in MODELS}
+flows = {model: runs[model].flow for model in MODELS}
 rows = []
 for model in MODELS:
-    metrics = results[model]["metrics"]
+    metrics = runs[model].metrics
+    result = json.loads((runs[model].folder / "result.json").read_text())
     began = time.perf_counter()
     flows[model].sample(10_000, torch.Generator().manual_seed(0))
     rows.append(
         (
             model,
             f"{metrics['kl/test']:.4f}",
-            f"{results[model]['parameters']:,}",
-            f"{results[model]['step']:,}",
+            f"{result['parameters']:,}",
+            f"{result['step']:,}",
             f"{metrics['inverse_error/test']:.0e}",
             f"{time.perf_counter() - began:.2f}",
         )
