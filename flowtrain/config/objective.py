@@ -1,12 +1,13 @@
 """The group `objective`: what training minimises, in one phase or several."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import ImportString, build_own
-from flowtrain.config.section import Positive, Section
+from flowtrain.config.section import Count, Positive, Section
 
 
 class Objective(Section):
@@ -110,6 +111,19 @@ class FlowMatchingThenLikelihood(FlowMatching):
         if steps < until:
             return self.switch * steps / until
         return self.switch + (1 - self.switch) * (steps - until) / (1 - until)
+
+
+class Reflow(Objective):
+    owner: ClassVar[str] = "flowtrain.training.reflow:reflow"
+    needs_velocity: ClassVar[bool] = True
+    name: Literal["reflow"]
+    teacher: Annotated[str, Field(min_length=1)]
+    pairs: Count
+
+    @field_validator("teacher")
+    @classmethod
+    def _from_any_folder(cls, teacher: str) -> str:
+        return str(Path(teacher).expanduser().absolute())
 
 
 class Custom(Objective):

@@ -246,9 +246,18 @@ def reverse(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float
         log_w: Tensor = density.log_prob(x.cpu().double()) - log_q
         return log_w
 
-    log_w = in_batches(log_weight, z, batch_size)
+    return weights_of(in_batches(log_weight, z, batch_size))
+
+
+def weights_of(log_w: Tensor) -> dict[str, float]:
+    """Return KL(q|p) in nats, its standard error and ESS, from log p - log q at samples of q, (n,).
+
+    >>> weights_of(torch.zeros(100))
+    {'ess': 1.0, 'kl_reverse': -0.0, 'kl_reverse_error': 0.0}
+    """
     weights = (log_w - log_w.max()).exp().nan_to_num(0.0)  # all may be zero
-    found = {"ess": float(weights.sum().square() / (len(z) * weights.square().sum()).clamp(min=1))}
+    ess = weights.sum().square() / (len(log_w) * weights.square().sum()).clamp(min=1)
+    found = {"ess": float(ess)}
     if log_w.isfinite().all():
         found |= {"kl_reverse": -float(log_w.mean()), "kl_reverse_error": _standard_error(log_w)}
     return found

@@ -45,6 +45,7 @@ REQUIRED = {
     ("data", "table"): ["data.path=points.csv"],
     ("data", "custom"): ["data.target=mine:Mine"],
     ("objective", "custom"): ["objective.target=mine:Loss"],
+    ("objective", "reflow"): ["objective.teacher=outputs/run"],
     ("splits", "random"): ["data=sklearn"],
 }
 

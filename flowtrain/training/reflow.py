@@ -1,0 +1,84 @@
+"""Rectified flow: a velocity learned from the ends of another flow's paths, arXiv 2209.03003."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowtrain.batching import in_batches
+from flowtrain.errors import ConfigError
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
+from flowtrain.progress import doing
+from flowtrain.runs.load import open_run
+from flowtrain.training.objectives import Scalars
+
+
+@dataclass(frozen=True)
+class Reflow:
+    """Regression of a velocity on straight lines between a teacher's base and data points.
+
+    loss = E |f(t, t x + (1 - t) z) - (x - z)|^2 in whitened coordinates, where x is where the
+    teacher carries z (algorithm 1 there). Its minimum has the teacher's law and straighter paths,
+    so that few steps suffice.
+
+    Args:
+        base: the pairs' base points, (m, d).
+        data: where the teacher carries them, in data coordinates, (m, d).
+
+    >>> from flowtrain import load
+    >>> flow, generator = load(ffjord_folder), torch.Generator().manual_seed(0)
+    >>> z = flow.sample_base(50, generator)
+    >>> loss, _ = Reflow(z, flow.to_data(z).detach())(flow, torch.zeros(8, 2), generator)
+    >>> loss.shape, loss.item() > 0
+    (torch.Size([]), True)
+    """
+
+    base: Tensor
+    data: Tensor
+
+    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+        assert isinstance(flow, ContinuousFlow)
+        if flow.dim != self.base.shape[1]:
+            raise ConfigError(
+                f"objective.teacher: its points have {self.base.shape[1]} dimensions, "
+                f"the data {flow.dim}"
+            )
+        n = len(x)
+        chosen = torch.randint(len(self.base), (n,), generator=generator, device=x.device)
+        z, end = (each.to(x.device)[chosen].to(x.dtype) for each in (self.base, self.data))
+        white, _ = flow.standardize.inverse(end)
+        slices = torch.arange(n, dtype=x.dtype, device=x.device)
+        drawn = torch.rand(n, generator=generator, dtype=x.dtype, device=x.device)
+        t = (slices + drawn) / n
+        line = z + t[:, None] * (white - z)
+        residual = flow.velocity(t, line) - (white - z)
+        return residual.square().sum(-1).mean(), dict
+
+
+def reflow(*, teacher: str, pairs: int) -> Reflow:
+    """Open a run and carry base points along its paths, by its evaluation solver.
+
+    The pairs are the teacher's, drawn from seed 0: the same for every run that learns from it.
+
+    Args:
+        teacher: the folder of a run of a continuous flow.
+        pairs: how many.
+
+    Raises:
+        UserError: the folder holds no run, or one whose flow has no paths.
+
+    >>> reflow(teacher=str(ffjord_folder), pairs=10).data.shape
+    torch.Size([10, 2])
+    """
+    run = open_run(Path(teacher))
+    if not isinstance(run.flow, ContinuousFlow):
+        raise ConfigError(
+            f"objective.teacher: {teacher} is a run of {run.config.model.name}, which has no "
+            "paths to straighten; name one of a continuous flow"
+        )
+    z = run.flow.sample_base(pairs, torch.Generator().manual_seed(0))
+    with doing("the teacher's pairs"):
+        data = in_batches(run.flow.to_data, z, run.config.evaluation.batch_size)
+    return Reflow(z, data)

@@ -1,0 +1,68 @@
+"""Rectified flow: what it regresses on, and which teachers it takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowtrain.config.schema import Config
+from flowtrain.errors import ConfigError, UserError
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.training.reflow import Reflow, reflow
+from flowtrain.training.trainer import train
+
+Make = Callable[..., ContinuousFlow]
+Tiny = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "ffjord"
+    train(tiny("optimizer.lr=0.1", "trainer.max_steps=6", model="ffjord"), folder)
+    return folder
+
+
+def test_the_loss_is_zero_for_the_velocity_of_straight_lines(make_ffjord: Make) -> None:
+    flow = make_ffjord()
+    z = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    still = Reflow(z, flow.standardize(z)[0])  # whitened, both ends are the same point
+    for weight in flow.parameters():
+        torch.nn.init.zeros_(weight)
+    loss, scalars = still(flow, z, torch.Generator().manual_seed(1))
+    assert loss.item() < 1e-20
+    assert scalars() == {}
+    moved = Reflow(z, flow.standardize(z + 2.0)[0])
+    loss, _ = moved(flow, z, torch.Generator().manual_seed(1))
+    assert loss.item() == pytest.approx(8.0)  # |x - z|², in two dimensions
+
+
+def test_the_pairs_are_the_teacher_s_and_the_same_each_time(teacher: Path) -> None:
+    first, again = (reflow(teacher=str(teacher), pairs=30) for _ in range(2))
+    assert torch.equal(first.data, again.data)
+    assert (first.data - first.base).abs().max() > 0.1
+
+
+def test_a_student_learns_from_its_teacher_s_folder(
+    tiny: Tiny, teacher: Path, tmp_path: Path
+) -> None:
+    config = tiny(
+        "objective=reflow", f"objective.teacher={teacher}", "objective.pairs=100", "solver=none",
+        "trainer.max_steps=4", model="ffjord",
+    )  # fmt: skip
+    train(config, tmp_path / "student")
+    assert (tmp_path / "student" / "result.json").exists()
+
+
+def test_a_teacher_without_paths_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("trainer.max_steps=2"), tmp_path / "realnvp")
+    with pytest.raises(ConfigError, match=r"is a run of realnvp, which has no paths to straighten"):
+        reflow(teacher=str(tmp_path / "realnvp"), pairs=10)
+    with pytest.raises(UserError, match="nowhere"):
+        reflow(teacher=str(tmp_path / "nowhere"), pairs=10)
+
+
+def test_a_teacher_of_another_dimension_is_refused(make_ffjord: Make) -> None:
+    pairs = Reflow(torch.zeros(5, 3), torch.zeros(5, 3))
+    with pytest.raises(ConfigError, match="its points have 3 dimensions, the data 2"):
+        pairs(make_ffjord(), torch.zeros(4, 2).double(), torch.Generator())
