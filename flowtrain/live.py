@@ -1,6 +1,7 @@
 """The console while work lasts: a line that moves in a terminal, elsewhere lines at intervals."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from flowtrain.progress import listening
 
 log = logging.getLogger("flowtrain")
 
-SECONDS_BETWEEN_LINES = (5.0, 60.0)  # at first, and at last: the interval doubles
+SECONDS_BETWEEN_LINES = (5.0, 60.0)
 WIDEST_BAR, LEAST_BAR = 24, 4  # columns
 NARROWEST = 20  # columns of a terminal in which a line moves
 NOTEBOOK = 80  # columns; rich takes 115 there, which do not fit beside a table of contents
@@ -45,14 +46,19 @@ class _Line:
 
     Args:
         say: takes a line now and then, without its end.
+        seconds: between lines, at first and at last: the interval doubles.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        seconds: tuple[float, float] = SECONDS_BETWEEN_LINES,
+    ) -> None:
         now = time.monotonic()
         self.say = say
         self.state = _State("", since=now, at=now)
         self.main: _State | None = None  # the last of the work without a name
-        self.interval = SECONDS_BETWEEN_LINES[0]
+        self.interval, self.longest = seconds
         self.silent_until = now + self.interval
 
     def hear(self, what: str, fraction: float, details: tuple[str, ...]) -> None:
@@ -75,7 +81,7 @@ class _Line:
         if now >= self.silent_until and (what or details):
             self.say(f"{fraction:4.0%}  {self.text(1000)}")
             self.silent_until = now + self.interval
-            self.interval = min(2 * self.interval, SECONDS_BETWEEN_LINES[1])
+            self.interval = min(2 * self.interval, self.longest)
 
     def text(self, width: int) -> str:
         """Return the line without its bar, at most so wide: the least important is left out."""
@@ -141,22 +147,31 @@ def can_move(console: Console) -> bool:
 
 
 @contextmanager
-def shown(console: Console, say: Callable[[str], None], *, moving: bool = True) -> Iterator[None]:
+def shown(
+    console: Console,
+    say: Callable[[str], None],
+    *,
+    moving: bool = True,
+    seconds: tuple[float, float] = SECONDS_BETWEEN_LINES,
+) -> Iterator[None]:
     """Show how far the work inside is.
 
     Args:
         console: where a line moves, if that is a terminal.
         say: takes a line of text now and then, wherever the console is.
         moving: False where others write to the same terminal.
+        seconds: between lines of text, at first and at last: the interval doubles.
     """
-    line = _Line(say)
+    line = _Line(say, seconds)
     with listening(line.hear):
         if not (moving and can_move(console)):
             yield
             return
+        # What others print goes above the line, if it goes to this terminal and nowhere else.
         with Live(
-            get_renderable=lambda: line, console=console, refresh_per_second=5, transient=True
-        ):
+            get_renderable=lambda: line, console=console, refresh_per_second=5, transient=True,
+            redirect_stdout=not console.stderr, redirect_stderr=sys.stderr.isatty(),
+        ):  # fmt: skip
             yield
 
 

@@ -1,12 +1,12 @@
 """`flowrun animate`: a continuous flow's way from base to data, as a GIF or MP4."""
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
+from flowtrain.progress import doing
 
 SUMMARY = "write a continuous flow's way from base to data"
 
@@ -29,12 +29,24 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write an animation of a continuous flow's way from base to data."""
-    from flowtrain.cli.console import with_bar
-    from flowtrain.evaluation.figures import animation
-    from flowtrain.evaluation.images import save_gif, save_mp4
-    from flowtrain.files import check_output, writing
-    from flowtrain.flows.continuous import ContinuousFlow
-    from flowtrain.runs.folder import RunFolder
+    from flowtrain.cli.console import say, working
+
+    with working():
+        path, told = _write(options)
+    say(f"wrote {path}: {options.frames} frames, {options.points:,} points of seed {options.seed}")
+    say(f"they are of {told}")
+
+
+def _write(options: argparse.Namespace) -> tuple[Path, str]:
+    """Write the animation; return its path, and what it shows."""
+    from flowtrain.cli.console import counted
+
+    with doing("loading torch"):
+        from flowtrain.evaluation.figures import animation
+        from flowtrain.evaluation.images import save_gif, save_mp4
+        from flowtrain.files import check_output, writing
+        from flowtrain.flows.continuous import ContinuousFlow
+        from flowtrain.runs.folder import RunFolder
 
     saved, batch_size = shared.open_chosen(options)
     path = options.output or RunFolder(saved.folder).figure("flow.gif")
@@ -48,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
     frames = animation(saved.flow, saved.density, z, frames=options.frames, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as scratch:  # the savers go by the suffix
         draft = Path(scratch) / path.name
-        savers[path.suffix.lower()](with_bar(frames, options.frames, path), draft)
+        with doing("drawing"):
+            savers[path.suffix.lower()](counted(frames, options.frames, "frame"), draft)
         with writing(path) as file:
             file.write(draft.read_bytes())
-    sys.stderr.write(f"flowrun: wrote {path}\n")
+    return path, shared.about(saved, options)

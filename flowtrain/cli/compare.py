@@ -37,6 +37,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a table over many runs, and write table and picture."""
+    from flowtrain.cli.console import say
     from flowtrain.comparison.compare import compare, write
     from flowtrain.comparison.summary import find_runs
     from flowtrain.files import check_output
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     for path in (options.output, options.figure):
         if path is not None:
             write(comparison, path)
+            say(f"wrote {path}")
 
 
 def print_comparison(comparison: "Comparison") -> None:

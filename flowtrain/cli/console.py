@@ -1,16 +1,21 @@
-"""What `flowrun` shows in a terminal: tables that are never cut, and a bar."""
+"""What `flowrun` shows in a terminal: tables that are never cut, and how far it is."""
 
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-from rich import box, progress
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowtrain.live import shown
+from flowtrain.progress import done
+
 T = TypeVar("T")
+
+SECONDS = (30.0, 300.0)  # between lines that say how far it is, where no line can move
 
 
 def print_table(
@@ -33,19 +38,25 @@ def print_table(
     console.print(table, width=max(least, console.width), crop=False)
 
 
-def with_bar(items: Iterable[T], total: int, path: Path | None) -> Iterator[T]:
-    """Yield items while a bar on standard error, where that is a terminal, shows their progress."""
-    import torch  # not above: other commands only need the tables
+@contextmanager
+def working(*, quiet: bool = False) -> Iterator[None]:
+    """Show on standard error how far the work inside is; where no line can move, now and then.
 
-    console = Console(stderr=True)
-    busy = path is None and sys.stdout.isatty()  # the rows scroll by themselves
-    with progress.Progress(
-        *progress.Progress.get_default_columns(),
-        console=console,
-        disable=busy or not console.is_terminal,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=total)
-        for item in items:
-            yield item
-            bar.advance(task, len(item) if isinstance(item, torch.Tensor) else 1)
+    Args:
+        quiet: True where the work itself fills the terminal.
+    """
+    console = Console(stderr=True, highlight=False)
+    with shown(console, say, moving=not quiet, seconds=SECONDS):
+        yield
+
+
+def counted(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    """Yield items, and tell how many of them are done."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        done(number / total, f"{unit} {number:,} of {total:,}")
+
+
+def say(line: str) -> None:
+    """Say on standard error what a command did: standard output is for what it found."""
+    sys.stderr.write(f"flowrun: {line}\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
+from flowtrain.progress import doing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,10 +41,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the metrics of a run, by its own splits or by a user's points, and write them."""
-    from flowtrain.cli.console import print_table
-    from flowtrain.cli.points import read_points
-    from flowtrain.evaluation.checks import warnings_about
-    from flowtrain.evaluation.metrics import evaluate
+    from flowtrain.cli.console import say, working
     from flowtrain.files import check_output, writing
 
     to_file = options.json not in (None, "-")
@@ -52,8 +50,8 @@ def run(options: argparse.Namespace) -> None:
     for name, unset in (("columns", None), ("header", "auto")):
         if options.points is None and getattr(options, name) != unset:
             raise UserError(f"--{name} has no effect without --points")
-    saved, batch_size = shared.open_chosen(options)
-    saved = _solved_by(saved, options)
+    with working():
+        saved, metrics, rows = measure(options)
     config = saved.config
     about: dict[str, Any] = {
         "run": str(saved.folder),
@@ -65,35 +63,83 @@ def run(options: argparse.Namespace) -> None:
         "device": str(saved.flow.device),
         "solver": config.evaluation.solver.model_dump(),
     }
-    if options.points is None:
-        metrics = evaluate(
-            saved.flow,
-            saved.splits,
-            training_solver=config.training_solver,
-            grid=config.evaluation.grid,
-            batch_size=batch_size,
-        )
-    else:
-        header = shared.header(options)
-        table = read_points(saved, options.points, columns=options.columns, header=header)
-        about |= {"points": str(options.points), "rows": len(table.values)}
-        metrics = point_metrics(saved, table.values, batch_size=batch_size)
-
+    if rows is not None:
+        about |= {"points": str(options.points), "rows": rows}
     finite = {tag: value if math.isfinite(value) else None for tag, value in metrics.items()}
     text = json.dumps({**about, "metrics": finite}, indent=2) + "\n"
     if options.json == "-":
         sys.stdout.write(text)
     else:
-        title = "{run}: {model} on {data}, seed {seed}, {checkpoint} weights, of step {step}"
-        rows = [[tag, f"{value:.6g}"] for tag, value in metrics.items()]
-        print_table(["metric", "value"], rows, left=1, title=title.format_map(about))
-        if "kl/points" in metrics:
-            print("kl/points is KL if the points follow the density of the run's data")
+        print_report(saved, metrics, options, rows=rows)
     if to_file:
         with writing(Path(options.json)) as file:
             file.write(text.encode())
+        say(f"wrote {options.json}: {len(metrics)} metrics")
+    from flowtrain.evaluation.checks import warnings_about
+
     for line in warnings_about(metrics):
-        sys.stderr.write(f"flowrun: warning: {line}\n")
+        say(f"warning: {line}")
+
+
+def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], int | None]:
+    """Return the run, its metrics and, if those are of a user's points, how many these are."""
+    saved, batch_size = shared.open_chosen(options)
+    saved = _solved_by(saved, options)
+    if options.points is None:
+        from flowtrain.evaluation.metrics import evaluate
+
+        config = saved.config
+        with doing("evaluating"):
+            metrics = evaluate(
+                saved.flow,
+                saved.splits,
+                training_solver=config.training_solver,
+                grid=config.evaluation.grid,
+                batch_size=batch_size,
+            )
+        return saved, metrics, None
+    from flowtrain.cli.points import read_points
+
+    header = shared.header(options)
+    table = read_points(saved, options.points, columns=options.columns, header=header)
+    with doing(f"evaluating {options.points.name}"):
+        metrics = point_metrics(saved, table.values, batch_size=batch_size)
+    return saved, metrics, len(table.values)
+
+
+def print_report(
+    saved: "SavedRun", metrics: dict[str, float], options: argparse.Namespace, *, rows: int | None
+) -> None:
+    """Print the table that ends a training, or what there is to say of a user's points."""
+    from flowtrain.training.report import listed, measured
+
+    config = saved.config
+    if rows is None:
+        told = measured(metrics)
+    else:
+        told = {"NLL of the points": _with_error(metrics, "nll")}
+        if "kl/points" in metrics:
+            told["KL(data | model)"] = (
+                f"{_with_error(metrics, 'kl')}, if the points follow the density of the run's data"
+            )
+        told["points"] = f"{rows:,} rows of {options.points}"
+    parameters = sum(weight.numel() for weight in saved.flow.parameters())
+    told |= {
+        "parameters": f"{parameters:,}",
+        "weights": f"{options.checkpoint} weights, of step {saved.step:,}",
+        "run folder": str(saved.folder),
+    }
+    if config.model.continuous:
+        told["solver"] = shared.solver(saved)
+    print(f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats")
+    for line in listed(told):
+        print(line)
+
+
+def _with_error(metrics: dict[str, float], name: str) -> str:
+    error = metrics.get(f"{name}_error/points")
+    value = f"{metrics[f'{name}/points']:.4f}"
+    return value if error is None else f"{value} ± {error:.4f}"
 
 
 def point_metrics(saved: "SavedRun", values: "Tensor", *, batch_size: int) -> dict[str, float]:

@@ -137,12 +137,13 @@ def train_composed(composed: DictConfig) -> float:
     from flowtrain.cli.launchers import deal_gpu
     from flowtrain.training.signals import pass_on
 
-    deal_gpu()
     alone = job is None or str(hydra_config.launcher._target_).startswith("hydra._internal.")
     try:
         with console_lines(moving=alone, prefix="" if alone else f"{job}: "):
             with doing("loading torch"):
                 from flowtrain.training.trainer import train
+
+                deal_gpu()
             result = train(config, folder, asked=asked, trust_code=config.trust_code)
             if result.status == "interrupted" and result.signal is not None:
                 pass_on(result.signal)

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowtrain.progress import doing
+from flowtrain.runs.latest import followed
+
 if TYPE_CHECKING:
     import torch
 
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
 
 def add_run_options(command: argparse.ArgumentParser) -> None:
     """Add what names a run and says how to open it."""
-    command.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    command.add_argument(
+        "run", metavar="RUN", type=run_folder, help="the folder of a run, outputs/latest for one"
+    )
     command.add_argument(
         "--checkpoint", choices=("best", "last"), default="best",
         help="the weights: best by validation NLL (default), or last",
@@ -49,12 +54,33 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
 
 def open_chosen(options: argparse.Namespace) -> tuple["SavedRun", int]:
     """Return the run that the options name, and how many rows to take at a time."""
-    from flowtrain.runs.load import open_run
-
-    run = open_run(
-        options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
-    )
+    with doing("loading torch"):
+        from flowtrain.runs.load import open_run
+    with doing("opening the run"):
+        run = open_run(
+            options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
+        )
     return run, options.batch_size or run.config.evaluation.batch_size
+
+
+def about(run: "SavedRun", options: argparse.Namespace) -> str:
+    """Say which flow a command used: its run, its weights and, if it solves an ODE, by what."""
+    told = f"{run.config.model.name} on {run.config.data.name} in {run.folder}"
+    told += f", {options.checkpoint} weights, of step {run.step:,}"
+    return f"{told}, {solver(run)}" if run.config.model.continuous else told
+
+
+def solver(run: "SavedRun") -> str:
+    """Name the solver by which a run is evaluated, with its precision."""
+    settings = run.config.evaluation.solver.model_dump()
+    precise = [f"{name} {settings[name]:g}" for name in ("rtol", "atol", "step_size")
+               if name in settings]  # fmt: skip
+    return ", ".join([settings["name"], *precise, settings.get("dtype") or run.config.dtype])
+
+
+def run_folder(text: str) -> Path:
+    """Read the folder of a run; a link `latest` is followed, so that messages name the run."""
+    return Path(followed(text))
 
 
 def header(options: argparse.Namespace) -> Any:

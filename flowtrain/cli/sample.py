@@ -1,11 +1,13 @@
 """`flowrun sample`: points from the flow of a run, into a file."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+from flowtrain.progress import doing, part
 
 if TYPE_CHECKING:
     import torch
@@ -26,18 +28,27 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Draw points into a file or, as CSV, onto standard output, a batch at a time."""
-    from flowtrain.cli.console import with_bar
-    from flowtrain.data.write import WRITERS, write_rows
+    from flowtrain.cli.console import say, working
     from flowtrain.files import check_output
 
     path = None if options.output == "-" else Path(options.output)
-    if path is not None:
-        check_output(path, WRITERS)
-    saved, batch_size = shared.open_chosen(options)
-    generator = shared.seeded(options)
+    with working(quiet=path is None and sys.stdout.isatty()):
+        with doing("loading torch"):
+            from flowtrain.data.write import WRITERS, write_rows
+        if path is not None:
+            check_output(path, WRITERS)
+        saved, batch_size = shared.open_chosen(options)
+        generator = shared.seeded(options)
 
-    def blocks() -> Iterator["torch.Tensor"]:
-        for start in range(0, options.n, batch_size):
-            yield saved.flow.sample(min(batch_size, options.n - start), generator).cpu()
+        def blocks() -> Iterator["torch.Tensor"]:
+            for start in range(0, options.n, batch_size):
+                rows = min(batch_size, options.n - start)
+                with part(start / options.n, (start + rows) / options.n):
+                    block = saved.flow.sample(rows, generator).cpu()
+                yield block
 
-    write_rows(path, saved.columns, with_bar(blocks(), options.n, path), rows=options.n)
+        with doing(f"sampling {options.n:,} points"):
+            write_rows(path, saved.columns, blocks(), rows=options.n)
+    columns = ",".join(saved.columns)
+    say(f"wrote {options.n:,} points, {columns}, to {path or 'standard output'}")
+    say(f"they are of {shared.about(saved, options)}, seed {options.seed}")

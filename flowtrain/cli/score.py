@@ -1,19 +1,20 @@
 """`flowrun score`: the log-density of each row of a file, and what it says of anomalies."""
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
+from flowtrain.progress import doing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from flowtrain.runs.load import SavedRun
 
-SUMMARY = "give each row of a file its log-density"
+SUMMARY = "give each row of a file its log-density, beside the columns it has"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -38,23 +39,39 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the log-density of each row of a file, and report how well it finds anomalies."""
-    import torch
-
-    from flowtrain.cli.points import log_likelihood, read_points
-    from flowtrain.data.write import WRITERS, write_rows
+    """Write each row of a file with its log-density, and report how well it finds anomalies."""
+    from flowtrain.cli.console import say, working
     from flowtrain.files import check_output
 
     path = None if options.output == "-" else Path(options.output)
-    if path is not None:
-        check_output(path, WRITERS)
+    with working():
+        with doing("loading torch"):
+            from flowtrain.data.write import WRITERS
+        if path is not None:
+            check_output(path, WRITERS)
+        columns, lines = score(options, path)
+    write(path, columns)
+    for line in lines:
+        say(line)
+
+
+def score(
+    options: argparse.Namespace, path: Path | None
+) -> tuple[dict[str, Sequence[Any]], list[str]]:
+    """Return the columns of a file and those that a flow adds, and what there is to say of them.
+
+    Args:
+        options: of the command.
+        path: to be written; a format without names has room for the numbers that were scored alone.
+    """
+    from flowtrain.cli.points import log_likelihood, read_points
+    from flowtrain.data.read import read_cells
+    from flowtrain.data.write import MIXED
+
     saved, batch_size = shared.open_chosen(options)
+    header = shared.header(options)
     table = read_points(
-        saved,
-        options.file,
-        columns=options.columns,
-        header=shared.header(options),
-        label=options.label,
+        saved, options.file, columns=options.columns, header=header, label=options.label
     )
     labels = table.labels
     if labels is not None and bool(labels.all() or not labels.any()):
@@ -62,14 +79,26 @@ def run(options: argparse.Namespace) -> None:
             f"{options.file}: column {options.label!r} is {int(labels[0])} in every row; "
             "an AUROC needs rows of both kinds"
         )
-    log_q = log_likelihood(saved, table.values, batch_size=batch_size)
-    columns = {"log_prob": log_q}
-    lines = []
+    columns: dict[str, Sequence[Any]] = dict(zip(table.columns, table.values.T, strict=True))
+    if path is None or path.suffix.lower() in MIXED:
+        columns = read_cells(Path(options.file).expanduser(), header=header)
+    added = ["log_prob", *(["anomaly"] if options.threshold_quantile is not None else [])]
+    for name in added:
+        if name in columns:
+            raise UserError(f"{options.file}: it has a column {name!r} already; rename it")
+    with doing("scoring"):
+        log_q = log_likelihood(saved, table.values, batch_size=batch_size)
+    used = ",".join(table.columns[:10]) + ",..." * (len(table.columns) > 10)
+    lines = [
+        f"scored {len(log_q):,} rows of {options.file} by {used}: {shared.about(saved, options)}"
+    ]
+    columns["log_prob"] = cast("Sequence[Any]", log_q)
     if options.threshold_quantile is not None:
         quantile = options.threshold_quantile
-        limit, number = threshold(saved, quantile, batch_size=batch_size)
+        with doing("validation points"):
+            limit, number = threshold(saved, quantile, batch_size=batch_size)
         anomalous = ~(log_q >= limit)  # so that NaN is an anomaly
-        columns["anomaly"] = anomalous.to(log_q)
+        columns["anomaly"] = cast("Sequence[Any]", anomalous.int())
         lines.append(
             f"anomaly: log_prob below {limit:.6g} nats, the {quantile:g} quantile of {number:,} "
             f"validation points: {int(anomalous.sum()):,} of {len(log_q):,} rows"
@@ -79,9 +108,22 @@ def run(options: argparse.Namespace) -> None:
             f"AUROC of -log_prob: {auroc(log_q, labels):.4f}, "
             f"{int(labels.sum()):,} anomalies of {len(log_q):,} rows"
         )
-    write_rows(path, list(columns), [torch.stack([*columns.values()], -1)], rows=len(log_q))
-    for line in lines:
-        sys.stderr.write(f"flowrun: {line}\n")
+    lines.append(f"wrote {path or 'standard output'}: the file's columns, {', '.join(added)}")
+    return columns, lines
+
+
+def write(path: Path | None, columns: dict[str, Sequence[Any]]) -> None:
+    """Write columns in the format that the path's suffix names, or as CSV on standard output."""
+    import torch
+
+    from flowtrain.data.write import MIXED, write_columns, write_rows
+
+    if path is None or path.suffix.lower() in MIXED:
+        write_columns(path, columns)
+        return
+    numbers = [cast("torch.Tensor", each) for each in columns.values()]
+    block = torch.stack([each.to(numbers[0].dtype) for each in numbers], -1)
+    write_rows(path, list(columns), [block], rows=len(block))
 
 
 def threshold(saved: "SavedRun", quantile: float, *, batch_size: int) -> tuple[float, int]:

@@ -110,18 +110,36 @@ def read_table(
     return Table(torch.from_numpy(values), tuple(names[i] for i in chosen), labels)
 
 
+def read_cells(path: Path, *, header: Literal["auto"] | bool) -> dict[str, Any]:
+    """Return every column of a file as it stands there, by name: of a text file its cells.
+
+    Args:
+        path: of a file that `read_table` has read.
+        header: as `read_table` has it.
+
+    >>> file = tmp_path / "points.csv"
+    >>> _ = file.write_text("who,height\\nAda,1.50\\nBob,2\\n")
+    >>> read_cells(file, header="auto")
+    {'who': ('Ada', 'Bob'), 'height': ('1.50', '2')}
+    """
+    source = READERS[path.suffix.lower()](path, header)
+    return dict(zip(source.names, source.cells(), strict=True))
+
+
 @dataclass(frozen=True)
 class _Source:
     """An open file.
 
     Args:
         names: of all its columns.
+        cells: gives all columns as they stand there; it or `read` can be asked once.
         read: takes the columns asked for, k positions; returns their numbers, (n, k), and where
             in the file each row lies.
         unit: what counts the rows there.
     """
 
     names: list[str]
+    cells: Callable[[], list[Any]]
     read: Callable[[list[int]], tuple[NDArray[np.float64], Sequence[int]]]
     unit: str
 
@@ -197,7 +215,11 @@ def _open_text(path: Path, header: Literal["auto"] | bool) -> _Source:
         rows = chain([(line, first)], rows)
     else:
         names = [name.strip() for name in first]
-    return _Source(names, partial(_read_text, path, names, rows), "line")
+
+    def cells() -> list[Any]:
+        return list(zip(*(row for _, row in rows), strict=True))
+
+    return _Source(names, cells, partial(_read_text, path, names, rows), "line")
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -314,7 +336,7 @@ def _from_arrays(path: Path, arrays: dict[str, Any], *, lone: bool) -> _Source:
         parts = [_real(path, names[position], columns[names[position]]) for position in chosen]
         return np.stack(parts, axis=1), range(len(parts[0]))
 
-    return _Source(names, read, "row (from 0)")
+    return _Source(names, lambda: list(columns.values()), read, "row (from 0)")
 
 
 def _real(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -350,7 +372,10 @@ def _open_parquet(path: Path, _: object) -> _Source:
     def read(chosen: list[int]) -> tuple[NDArray[np.float64], Sequence[int]]:
         return np.stack([real(position) for position in chosen], axis=1), range(table.num_rows)
 
-    return _Source(table.column_names, read, "row (from 0)")
+    def cells() -> list[Any]:
+        return [column.to_pylist() for column in table.columns]
+
+    return _Source(table.column_names, cells, read, "row (from 0)")
 
 
 READERS: dict[str, Callable[[Path, Literal["auto"] | bool], _Source]] = {

@@ -3,10 +3,10 @@
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -46,6 +46,55 @@ def write_rows(
         WRITERS[path.suffix.lower()](file, columns, iter(blocks), rows)
 
 
+def write_columns(path: Path | None, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of any content, by name; the file appears once whole.
+
+    Args:
+        path: ending in one of `MIXED`; None is CSV on standard output.
+        columns: all of one length; a tensor's numbers can be read back to the same bits.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    >>> file = tmp_path / "scores.csv"
+    >>> write_columns(file, {"who": ["Ada", "Bob"], "log_prob": torch.tensor([-1.5, -2.0])})
+    >>> file.read_text().splitlines()
+    ['who,log_prob', 'Ada,-1.5', 'Bob,-2']
+    """
+    if path is None:
+        _write_mixed_text(sys.stdout.buffer, columns, ",")
+        sys.stdout.buffer.flush()
+        return
+    suffix = path.suffix.lower()
+    with writing(path) as file:
+        if suffix == ".parquet":
+            pa, pq = _pyarrow()
+            arrays = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in columns.items()}
+            pq.write_table(pa.table(arrays), file)
+        else:
+            _write_mixed_text(file, columns, "\t" if suffix == ".tsv" else ",")
+
+
+def _write_mixed_text(
+    file: IO[bytes], columns: Mapping[str, Sequence[Any]], delimiter: str
+) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(columns)
+    cells = (
+        [f"%.{_digits(column)}g" % number for number in column.tolist()]
+        if isinstance(column, Tensor)
+        else column
+        for column in columns.values()
+    )
+    writer.writerows(zip(*cells, strict=True))
+    text.detach()
+
+
+def _digits(values: Tensor) -> int:
+    return 17 if values.dtype == torch.float64 else 9  # enough to read back the same bits
+
+
 def _write_csv(
     file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], _: int, delimiter: str = ","
 ) -> None:
@@ -53,8 +102,7 @@ def _write_csv(
     csv.writer(header, delimiter=delimiter, lineterminator="\n").writerow(columns)
     file.write(header.getvalue().encode())
     for block in blocks:
-        digits = 17 if block.dtype == torch.float64 else 9  # enough to read back the same bits
-        line = delimiter.join([f"%.{digits}g"] * len(columns)) + "\n"
+        line = delimiter.join([f"%.{_digits(block)}g"] * len(columns)) + "\n"
         # One formatting of a whole block is three times as fast as one a row.
         file.write((line * len(block) % tuple(block.flatten().tolist())).encode())
 
@@ -89,13 +137,9 @@ def _write_npz(
 def _write_parquet(
     file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], _: int
 ) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UserError("writing Parquet needs pyarrow: pip install 'flowtrain[parquet]'") from None
+    pa, pq = _pyarrow()
 
-    def table(block: Tensor) -> "pa.Table":
+    def table(block: Tensor) -> Any:
         return pa.table(dict(zip(columns, block.T.contiguous().numpy(), strict=True)))
 
     first = table(next(blocks))
@@ -103,6 +147,17 @@ def _write_parquet(
         for group in chain([first], map(table, blocks)):
             writer.write_table(group)
 
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError("writing Parquet needs pyarrow: pip install 'flowtrain[parquet]'") from None
+    return pyarrow, pyarrow.parquet
+
+
+MIXED = (".csv", ".tsv", ".parquet")  # formats of columns that hold anything, with names
 
 WRITERS: dict[str, Write] = {
     ".npy": _write_npy,

@@ -62,6 +62,39 @@ def final_report(
     """
     m = progress.metrics
     yield f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats"
+    rows = measured(m)
+    rows |= {
+        "parameters": f"{parameters:,}",
+        "steps": f"{progress.step:,} in {progress.seconds:.0f} s, best at {progress.best_step:,}",
+        "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations, "
+        f"{progress.drawing_seconds:.0f} for pictures",
+        "run folder": str(folder),
+        "curves, figures": config.logger.view(folder),
+    }
+    if last and abs(gap := last.get("solver_gap/val", 0.0)) > LARGE_GAP:
+        rows[f"NLL at step {progress.step:,}"] = (
+            f"{last['nll/val'] + gap:.4f} by the training solver, in truth {last['nll/val']:.4f}"
+        )
+    patience = config.trainer.patience
+    if patience is not None and progress.stale >= patience:
+        rows["stopped early"] = (
+            f"the last {progress.stale} evaluations were no better (trainer.patience)"
+        )
+    if progress.skipped:
+        rows["skipped steps"] = f"{progress.skipped:,}"
+    yield from listed(rows)
+
+
+def measured(m: dict[str, float]) -> dict[str, str]:
+    """Return what an evaluation found, in words by its name, in the order of reading.
+
+    Args:
+        m: the metrics of an evaluation by the run's own splits, by tag.
+
+    >>> from flowtrain.comparison.summary import summarise
+    >>> measured(summarise(run_folder).metrics)["KL(data | model)"]
+    '0.99306 by quadrature, error 6e-01'
+    """
     rows = {}
     if "kl/test" in m:
         rows[METRICS["kl"].title] = (
@@ -91,30 +124,21 @@ def final_report(
         for name in ("energy", "mmd", "sliced_w2"):
             apart, floor = m[f"{name}/test"], m[f"{name}_floor/test"]
             rows[METRICS[name].title] = f"{apart:.4f}; of the data to itself {floor:.4f}"
-    rows |= {
-        "inverse error": f"{m['inverse_error/test']:.1e} max, "
-        f"{m['inverse_error_rms/test']:.1e} rms",
-        "parameters": f"{parameters:,}",
-        "steps": f"{progress.step:,} in {progress.seconds:.0f} s, best at {progress.best_step:,}",
-        "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations, "
-        f"{progress.drawing_seconds:.0f} for pictures",
-        "run folder": str(folder),
-        "curves, figures": config.logger.view(folder),
-    }
+    rows["inverse error"] = (
+        f"{m['inverse_error/test']:.1e} max, {m['inverse_error_rms/test']:.1e} rms"
+    )
     if "solver_gap/test" in m:
         rows[METRICS["solver_gap"].title] = (
             f"{m['solver_gap/test']:+.1e}: NLL by training - evaluation solver"
         )
-    if last and abs(gap := last.get("solver_gap/val", 0.0)) > LARGE_GAP:
-        rows[f"NLL at step {progress.step:,}"] = (
-            f"{last['nll/val'] + gap:.4f} by the training solver, in truth {last['nll/val']:.4f}"
-        )
-    patience = config.trainer.patience
-    if patience is not None and progress.stale >= patience:
-        rows["stopped early"] = (
-            f"the last {progress.stale} evaluations were no better (trainer.patience)"
-        )
-    if progress.skipped:
-        rows["skipped steps"] = f"{progress.skipped:,}"
+    return rows
+
+
+def listed(rows: dict[str, str]) -> Iterator[str]:
+    """Yield a line for each name and what there is to say of it.
+
+    >>> list(listed({"steps": "6"}))
+    ['  steps                 6']
+    """
     for name, value in rows.items():
         yield f"  {name:<22}{value}"

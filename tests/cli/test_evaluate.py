@@ -1,6 +1,7 @@
 """`flowrun evaluate`: the figures of a run, by a chosen solver, or on a user's points."""
 
 import json
+import logging
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,11 @@ import torch
 import flowtrain
 from flowtrain.cli.hydra_hooks import compose_option
 from flowtrain.config import CONF
+from flowtrain.config.schema import Config
+from flowtrain.live import handling
 from flowtrain.runs.load import open_run
+from flowtrain.training.report import measured
+from flowtrain.training.trainer import train
 
 SOLVERS = sorted({path.stem for path in (CONF / "solver").glob("*.yaml")} - {"none"})
 
@@ -41,9 +46,27 @@ def test_evaluation_prints_a_table_and_writes_json(
     told = flowrun("evaluate", folders["realnvp"], "--checkpoint", "last", "--json", "out.json")
     metrics = json.loads((tmp_path / "out.json").read_text())["metrics"]
     assert "last weights, of step 20" in told.stdout
-    for tag, value in metrics.items():
-        assert f"{tag} " in told.stdout
-        assert f" {value:.6g} " in told.stdout
+    header, *lines = told.stdout.splitlines()
+    assert header == "realnvp on gaussian_mixture, seed 0, in nats"
+    assert len(lines) > len(measured(metrics)) >= 8
+    for line, (name, value) in zip(lines, measured(metrics).items(), strict=False):
+        assert line == f"  {name:<22}{value}"
+    assert told.stderr == f"flowrun: wrote out.json: {len(metrics)} metrics\n"
+
+
+def test_evaluation_prints_what_the_training_ended_with(
+    flowrun: Flowrun, tmp_path: Path, tiny: Callable[..., Config]
+) -> None:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    with handling(handler):
+        train(tiny(model="ffjord"), tmp_path / "run")
+    told = flowrun("evaluate", "run").stdout.splitlines()
+    ended = lines[lines.index("ffjord on gaussian_mixture, seed 0, in nats") :]
+    figures = [line for line in told if not line.startswith(("  weights", "  solver  ", "  run"))]
+    assert len(figures) >= 8
+    assert not {*figures} - {*ended}
 
 
 def test_a_continuous_flow_is_evaluated_by_the_solver_that_is_named(

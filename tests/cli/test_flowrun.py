@@ -205,7 +205,7 @@ def test_a_run_on_a_table_keeps_to_the_table_s_columns(
     assert len(flowrun("score", "r", "mine.csv").stdout.splitlines()) == 61
     figures = json.loads(flowrun("evaluate", "r", "--points", "mine.csv", "--json", "-").stdout)
     assert figures["metrics"].keys() == {"nll/points", "nll_error/points"}
-    assert "nll/test" in flowrun("evaluate", "r").stdout
+    assert "NLL test, error " in flowrun("evaluate", "r").stdout
     assert "no KL on mine, whose density is not known" in flowrun("compare", "r").stdout
     assert flowrun("animate", "r").stderr == (
         "flowrun: r: only a known density in the plane is animated\n"

@@ -29,7 +29,14 @@ def test_samples_are_the_flow_s_own_to_the_bit_in_every_format(
     told = flowrun(
         "sample", folders[model], "-n", "25", "-o", name, "--seed", "3", "--batch-size", "10"
     )
-    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert (told.returncode, told.stdout) == (0, "")
+    first, second = told.stderr.splitlines()
+    assert first == f"flowrun: wrote 25 points, x0,x1, to {name}"
+    assert second.startswith(
+        f"flowrun: they are of {model} on gaussian_mixture in {folders[model]}"
+    )
+    assert "best weights, of step " in second
+    assert ("rtol" in second) == (model == "ffjord")
     flow, generator = flowtrain.load(folders[model]), torch.Generator().manual_seed(3)
     expected = torch.cat([flow.sample(rows, generator) for rows in (10, 10, 5)])
     table = read_table(tmp_path / name, columns=None, header="auto")

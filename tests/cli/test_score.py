@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -36,11 +37,43 @@ def test_each_row_has_its_log_density(
     header, *rows = told.stdout.splitlines()
     with torch.no_grad():
         expected = flowtrain.load(folders["realnvp"]).log_prob(points.float())
-    assert header == "log_prob"
-    assert torch.equal(torch.tensor([float(row) for row in rows]), expected)
-    assert told.stderr == ""
+    assert header == "a,odd,b,log_prob"
+    assert torch.equal(torch.tensor([float(row.split(",")[3]) for row in rows]), expected)
+    given = (tmp_path / "points.csv").read_text().splitlines()[1:]
+    assert [row.rpartition(",")[0] for row in rows] == given  # to the letter
+    scored, wrote = told.stderr.splitlines()
+    assert scored.startswith("flowrun: scored 80 rows of points.csv by a,b: realnvp on ")
+    assert scored.endswith(", best weights, of step 10")
+    assert wrote == "flowrun: wrote standard output: the file's columns, log_prob"
     flowrun("score", folders["realnvp"], "points.csv", "--columns", "0,2", "-o", "scores.npy")
-    assert np.array_equal(np.load(tmp_path / "scores.npy")[:, 0], expected.numpy())
+    scores = np.load(tmp_path / "scores.npy")
+    assert np.array_equal(scores[:, :2], points.numpy())
+    assert np.array_equal(scores[:, 2].astype(np.float32), expected.numpy())
+
+
+def test_a_column_of_any_content_is_kept_in_every_format_with_names(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "p.csv").write_text('who,a,b\n"Ada, B.",1.50,2\n,0,1e0\n')
+    asked = ("score", folders["realnvp"])
+    flowrun(*asked, "p.csv", "--columns", "a,b", "-o", "s.tsv")
+    header, first, second = (tmp_path / "s.tsv").read_text().splitlines()
+    assert header == "who\ta\tb\tlog_prob"
+    assert first.startswith("Ada, B.\t1.50\t2\t")
+    assert second.startswith("\t0\t1e0\t")
+    flowrun(*asked, "p.csv", "--columns", "a,b", "-o", "s.parquet")
+    table = pq.read_table(tmp_path / "s.parquet")
+    assert table.column_names == ["who", "a", "b", "log_prob"]
+    assert table.column("who").to_pylist() == ["Ada, B.", ""]
+
+
+def test_a_column_is_never_overwritten(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "p.csv").write_text("a,b,log_prob\n1,2,3\n")
+    told = flowrun("score", folders["realnvp"], "p.csv", "--columns", "a,b")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == "flowrun: p.csv: it has a column 'log_prob' already; rename it\n"
 
 
 def test_rows_less_likely_than_the_validation_points_are_anomalies(
@@ -51,8 +84,8 @@ def test_rows_less_likely_than_the_validation_points_are_anomalies(
         "--threshold-quantile", "0.1", "-o", "scores.csv",
     )  # fmt: skip
     scores = read_table(tmp_path / "scores.csv", columns=None, header="auto")
-    assert scores.columns == ("log_prob", "anomaly")
-    log_q, anomaly = scores.values.T
+    assert scores.columns == ("a", "odd", "b", "log_prob", "anomaly")
+    log_q, anomaly = scores.values[:, 3:].T
     opened = open_run(folders["realnvp"])
     with torch.no_grad():
         own = opened.flow.log_prob(opened.splits.val.x)
@@ -68,5 +101,5 @@ def test_the_auroc_counts_a_point_of_no_density_as_the_oddest(
 ) -> None:
     (tmp_path / "p.csv").write_text("a,b,y\n1e30,1e30,1\n0,1,0\n9,9,0\n8,8,1\n")
     told = flowrun("score", folders["realnvp"], "p.csv", "--label", "y")
-    assert math.isinf(float(told.stdout.splitlines()[1]))
-    assert told.stderr.startswith("flowrun: AUROC of -log_prob: 0.7500")
+    assert math.isinf(float(told.stdout.splitlines()[1].split(",")[3]))
+    assert "flowrun: AUROC of -log_prob: 0.7500" in told.stderr

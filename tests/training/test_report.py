@@ -96,10 +96,8 @@ def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> Non
 
 def test_the_solver_s_gap_and_skipped_steps_are_reported_where_there_are_any(tiny: Tiny) -> None:
     lines = report(tiny(), {**KNOWN, "solver_gap/test": -0.002}, skipped=3)
-    assert lines[-2:] == [
-        "  solver gap            -2.0e-03: NLL by training - evaluation solver",
-        "  skipped steps         3",
-    ]
+    assert "  solver gap            -2.0e-03: NLL by training - evaluation solver" in lines
+    assert lines[-1] == "  skipped steps         3"
 
 
 def test_what_the_training_solver_claimed_at_the_end_is_reported(tiny: Tiny) -> None:
