@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format docs results compare sampling adjoint-memory terminal structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results compare sampling tables-bench adjoint-memory terminal structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -54,6 +54,10 @@ compare: install ## Train RealNVP and FFJORD on three data sets and print a tabl
 sampling: install ## Time sampling beside zuko and normflows
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/sampling.py
+
+tables-bench: install ## Held-out NLL of tables with the defaults, beside zuko's; see benchmarks/tables.py for ARGS
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/tables.py $(ARGS)
 
 adjoint-memory: install ## Print the README's table of memory against evaluations
 	$(BIN)/python benchmarks/adjoint_memory.py

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from flowtrain.config.data import Rows
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
+from flowtrain.data.dequantize import dequantize
 from flowtrain.data.read import Table
 from flowtrain.data.splits import Split, Splits, check
 from flowtrain.densities.check import check_density
@@ -41,6 +43,11 @@ def build_data(config: Config) -> Density | Table:
     with _refusals("data", own=target and f"data: {target}"):
         data = config.data.build()
         if isinstance(data, Table):
+            notes: list[str] = []
+            if isinstance(config.data, Rows) and config.data.dequantize:
+                data, notes = dequantize(data)
+            for note in notes:
+                log.info("data: %s", note)
             return _checked(data)
         if target is not None:
             check_density(data)

@@ -33,7 +33,9 @@ def test_every_key_has_a_default_a_range_and_words(group: str) -> None:
 
 
 def test_a_section_whose_name_is_a_setting_shows_it() -> None:
-    assert "| `data.name` | `digits` | `digits`, `iris`, `wine`, `breast_cancer`" in PAGE
+    assert (
+        "| `data.name` | `digits` | `digits`, `iris`, `wine`, `breast_cancer`, `diabetes`" in PAGE
+    )
     assert "model.name" not in PAGE
 
 

@@ -142,10 +142,27 @@ class Custom(Data):
         return build_own("data", self.target, self.arguments)
 
 
-class Table(Data):
-    owner: ClassVar[str] = "flowtrain.data.read:read_table"
+class Rows(Data):
+    """What all points without a known density have; the base of those below.
+
+    Attributes:
+        dequantize: whether columns on a grid are spread over its cells by noise.
+
+    >>> [section.__name__ for section in Rows.__subclasses__()]
+    ['Table', 'Sklearn']
+    """
+
     splits: ClassVar[str] = "random"
     planar: ClassVar[bool] = False
+    dequantize: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return what reads the points: all but what becomes of them."""
+        return {key: value for key, value in super().settings().items() if key != "dequantize"}
+
+
+class Table(Rows):
+    owner: ClassVar[str] = "flowtrain.data.read:read_table"
     name: Literal["table"]
     path: Annotated[str, Field(min_length=1)]
     columns: Annotated[list[str | int], Field(min_length=1)] | None
@@ -157,11 +174,9 @@ class Table(Data):
         return str(Path(path).expanduser().absolute())
 
 
-class Sklearn(Data):
+class Sklearn(Rows):
     owner: ClassVar[str] = "flowtrain.data.sklearn_sets:load_sklearn"
-    splits: ClassVar[str] = "random"
-    planar: ClassVar[bool] = False
-    name: Literal["digits", "iris", "wine", "breast_cancer"]
+    name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
 
     def settings(self) -> dict[str, Any]:
         """Return the set's name: it selects the set as well as the section."""

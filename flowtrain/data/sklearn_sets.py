@@ -6,12 +6,12 @@ import torch
 from flowtrain.data.read import Table
 from flowtrain.errors import UserError
 
-SETS = ("digits", "iris", "wine", "breast_cancer")
+SETS = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 LEVELS = 17  # grey levels of a pixel of the digits: 0 to 16
 
 
 def load_sklearn(name: str, *, seed: int = 0) -> Table:
-    """Load one of scikit-learn's sets that come with it: digits, iris, wine or breast_cancer.
+    """Load one of scikit-learn's sets that come with it, a name of `SETS`.
 
     The digits are dequantised, (pixel + u) / 17 with u uniform on [0, 1): 64 columns on [0, 1];
     `bits_per_dimension` turns their NLL back. The others are as they are.

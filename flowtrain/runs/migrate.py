@@ -113,6 +113,8 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
     config = {"logger": {"name": "tensorboard"}, **config}
     if "model" in config:
         config["model"] = {"whitening": "columns", **config["model"]}
+    if config.get("splits", {}).get("name") == "random" and "data" in config:
+        config["data"] = {"dequantize": False, **config["data"]}
     if "trainer" in config:
         config["trainer"] = {"draw_every": 1, **config["trainer"]}
     if config.get("model", {}).get("name") == "ffjord":

@@ -13,7 +13,13 @@ from flowtrain.data.splits import check
 from flowtrain.errors import UserError
 from flowtrain.evaluation.metrics import bits_per_dimension
 
-SHAPES = {"digits": (1797, 64), "iris": (150, 4), "wine": (178, 13), "breast_cancer": (569, 30)}
+SHAPES = {
+    "digits": (1797, 64),
+    "iris": (150, 4),
+    "wine": (178, 13),
+    "breast_cancer": (569, 30),
+    "diabetes": (442, 10),
+}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -45,7 +51,8 @@ def test_an_unknown_set_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         load_sklearn("mnist")
     assert str(caught.value) == (
-        "'mnist' is no set of scikit-learn's; choose from digits, iris, wine, breast_cancer"
+        "'mnist' is no set of scikit-learn's; choose from "
+        "digits, iris, wine, breast_cancer, diabetes"
     )
 
 

@@ -112,7 +112,7 @@ def test_a_table_s_nll_is_in_its_own_units(on_table: Callable[..., Config], tmp_
     assert first["nll/val"] == pytest.approx(expected, abs=0.01)  # but for the shrinkage
 
 
-@pytest.mark.parametrize("name", ["digits", "iris", "wine", "breast_cancer"])
+@pytest.mark.parametrize("name", ["digits", "iris", "wine", "breast_cancer", "diabetes"])
 def test_scikit_learn_s_sets_train(compose: Compose, tmp_path: Path, name: str) -> None:
     small = (*SMALL["realnvp"], "model.log_scale_bound=0.5", "trainer.figures=false")
     config = validate(compose("data=sklearn", f"data.name={name}", *BRIEF, *small))
