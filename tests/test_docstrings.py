@@ -32,7 +32,12 @@ OFFERED = tuple(
 )  # fmt: skip
 # Groups whose options differ in their fields alone: the base class has the example.
 ALIKE = ("data", "logger", "model", "objective", "optimizer", "splits")
-NEEDED = {"flowtrain.evaluation.images.save_mp4": "av"}
+NEEDED = {
+    "flowtrain.evaluation.images.save_mp4": "av",
+    "flowtrain.runs.graph.save_onnx": "onnxruntime",
+    "flowtrain.runs.weights.save_weights": "safetensors",
+    "flowtrain.runs.weights.read_weights": "safetensors",
+}
 RUNS = Path(__file__).parent / "runs" / "schema_0"
 
 

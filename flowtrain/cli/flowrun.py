@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flowtrain import __version__
-from flowtrain.cli import animate, compare, diagnose, evaluate, sample, score, status
+from flowtrain.cli import animate, compare, diagnose, evaluate, export, sample, score, status
 from flowtrain.cli import list as list_runs
 from flowtrain.errors import UserError
 
 # Each module has a SUMMARY, add_options(parser) and run(options); its name is the command's.
-COMMANDS = (list_runs, evaluate, diagnose, sample, score, compare, status, animate)
+COMMANDS = (list_runs, evaluate, diagnose, sample, score, compare, status, animate, export)
 
 
 class Parser(argparse.ArgumentParser):

@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 
 def add_run_options(command: argparse.ArgumentParser) -> None:
     """Add what names a run and says how to open it."""
+    add_weights_options(command)
+    command.add_argument("--device", default="auto", help="auto (default), cpu, mps, cuda, cuda:1")
+    command.add_argument(
+        "--batch-size", metavar="ROWS", type=at_least(1),
+        help="rows at a time; bounds the memory (default: the run's evaluation.batch_size)",
+    )  # fmt: skip
+
+
+def add_weights_options(command: argparse.ArgumentParser) -> None:
+    """Add what names a run and its weights."""
     command.add_argument(
         "run", metavar="RUN", type=run_folder, help="the folder of a run, outputs/latest for one"
     )
     command.add_argument(
         "--checkpoint", choices=("best", "last"), default="best",
         help="the weights: best by validation NLL (default), or last",
-    )  # fmt: skip
-    command.add_argument("--device", default="auto", help="auto (default), cpu, mps, cuda, cuda:1")
-    command.add_argument(
-        "--batch-size", metavar="ROWS", type=at_least(1),
-        help="rows at a time; bounds the memory (default: the run's evaluation.batch_size)",
     )  # fmt: skip
     command.add_argument(
         "--trust-code", action="store_true",

@@ -78,8 +78,8 @@ def load(run_folder: str | Path, checkpoint: str = "best", *, trust_code: bool =
     """Return the flow of a run on the CPU, in evaluation mode, with the weights it is judged by.
 
     Args:
-        run_folder: the folder of a run, finished or not.
-        checkpoint: "best" (by validation NLL) or "last".
+        run_folder: the folder of a run, finished or not, or a .safetensors file of an export.
+        checkpoint: "best" (by validation NLL) or "last"; an export has one set of weights.
         trust_code: allow the code that the run names, where it used a piece of its user's own.
 
     Raises:
@@ -104,7 +104,7 @@ def open_run(
     """Open the folder of a run, finished or not.
 
     Args:
-        run_folder: the folder.
+        run_folder: the folder, or a .safetensors file of an export.
         checkpoint: "best" (by validation NLL) or "last".
         device: of the flow: auto, cpu, mps, cuda or cuda:<index>.
         trust_code: allow the code that the run names, where it used a piece of its user's own.
@@ -119,7 +119,12 @@ def open_run(
     ('realnvp', 6, False)
     """
     folder = Path(run_folder)
-    state = checkpoints.read(RunFolder(folder).existing_checkpoint(checkpoint))
+    if folder.suffix == ".safetensors" and not folder.is_dir():
+        from flowtrain.runs.weights import read_weights
+
+        state = read_weights(folder)
+    else:
+        state = checkpoints.read(RunFolder(folder).existing_checkpoint(checkpoint))
     config = validate(state["config"])
     if config.own_code and not trust_code:
         named = ", ".join(f"{key}={target}" for key, target in config.own_code.items())

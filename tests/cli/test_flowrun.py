@@ -22,7 +22,7 @@ HEAVY = {
     "torch", "matplotlib", "hydra", "omegaconf", "pydantic", "sklearn", "scipy", "numpy", "rich",
     "yaml",
 }  # fmt: skip
-COMMANDS = ("list", "evaluate", "sample", "score", "compare", "status", "animate")
+COMMANDS = ("list", "evaluate", "sample", "score", "compare", "status", "animate", "export")
 
 # --- help and mistakes --------------------------------------------------------------------------
 

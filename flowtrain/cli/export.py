@@ -1,0 +1,82 @@
+"""`flowrun export`: a run's flow for other tools, measured against the flow itself."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
+
+SUMMARY = "write a run's flow for other tools"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    shared.add_weights_options(command)
+    command.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True,
+        help=".safetensors: weights and config, for flowtrain.load; .onnx or .pt2 (torch.export): "
+        "a graph that needs no flowtrain",
+    )  # fmt: skip
+    command.add_argument(
+        "--function", choices=("log_prob", "sample"),
+        help="of a graph: log_prob of data points x (default), or sample: base points z, standard "
+        "normal draws, to data points x",
+    )  # fmt: skip
+    command.add_argument(
+        "--steps", metavar="N", type=shared.at_least(1),
+        help="of a continuous flow's graph: equal steps of rk4 from base to data (default: 16); "
+        "their error is measured, printed and written",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write weights, or a graph, and say how exact it is."""
+    from flowtrain.files import check_output
+    from flowtrain.runs.load import open_run
+    from flowtrain.runs.weights import refuse_if_missing, save_weights
+
+    path = options.output
+    check_output(path, (".safetensors", ".onnx", ".pt2"))
+    kind = path.suffix.lower()
+    if kind == ".safetensors":
+        for name in ("function", "steps"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} has no effect on .safetensors; use .onnx or .pt2")
+    saved = open_run(options.run, options.checkpoint, trust_code=options.trust_code)
+    if kind == ".safetensors":
+        save_weights(path, saved)
+        said(f"wrote {path}: flowtrain.load({str(path)!r}) reads it")
+        return
+
+    from flowtrain.runs.graph import CHECKED, ONNX, Function, save_onnx, save_pt2, trace
+
+    save, runtime, needed = {
+        ".onnx": (save_onnx, "onnxruntime", ONNX),
+        ".pt2": (save_pt2, "torch.export.load", ()),
+    }[kind]
+    refuse_if_missing(*needed)
+    function: Function = options.function or "log_prob"
+    said(f"tracing {function}, which takes from seconds to a minute")
+    graph = trace(saved, function, steps=options.steps)
+    off = save(path, graph)
+    given, gives = (
+        f"{name} ({', '.join(map(str, shape))})"
+        for side in ("inputs", "outputs")
+        for name, shape in graph.about[side].items()
+    )
+    unit = "nats" if graph.about["function"] == "log_prob" else "units of the data"
+    said(f"wrote {path}: {given} -> {gives}, {graph.about['dtype']}, for any n")
+    said(f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points")
+    if "solver" in graph.about:
+        error = graph.about["solver"]["error"]
+        mean = f", {error['mean']:+.1e} on average" if "mean" in error else ""
+        said(
+            f"rk4 in {graph.about['solver']['steps']} steps is within {error['max']:.1e} {unit} of "
+            f"the evaluation solver{mean}, {error['rms']:.1e} rms; more --steps are more exact"
+        )
+
+
+def said(line: str) -> None:
+    """Tell what was done."""
+    sys.stderr.write(f"flowrun: {line}\n")

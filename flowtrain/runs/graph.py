@@ -1,0 +1,259 @@
+"""A run's flow as a graph for other runtimes: log_prob or sample, whitening inside, any n."""
+
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from flowtrain.errors import UserError
+from flowtrain.files import writing
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow, Transform
+from flowtrain.flows.linear import LULinear
+from flowtrain.runs.load import SavedRun
+from flowtrain.runs.weights import about, refuse_if_missing
+
+Function = Literal["log_prob", "sample"]
+# The name of what each takes and gives.
+NAMES = {"log_prob": ("x", "log_prob"), "sample": ("z", "x")}
+ONNX = ("onnxscript", "onnxruntime")  # what writes it, and what runs it
+CHECKED = 1000  # points that an export is measured by
+STEPS = 16  # of a continuous flow, four evaluations each
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced function of a flow, and what it is checked by.
+
+    Attributes:
+        program: as torch.export has it.
+        about: what the file says of itself.
+        points: inputs, (n, d).
+        truth: what the flow itself gives for them in float64, by the same steps.
+
+    >>> graph = Graph(None, {}, points=torch.ones(5, 2), truth=torch.ones(5).double())
+    >>> graph.off(lambda points: points[:, 0] + 0.5)
+    0.5
+    """
+
+    program: Any
+    about: dict[str, Any]
+    points: Tensor
+    truth: Tensor
+
+    def off(self, run: Callable[[Tensor], Tensor]) -> float:
+        """Return how far a runtime's outputs are from the truth, at most, at batches of n and 1."""
+        whole, single = run(self.points), run(self.points[:1])
+        return max(
+            (whole.double() - self.truth).abs().max().item(),
+            (single.double() - self.truth[:1]).abs().max().item(),
+        )
+
+
+class _Function(nn.Module):
+    """One method of a flow as a module."""
+
+    def __init__(self, flow: Flow, function: Function) -> None:
+        super().__init__()
+        self.flow, self.function = flow, function
+
+    def forward(self, points: Tensor) -> Tensor:
+        if self.function == "log_prob":
+            return self.flow.log_prob(points)
+        return self.flow.to_data(points)
+
+
+class RungeKutta(Transform):
+    """A continuous transform solved in equal steps of the classical method of order 4.
+
+    Nothing in it depends on values, so that it can be traced. The trace of the Jacobian is exact.
+
+    Args:
+        field: the vector field, with tangents.
+        dim: d.
+        steps: from base to data.
+
+    >>> from flowtrain import load
+    >>> flow, z = load(ffjord_folder), torch.ones(1, 2)
+    >>> solved = RungeKutta(flow.cnf.field, dim=2, steps=16)(z)
+    >>> torch.allclose(solved[0], flow.cnf(z)[0], atol=1e-4)
+    True
+    """
+
+    def __init__(self, field: nn.Module, *, dim: int, steps: int) -> None:
+        super().__init__()
+        self.field, self.dim, self.steps = field, dim, steps
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self._solve(z, 0.0, 1.0)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._solve(x, 1.0, 0.0)
+
+    def _solve(self, z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
+        basis = torch.eye(self.dim, dtype=z.dtype, device=z.device)[:, None]
+        basis = basis.expand(self.dim, z.shape[0], self.dim)
+
+        def rate(t: float, z: Tensor) -> tuple[Tensor, Tensor]:
+            time = torch.full((), t, dtype=z.dtype, device=z.device)
+            velocity, tangents = self.field(time, z, basis)
+            return velocity, (basis * tangents).sum((0, 2))
+
+        log_det = z.new_zeros(z.shape[0])
+        h = (end - start) / self.steps
+        for step in range(self.steps):
+            t = start + step * h
+            v1, d1 = rate(t, z)
+            v2, d2 = rate(t + h / 2, z + h / 2 * v1)
+            v3, d3 = rate(t + h / 2, z + h / 2 * v2)
+            v4, d4 = rate(t + h, z + h * v3)
+            z = z + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
+            log_det = log_det + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        return z, log_det
+
+
+def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> Graph:
+    """Trace a function of a run's flow.
+
+    Args:
+        saved: the run, on the CPU.
+        function: "log_prob" of data points x, or "sample" from base points z, which are standard
+            normal draws of the caller's.
+        steps: of a continuous flow; None is `STEPS`. A discrete flow has none.
+
+    Raises:
+        UserError: the flow cannot be traced, or steps have no effect.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> graph = trace(open_run(run_folder), "sample")
+    >>> graph.off(graph.program.module()) < 1e-5
+    True
+    >>> graph.about["inputs"], graph.about["outputs"]
+    ({'z': ['n', 2]}, {'x': ['n', 2]})
+    """
+    model = saved.config.model.name
+    flow = copy.deepcopy(saved.flow).requires_grad_(False)
+    told: dict[str, Any] = {
+        **about(saved),
+        "function": function,
+        "dtype": saved.config.dtype,
+        "inputs": {NAMES[function][0]: ["n", flow.dim]},
+        "outputs": {NAMES[function][1]: ["n"] if function == "log_prob" else ["n", flow.dim]},
+    }
+    z = flow.sample_base(CHECKED, torch.Generator().manual_seed(0))
+    points = flow.to_data(z) if function == "log_prob" else z
+    if isinstance(flow, ContinuousFlow):
+        if function == "log_prob" and flow.cnf.divergence.probes is not None:
+            raise UserError(
+                f"model={model}: in {flow.dim} dimensions its log_prob is estimated by random "
+                "probes, which no graph draws; export sample"
+            )
+        steps = STEPS if steps is None else steps
+        solved = RungeKutta(flow.cnf.field, dim=flow.dim, steps=steps)
+        error = _solver_error(flow, Flow([solved], flow.standardize), function, points)
+        told["solver"] = {"name": "rk4", "steps": steps, "error": error}
+        flow = Flow([solved], flow.standardize)
+    elif steps is not None:
+        raise UserError(f"--steps: model={model} solves no ODE; leave it out")
+    for name, layer in list(flow.named_modules()):
+        if isinstance(layer, LULinear):  # its triangles are solved once, not in every runtime
+            parent, _, key = name.rpartition(".")
+            setattr(flow.get_submodule(parent), key, layer.solved())
+    truth = _Function(copy.deepcopy(flow).double(), function)(points.double())
+    n = torch.export.Dim("n")
+    try:
+        with _quiet():
+            program = torch.export.export(
+                _Function(flow, function), (points[:3],), dynamic_shapes=({0: n},), strict=True
+            )
+    except Exception as error:  # whatever of the user's own field, or of the flow, has no graph
+        why = str(error).partition("\n")[0]
+        raise UserError(f"model={model}: its {function} has no graph: {why}") from error
+    return Graph(program, told, points, truth)
+
+
+def save_pt2(path: Path, graph: Graph) -> float:
+    """Write a graph for torch.export.load; return how far it is from the flow in float64.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    >>> layer, n, x = torch.nn.Linear(2, 1), torch.export.Dim("n"), torch.ones(5, 2)
+    >>> program = torch.export.export(layer, (x,), dynamic_shapes=({0: n},))
+    >>> save_pt2(tmp_path / "model.pt2", Graph(program, {}, x, layer(x).double())) < 1e-6
+    True
+    """
+    content = io.BytesIO()
+    with _quiet():
+        extra = {"flowtrain.json": json.dumps(graph.about)}
+        torch.export.save(graph.program, content, extra_files=extra)
+        content.seek(0)
+        off = graph.off(torch.export.load(content).module())
+    with writing(path) as file:
+        file.write(content.getvalue())
+    return off
+
+
+def save_onnx(path: Path, graph: Graph) -> float:
+    """Write a graph as ONNX; return how far it is, in onnxruntime, from the flow in float64.
+
+    Raises:
+        UserError: a package is missing, or the file cannot be written.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> save_onnx(tmp_path / "model.onnx", trace(open_run(run_folder), "log_prob")) < 1e-4
+    True
+    """
+    refuse_if_missing(*ONNX)
+    import onnxruntime
+
+    given, gives = NAMES[graph.about["function"]]
+    with _quiet():
+        program = torch.onnx.export(
+            graph.program, input_names=[given], output_names=[gives], dynamo=True, verbose=False
+        )
+    assert program is not None
+    program.model.metadata_props["flowtrain"] = json.dumps(graph.about)
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    off = graph.off(lambda x: torch.from_numpy(session.run([gives], {given: x.numpy()})[0]))
+    with writing(path) as file:
+        file.write(content)
+    return off
+
+
+def _solver_error(
+    flow: ContinuousFlow, solved: Flow, function: Function, points: Tensor
+) -> dict[str, float]:
+    """Return how far equal steps are from the evaluation solver, both in float64."""
+    exact, fixed = copy.deepcopy(flow).double(), copy.deepcopy(solved).double()
+    x = points.double()
+    if function == "log_prob":
+        off = fixed.log_prob(x) - exact.log_prob(x)
+        mean = {"mean": off.mean().item()}
+    else:
+        off, mean = (fixed.to_data(x) - exact.to_data(x)).norm(dim=1), {}
+    return {**mean, "rms": off.square().mean().sqrt().item(), "max": off.abs().max().item()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's exporters from telling what concerns their developers."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

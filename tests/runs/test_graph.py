@@ -1,0 +1,202 @@
+"""Exports run elsewhere: as exact as they say, whitening inside, at any batch size."""
+
+import copy
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowtrain.build import build_flow
+from flowtrain.config.model import Model
+from flowtrain.config.schema import Config
+from flowtrain.config.section import names, options
+from flowtrain.config.solver import Adaptive
+from flowtrain.errors import UserError
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.runs.graph import Function, save_onnx, save_pt2, trace
+from flowtrain.runs.load import SavedRun
+
+slow = pytest.mark.slow
+FUNCTIONS: tuple[Function, ...] = ("log_prob", "sample")
+DISCRETE = [name for each in options(Model) for name in names(each) if name != "ffjord"]
+EXACT = Adaptive(name="dopri8", rtol=1e-8, atol=1e-8, max_steps=2000)
+
+
+@pytest.fixture
+def saved(
+    tiny: Callable[..., Config], randomize: Callable[..., None], tmp_path: Path
+) -> Callable[..., SavedRun]:
+    """Return a builder of runs with random weights, and a whitening that is not the identity."""
+
+    def saved(model: str) -> SavedRun:
+        size = {**dict.fromkeys(("realnvp", "glow", "spline", "ffjord", "affine"), model)}
+        small = size.get(model, "affine")
+        extra = [] if model in size else [f"model={model}"]
+        config = tiny(*extra, model=small)
+        mean, std = torch.tensor([3.0, -100.0]), torch.tensor([0.5, 20.0])
+        flow = build_flow(config, mean, std, seed=0)
+        randomize(flow, torch.Generator().manual_seed(0))
+        for weight in flow.parameters():
+            weight.data.mul_(0.7)
+        return SavedRun(tmp_path, config, flow.eval(), 6)
+
+    return saved
+
+
+def exact(flow: torch.nn.Module, function: Function, points: Tensor) -> Tensor:
+    """Return what the flow itself gives in float64, an ODE solved as well as it can be."""
+    flow = copy.deepcopy(flow).double()
+    if isinstance(flow, ContinuousFlow):
+        flow = flow.with_solver(EXACT)
+    method = flow.log_prob if function == "log_prob" else flow.to_data
+    with torch.no_grad():
+        result: Tensor = method(points.double())  # type: ignore[operator]
+    return result
+
+
+def check(run: Callable[[Tensor], Tensor], saved: SavedRun, function: Function, off: float) -> None:
+    """Hold an export to be as exact as the flow in float32, at several batch sizes."""
+    z = torch.randn(64, 2, generator=torch.Generator().manual_seed(5))
+    points = saved.flow.to_data(z).detach() if function == "log_prob" else z
+    scale = 1.0 if function == "log_prob" else 20.0
+    own = saved.flow.log_prob(points) if function == "log_prob" else saved.flow.to_data(points)
+    rounding = (own.double() - exact(saved.flow, function, points)).abs().max()
+    allowed = 1e-4 * scale + 2 * rounding.item()
+    for n in (1, 2, 64):
+        found = run(points[:n])
+        assert found.dtype == torch.float32
+        truth = exact(saved.flow, function, points[:n])
+        assert found.shape == truth.shape
+        assert (found.double() - truth).abs().max() < allowed
+    assert 0 < off < 10 * allowed
+
+
+@pytest.mark.parametrize(
+    ("model", "function"),
+    [
+        ("realnvp", "log_prob"),
+        *(
+            pytest.param(model, function, marks=slow)
+            for model in DISCRETE
+            for function in FUNCTIONS
+            if (model, function) != ("planar", "log_prob")
+        ),
+    ],
+)
+def test_a_pt2_of_a_discrete_flow(
+    saved: Callable[..., SavedRun], tmp_path: Path, model: str, function: Function
+) -> None:
+    run = saved(model)
+    off = save_pt2(tmp_path / "model.pt2", trace(run, function))
+    extra = {"flowtrain.json": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=extra)
+    check(program.module(), run, function, off)
+    told = json.loads(extra["flowtrain.json"])
+    assert (told["format"], told["function"], told["dtype"]) == (1, function, "float32")
+    assert told["config"]["model"]["name"] == model
+
+
+@slow
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_continuous_flow_states_the_error_of_its_steps(
+    saved: Callable[..., SavedRun], tmp_path: Path, function: Function
+) -> None:
+    run = saved("ffjord")
+    graph = trace(run, function, steps=2)
+    off = save_pt2(tmp_path / "model.pt2", graph)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    error = graph.about["solver"]["error"]
+    assert (graph.about["solver"]["name"], graph.about["solver"]["steps"]) == ("rk4", 2)
+    found = program(graph.points).double()
+    difference = found - exact(run.flow, function, graph.points)
+    size = difference.abs() if function == "log_prob" else difference.norm(dim=1)
+    assert size.max().item() == pytest.approx(error["max"], rel=0.1, abs=4 * off)
+    assert size.square().mean().sqrt().item() == pytest.approx(error["rms"], rel=0.1, abs=4 * off)
+    assert error["max"] > 10 * off  # or this compares nothing
+
+
+def test_the_error_falls_with_the_fourth_power_of_the_steps(
+    saved: Callable[..., SavedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: None)  # to measure needs no graph
+    run = saved("ffjord")
+    assert isinstance(run.flow, ContinuousFlow)
+    run = SavedRun(run.folder, run.config, run.flow.with_solver(EXACT), 6)
+    errors = [
+        trace(run, "log_prob", steps=steps).about["solver"]["error"]["rms"] for steps in (4, 8, 16)
+    ]
+    for coarse, fine in pairwise(errors):
+        assert 8 < coarse / fine < 32
+
+
+@pytest.mark.parametrize(
+    ("model", "function", "steps", "message"),
+    [
+        ("realnvp", "log_prob", 8, "--steps: model=realnvp solves no ODE; leave it out"),
+        pytest.param(
+            "planar", "log_prob", None, "model=planar: its log_prob has no graph: ", marks=slow
+        ),
+    ],
+)
+def test_what_has_no_graph_is_refused(
+    saved: Callable[..., SavedRun], model: str, function: Function, steps: int | None, message: str
+) -> None:
+    with pytest.raises(UserError) as told:
+        trace(saved(model), function, steps=steps)
+    assert str(told.value).startswith(message)
+    assert len(str(told.value).splitlines()) == 1
+
+
+# --- in the other runtime: `make test-extras` ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "function", "steps"),
+    [
+        *((model, each, None) for model in ("realnvp", "glow", "spline") for each in FUNCTIONS),
+        ("ffjord", "log_prob", 4),
+        ("ffjord", "sample", 8),
+    ],
+)  # fmt: skip
+def test_an_onnx_runs_in_onnxruntime(
+    saved: Callable[..., SavedRun],
+    tmp_path: Path,
+    model: str,
+    function: Function,
+    steps: int | None,
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run = saved(model)
+    graph = trace(run, function, steps=steps)
+    off = save_onnx(tmp_path / "model.onnx", graph)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (given,), (gives,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, gives.name) == {"log_prob": ("x", "log_prob"), "sample": ("z", "x")}[
+        function
+    ]
+    assert (given.type, isinstance(given.shape[0], str), given.shape[1]) == (
+        "tensor(float)",
+        True,
+        2,
+    )
+    told: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["flowtrain"])
+    assert (told["function"], told["config"]["model"]["name"]) == (function, model)
+
+    def run_there(points: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {given.name: points.numpy()})[0])
+
+    if steps is None:
+        check(run_there, run, function, off)
+        return
+    difference = run_there(graph.points).double() - exact(run.flow, function, graph.points)
+    error = told["solver"]["error"]["max"]
+    assert (
+        difference.norm(dim=1).max()
+        if function == "sample"
+        else difference.abs().max() < (1.1 * error + 4 * off)
+    )
