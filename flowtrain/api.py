@@ -65,8 +65,8 @@ def train(
     >>> tiny = ["trainer=debug", "splits.train=512", "splits.val=64", "splits.test=64"]
     >>> tiny += ["model=affine", "data=rings", "trainer.figures=false", "evaluation.grid=16"]
     >>> trained = train(tiny, folder=tmp_path, quiet=True)
-    >>> trained.flow.sample(5).shape, sorted(trained.metrics)[:2]
-    (torch.Size([5, 2]), ['inverse_error/test', 'inverse_error_rms/test'])
+    >>> trained.flow.sample(5).shape, trained.metrics["kl/test"] > 0
+    (torch.Size([5, 2]), True)
     """
     return _run(compose(overrides, folder=folder), quiet=quiet)
 
