@@ -82,51 +82,6 @@ class LULinear(Transform):
         weight = (lower @ upper).index_select(0, self.inverse_order)
         return nn.functional.linear(x, weight, self.shift), self.packed.trace().expand(len(x))
 
-    def solved(self) -> "FixedLinear":
-        """Return the same map with its triangles multiplied and solved, in float64, for good."""
-        with torch.no_grad():
-            lower, upper = (triangle.double() for triangle in self.triangles())
-            weight = (lower @ upper).index_select(0, self.inverse_order)
-            log_det = self.packed.double().trace()
-            dtype = self.packed.dtype
-            return FixedLinear(weight, weight.inverse(), self.shift.double(), log_det).to(dtype)
-
-
-class FixedLinear(Transform):
-    """A linear map with a shift, z = W x + c, of constants: what an `LULinear` has become.
-
-    Args:
-        weight: W, (d, d).
-        inverse_weight: its inverse, (d, d).
-        shift: c, (d,).
-        log_det: log|det W|, a scalar.
-
-    >>> layer = LULinear(torch.tensor([1, 0]))
-    >>> layer.solved()(torch.tensor([[1.0, 2.0]]))[0].tolist()
-    [[2.0, 1.0]]
-    """
-
-    weight: Tensor
-    inverse_weight: Tensor
-    shift: Tensor
-    log_det: Tensor
-
-    def __init__(
-        self, weight: Tensor, inverse_weight: Tensor, shift: Tensor, log_det: Tensor
-    ) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("inverse_weight", inverse_weight)
-        self.register_buffer("shift", shift)
-        self.register_buffer("log_det", log_det)
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        x = nn.functional.linear(z - self.shift, self.inverse_weight)
-        return x, -self.log_det.expand(len(z))
-
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return nn.functional.linear(x, self.weight, self.shift), self.log_det.expand(len(x))
-
 
 def affine(standardize: Standardize | Whiten, *, generator: torch.Generator) -> Flow:
     """Build x = A z + b: every Gaussian and nothing else, the baseline of all flows.

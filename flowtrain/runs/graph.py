@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from flowtrain.errors import UserError
 from flowtrain.files import writing
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import Flow, Transform
-from flowtrain.flows.linear import LULinear
+from flowtrain.flows.flow import Flow
+from flowtrain.flows.traceable import RungeKutta, make_traceable
 from flowtrain.runs.load import SavedRun
 from flowtrain.runs.weights import about, refuse_if_missing
 
@@ -72,55 +72,6 @@ class _Function(nn.Module):
         return self.flow.to_data(points)
 
 
-class RungeKutta(Transform):
-    """A continuous transform solved in equal steps of the classical method of order 4.
-
-    Nothing in it depends on values, so that it can be traced. The trace of the Jacobian is exact.
-
-    Args:
-        field: the vector field, with tangents.
-        dim: d.
-        steps: from base to data.
-
-    >>> from flowtrain import load
-    >>> flow, z = load(ffjord_folder), torch.ones(1, 2)
-    >>> solved = RungeKutta(flow.cnf.field, dim=2, steps=16)(z)
-    >>> torch.allclose(solved[0], flow.cnf(z)[0], atol=1e-4)
-    True
-    """
-
-    def __init__(self, field: nn.Module, *, dim: int, steps: int) -> None:
-        super().__init__()
-        self.field, self.dim, self.steps = field, dim, steps
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self._solve(z, 0.0, 1.0)
-
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._solve(x, 1.0, 0.0)
-
-    def _solve(self, z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
-        basis = torch.eye(self.dim, dtype=z.dtype, device=z.device)[:, None]
-        basis = basis.expand(self.dim, z.shape[0], self.dim)
-
-        def rate(t: float, z: Tensor) -> tuple[Tensor, Tensor]:
-            time = torch.full((), t, dtype=z.dtype, device=z.device)
-            velocity, tangents = self.field(time, z, basis)
-            return velocity, (basis * tangents).sum((0, 2))
-
-        log_det = z.new_zeros(z.shape[0])
-        h = (end - start) / self.steps
-        for step in range(self.steps):
-            t = start + step * h
-            v1, d1 = rate(t, z)
-            v2, d2 = rate(t + h / 2, z + h / 2 * v1)
-            v3, d3 = rate(t + h / 2, z + h / 2 * v2)
-            v4, d4 = rate(t + h, z + h * v3)
-            z = z + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
-            log_det = log_det + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
-        return z, log_det
-
-
 def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> Graph:
     """Trace a function of a run's flow.
 
@@ -142,14 +93,15 @@ def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> G
     """
     model = saved.config.model.name
     flow = copy.deepcopy(saved.flow).requires_grad_(False)
+    given, gives = NAMES[function]
     told: dict[str, Any] = {
         **about(saved),
         "function": function,
-        "dtype": saved.config.dtype,
-        "inputs": {NAMES[function][0]: ["n", flow.dim]},
-        "outputs": {NAMES[function][1]: ["n"] if function == "log_prob" else ["n", flow.dim]},
+        "dtype": str(flow.points_dtype).removeprefix("torch."),
+        "inputs": {given: ["n", flow.dim]},
+        "outputs": {gives: ["n"] if function == "log_prob" else ["n", flow.dim]},
     }
-    z = flow.sample_base(CHECKED, torch.Generator().manual_seed(0))
+    z = flow.sample_base(CHECKED, torch.Generator().manual_seed(0)).to(flow.points_dtype)
     points = flow.to_data(z) if function == "log_prob" else z
     if isinstance(flow, ContinuousFlow):
         if function == "log_prob" and flow.cnf.divergence.probes is not None:
@@ -158,17 +110,14 @@ def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> G
                 "probes, which no graph draws; export sample"
             )
         steps = STEPS if steps is None else steps
-        solved = RungeKutta(flow.cnf.field, dim=flow.dim, steps=steps)
-        error = _solver_error(flow, Flow([solved], flow.standardize), function, points)
+        solved = Flow([RungeKutta(flow.cnf.field, dim=flow.dim, steps=steps)], flow.standardize)
+        error = _solver_error(flow, solved, function, points)
         told["solver"] = {"name": "rk4", "steps": steps, "error": error}
-        flow = Flow([solved], flow.standardize)
+        flow = solved
     elif steps is not None:
         raise UserError(f"--steps: model={model} solves no ODE; leave it out")
-    for name, layer in list(flow.named_modules()):
-        if isinstance(layer, LULinear):  # its triangles are solved once, not in every runtime
-            parent, _, key = name.rpartition(".")
-            setattr(flow.get_submodule(parent), key, layer.solved())
     truth = _Function(copy.deepcopy(flow).double(), function)(points.double())
+    make_traceable(flow)
     n = torch.export.Dim("n")
     try:
         with _quiet():

@@ -18,6 +18,8 @@ from flowtrain.config.section import names, options
 from flowtrain.config.solver import Adaptive
 from flowtrain.errors import UserError
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Standardize
+from flowtrain.flows.whiten import Whiten
 from flowtrain.runs.graph import Function, save_onnx, save_pt2, trace
 from flowtrain.runs.load import SavedRun
 
@@ -39,7 +41,7 @@ def saved(
         extra = [] if model in size else [f"model={model}"]
         config = tiny(*extra, model=small)
         mean, std = torch.tensor([3.0, -100.0]), torch.tensor([0.5, 20.0])
-        flow = build_flow(config, mean, std, seed=0)
+        flow = build_flow(config, Standardize(mean, std), seed=0)
         randomize(flow, torch.Generator().manual_seed(0))
         for weight in flow.parameters():
             weight.data.mul_(0.7)
@@ -61,7 +63,7 @@ def exact(flow: torch.nn.Module, function: Function, points: Tensor) -> Tensor:
 
 def check(run: Callable[[Tensor], Tensor], saved: SavedRun, function: Function, off: float) -> None:
     """Hold an export to be as exact as the flow in float32, at several batch sizes."""
-    z = torch.randn(64, 2, generator=torch.Generator().manual_seed(5))
+    z = torch.randn(64, 2, generator=torch.Generator().manual_seed(5)).to(saved.flow.points_dtype)
     points = saved.flow.to_data(z).detach() if function == "log_prob" else z
     scale = 1.0 if function == "log_prob" else 20.0
     own = saved.flow.log_prob(points) if function == "log_prob" else saved.flow.to_data(points)
@@ -69,7 +71,7 @@ def check(run: Callable[[Tensor], Tensor], saved: SavedRun, function: Function, 
     allowed = 1e-4 * scale + 2 * rounding.item()
     for n in (1, 2, 64):
         found = run(points[:n])
-        assert found.dtype == torch.float32
+        assert found.dtype == points.dtype
         truth = exact(saved.flow, function, points[:n])
         assert found.shape == truth.shape
         assert (found.double() - truth).abs().max() < allowed
@@ -200,3 +202,23 @@ def test_an_onnx_runs_in_onnxruntime(
         if function == "sample"
         else difference.abs().max() < (1.1 * error + 4 * off)
     )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_table_s_whitening_is_inside_in_float64(
+    saved: Callable[..., SavedRun], tmp_path: Path, function: Function
+) -> None:
+    """An offset of 1e8, a heavy tail that is bent, and two columns that are correlated."""
+    run = saved("affine")
+    x = torch.randn(400, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.stack([1e8 + x[:, 0], (x[:, 0] + x[:, 1]).sinh()], 1)
+    run.flow.standardize = Whiten.fit(x, bend=True)
+    assert run.flow.standardize.bent.tolist() == [False, True]
+    graph = trace(run, function)
+    assert graph.about["dtype"] == "float64"
+    check(graph.program.module(), run, function, graph.off(graph.program.module()))
+    onnxruntime = pytest.importorskip("onnxruntime")
+    off = save_onnx(tmp_path / "model.onnx", graph)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    name = session.get_inputs()[0].name
+    check(lambda p: torch.from_numpy(session.run(None, {name: p.numpy()})[0]), run, function, off)
