@@ -164,7 +164,7 @@ def _cell(text: str) -> str:
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 OF_HYDRA = "hydra"  # a folder that Hydra looks in: no group of ours
-FOUND = ("experiment_on",)  # by the names of others: nobody types it
+FOUND = ("experiment_on", "model_on")  # by the names of others: nobody types them
 
 RECIPES = {
     "sweep": "Which jobs a sweep has: `flowtrain -m model=realnvp,ffjord seed=0,1,2`.",
@@ -172,6 +172,8 @@ RECIPES = {
     "`flowtrain experiment=best data=rings`. What you type beside it wins.",
     "experiment_on": "What a recipe needs more on one kind of data. It is found by the two names "
     "and cannot be typed.",
+    "model_on": "What a model needs on the rows of a table. It is found by the names of the model "
+    "and of `splits`, and cannot be typed.",
     "launcher": "Where the jobs of a sweep run: `flowtrain -m seed=0,1,2,3 launcher=joblib`.",
 }
 
