@@ -12,12 +12,33 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flowtrain import __version__
-from flowtrain.cli import animate, compare, diagnose, evaluate, export, sample, score, status
+from flowtrain.cli import (
+    animate,
+    compare,
+    completion,
+    diagnose,
+    evaluate,
+    export,
+    sample,
+    score,
+    status,
+)
 from flowtrain.cli import list as list_runs
 from flowtrain.errors import UserError
 
 # Each module has a SUMMARY, add_options(parser) and run(options); its name is the command's.
-COMMANDS = (list_runs, evaluate, diagnose, sample, score, compare, status, animate, export)
+COMMANDS = (
+    list_runs,
+    evaluate,
+    diagnose,
+    sample,
+    score,
+    compare,
+    status,
+    animate,
+    export,
+    completion,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +58,9 @@ def main() -> None:
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
+    if arguments[:1] == [completion.ASKED]:
+        completion.answer(arguments[1:])
+        return 0
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.run_command is None:

@@ -4,12 +4,10 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
 
+from flowtrain.cli.keys import keys_of, known_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
@@ -86,36 +84,6 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     if key in known:  # an option that is not chosen has it
         group, _, name = key.rpartition(".")
         files = sorted((CONF / group.rpartition(".")[2]).glob("*.yaml"))
-        having = ", ".join(file.stem for file in files if name in _keys(file))
+        having = ", ".join(file.stem for file in files if name in keys_of(file))
         return f"{key}: no key of the chosen {group}, but of {having}"
     return f"{key}: no such key; {suggest(key, known)}"
-
-
-def known_keys(arguments: Sequence[str]) -> list[str]:
-    """Return the keys of the config: of the options that the arguments choose, else of them all."""
-    chosen = dict(arg.split("=", 1) for arg in arguments if re.fullmatch(r"[\w@.]+=\w+", arg))
-    keys = {key for key in _settings(CONF / "config.yaml") if key != "hydra"}
-    for folder in filter(Path.is_dir, CONF.iterdir()):
-        group = folder.name
-        places = {group: group}
-        if group == "solver":
-            places["solver@evaluation.solver"] = "evaluation.solver"
-        for place, prefix in places.items():
-            files = [folder / f"{chosen[place]}.yaml"] if place in chosen else folder.glob("*.yaml")
-            keys |= {prefix, *(f"{prefix}.{key}" for file in files for key in _keys(file))}
-    return sorted(keys)
-
-
-def _keys(file: Path) -> set[str]:
-    """Return the keys of an option, and of those of its group that it starts from."""
-    settings = _settings(file)
-    bases = [base for base in settings.pop("defaults", []) if isinstance(base, str)]
-    return {*settings, *(key for base in bases for key in _keys(file.with_name(f"{base}.yaml")))}
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C where there is one
-    content: dict[str, Any] = yaml.load(file.read_bytes(), loader) or {}
-    return content

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flowtrain.cli.messages import explain, known_keys, refuse_unknown_keys, suggest
+from flowtrain.cli.keys import known_keys
+from flowtrain.cli.messages import explain, refuse_unknown_keys, suggest
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
