@@ -141,7 +141,8 @@ def evaluate(
     else:
         found["kl_paired"], found["kl_paired_error"] = found.pop("kl"), found.pop("kl_error")
         found |= quadrature(flow, density, points=grid, batch_size=batch_size)
-        found |= reverse(flow, density, batch_size=batch_size)
+        with doing("samples of the model"):
+            found |= reverse(flow, density, batch_size=batch_size)
         metrics["nll/entropy"] = density.entropy
     some = splits.test.x[:CHECK_POINTS]
     with doing("inverse"):
