@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format docs results compare sampling tables-bench adjoint-memory terminal structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results compare sampling tables-bench adjoint-memory terminal bench structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 train: install ## Train the main job; give options with ARGS="data=circles seed=1"
-	$(BIN)/flowtrain model=ffjord data=moons $(ARGS)
+	$(BIN)/flowtrain model=ffjord objective=flow_matching_then_likelihood data=moons $(ARGS)
 
 test: install ## Run the tests (about ten minutes on two cores)
 	$(BIN)/python -m pytest -n auto
@@ -66,6 +66,10 @@ adjoint-memory: install ## Print the README's table of memory against evaluation
 terminal: install ## Record the README's moving picture of a terminal (two minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python benchmarks/terminal.py
+
+bench: install ## Train and time beside zuko, normflows and torchcfm; write docs/benchmarks.md (15 minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 structure: install ## Print the package in numbers: files, imports, places to touch
 	$(BIN)/python benchmarks/structure.py $(ARGS)

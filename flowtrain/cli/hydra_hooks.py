@@ -70,13 +70,13 @@ def record_folder(resume: str | None, *, _root_: DictConfig) -> str | None:
     return None if resume or taken else ".hydra"
 
 
-def unless(given: Any, default: Any) -> Any:
-    """Return a default that another setting turns off: None where that one is given.
+def unless(given: Any, default: Any, otherwise: Any = None) -> Any:
+    """Return a default that another setting turns off, or what stands for it then.
 
     >>> unless(None, 800), unless(60.0, 800)
     (800, None)
     """
-    return default if given is None else None
+    return default if given is None else otherwise
 
 
 def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -134,8 +134,8 @@ class FFJORD(Model):
     width: Count
     depth: Count
     activation: Literal["tanh", "softplus", "silu", "gelu"]
-    features: Count | None
-    scale: Positive | None
+    features: Count | None = None
+    scale: Positive | None = None
     divergence: Annotated[Literal["auto", "exact", "hutchinson"], Mark.SHAPELESS]
     probes: Annotated[Count | None, Mark.SHAPELESS]
     noise: Annotated[Literal["rademacher", "gaussian"] | None, Mark.SHAPELESS]
@@ -159,9 +159,9 @@ class FFJORD(Model):
         return self
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields other than `name`, what null stands for filled in."""
-        waves = {"features": self.features or 32, "scale": self.scale or 3.0}
-        return super().settings() | (waves if self.field == "fourier" else {})
+        """Return the fields other than `name`, with as many waves as null stands for."""
+        waves = {"features": self.features or 32} if self.field == "fourier" else {}
+        return super().settings() | waves
 
     def build(self, *positional: Any, **context: Any) -> Any:
         own = self.field not in FIELDS

@@ -73,7 +73,9 @@ class FlowMatching(Objective):
         if self.targets == "sample" and self.reference is not None:
             raise ValueError("reference has no effect with targets=sample; leave it null")
         if self.targets == "posterior_mean" and self.coupling != "independent":
-            raise ValueError("targets=posterior_mean needs coupling=independent")
+            raise ValueError(
+                "targets=posterior_mean needs coupling=independent; try targets=sample"
+            )
         return self
 
 
@@ -92,7 +94,7 @@ class FlowMatchingThenLikelihood(FlowMatching):
     0.5
     """
 
-    COST: ClassVar[float] = 30.0
+    COST: ClassVar[float] = 50.0
 
     solves_ode: ClassVar[bool] = True
     integrates_path: ClassVar[bool] = True

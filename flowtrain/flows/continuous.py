@@ -1,5 +1,6 @@
 """Continuous flows, FFJORD among them (arXiv 1810.01367), and what only they can do."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -12,6 +13,8 @@ from flowtrain.flows.cnf import CNF, EXACT_EVALUATION_UP_TO, Divergence, choose_
 from flowtrain.flows.flow import Flow, Standardize, base_log_prob
 from flowtrain.flows.ode import Evaluations
 from flowtrain.flows.whiten import Whiten
+
+SCALE = 3.0  # of the waves: rings by flow matching, 3,400 steps: KL 0.10, without waves above 0.5
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ def ffjord(
         solver: of evaluation.
         generator: draws the waves of `fields.Fourier`; weights come from torch's own.
         features: of `fields.Fourier`, which is called with (features=, scale=, generator=) too.
-        scale: likewise.
+        scale: likewise; None is `SCALE` in the plane, SCALE sqrt(2 / d) in d dimensions.
 
     Raises:
         ValueError: probes or noise are given and the trace is exact.
@@ -256,6 +259,8 @@ def ffjord(
     evaluated = Divergence() if dim <= EXACT_EVALUATION_UP_TO else trained
     waves: dict[str, Any] = {}
     if features is not None:
+        if scale is None:  # however many coordinates, a unit of length has as many waves
+            scale = SCALE * math.sqrt(2 / dim)
         waves = {"features": features, "scale": scale, "generator": generator}
     cnf = CNF(
         field(dim, width=width, depth=depth, activation=activation, **waves),

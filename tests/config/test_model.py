@@ -60,7 +60,7 @@ def test_an_unknown_field_is_refused_in_one_line(compose: Compose, field: str) -
 def test_waves_belong_to_the_field_that_has_them(compose: Compose) -> None:
     raw = compose("model=ffjord", "model.field=fourier")
     settings = validate(raw).model.settings()
-    assert (settings["features"], settings["scale"]) == (32, 3.0)
+    assert (settings["features"], settings["scale"]) == (32, None)
     raw["model"] |= {"features": 8, "scale": 1.5}
     settings = validate(raw).model.settings()
     assert (settings["features"], settings["scale"]) == (8, 1.5)

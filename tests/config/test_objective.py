@@ -21,7 +21,7 @@ Compose = Callable[..., dict[str, Any]]
         ),
         (
             {"targets": "posterior_mean", "coupling": "optimal_transport"},
-            "targets=posterior_mean needs coupling=independent",
+            "targets=posterior_mean needs coupling=independent; try targets=sample",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from torch.distributions import Normal
 from flowtrain.config.solver import Adaptive, FixedStep, Solver
 from flowtrain.flows.cnf import EXACT_UP_TO, Divergence
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.fields import Fourier
 from flowtrain.flows.flow import Standardize
 
 Make = Callable[..., ContinuousFlow]
@@ -321,3 +322,13 @@ def test_an_estimated_trace_is_exact_in_evaluation(make_ffjord: Make) -> None:
     trained = estimated.likelihood(x, divergence=estimated.training_divergence).log_prob
     assert not torch.allclose(trained, exact, atol=1e-3)
     torch.testing.assert_close(estimated.log_prob(x), exact)
+
+
+@pytest.mark.parametrize(
+    ("dim", "scale", "expected"), [(2, None, 3.0), (8, None, 1.5), (8, 2.0, 2.0)]
+)
+def test_waves_are_as_long_in_any_dimension(
+    make_ffjord: Callable[..., ContinuousFlow], dim: int, scale: float | None, expected: float
+) -> None:
+    flow = make_ffjord(dim, field=Fourier, features=4000, scale=scale)
+    assert flow.state_dict()["transforms.0.field.waves"].std() == pytest.approx(expected, rel=0.02)
