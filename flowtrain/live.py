@@ -170,7 +170,8 @@ def shown(
         # What others print goes above the line, if it goes to this terminal and nowhere else.
         with Live(
             get_renderable=lambda: line, console=console, refresh_per_second=5, transient=True,
-            redirect_stdout=not console.stderr, redirect_stderr=sys.stderr.isatty(),
+            redirect_stdout=not (console.stderr or console.is_jupyter),
+            redirect_stderr=sys.stderr.isatty(),
         ):  # fmt: skip
             yield
 
@@ -186,7 +187,10 @@ class _ConsoleHandler(logging.Handler):
         if self.moving and getattr(record, "progress", False):
             return
         text = f"{self.prefix}{record.getMessage()}"
-        self.console.print(text, markup=False, soft_wrap=True)
+        if self.console.is_jupyter:  # rich would make each line an output of its own, far apart
+            print(text)
+        else:
+            self.console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

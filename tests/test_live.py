@@ -158,3 +158,20 @@ def test_the_log_is_told_above_the_line_and_left_as_it_was(
         log.info("step %d", 7)
     assert capsys.readouterr().out == "job 3: step 7\n"
     assert log.handlers == []
+
+
+def test_a_notebook_gets_lines_of_text_that_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    consoles: list[Console] = []
+
+    def notebook(*, highlight: bool) -> Console:
+        consoles.append(Console(force_jupyter=True, highlight=highlight))
+        return consoles[-1]
+
+    monkeypatch.setattr("flowtrain.live.Console", notebook)
+    monkeypatch.setattr("flowtrain.live.find_spec", lambda _: None)  # no ipywidgets: none moves
+    with console_lines():
+        logging.getLogger("flowtrain").info("step 10  NLL 2.4")
+    assert capsys.readouterr().out == "step 10  NLL 2.4\n"
+    assert consoles[0].width == 80
