@@ -24,11 +24,18 @@ train: install ## Train the main job; give options with ARGS="data=circles seed=
 test: install ## Run the tests (about ten minutes on two cores)
 	$(BIN)/python -m pytest -n auto
 
-test-extras: ## Run the tests of loggers and exports in an environment of their own, .venv-extras
+test-extras: ## Run the tests of loggers, exports and searches in an environment of their own, .venv-extras
 	$(PYTHON) -m venv $(VENV)-extras
-	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,wandb,mlflow]' pandas polars
+	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,wandb,mlflow,joblib,optuna]' pandas polars
 	$(VENV)-extras/bin/python -m pytest -n auto -m '' tests/training/test_loggers.py tests/data/test_frame.py \
-	  tests/runs/test_weights.py tests/runs/test_graph.py tests/cli/test_export.py
+	  tests/runs/test_weights.py tests/runs/test_graph.py tests/cli/test_export.py \
+	  tests/sweeps tests/cli/test_search.py
+
+.PHONY: test-slurm
+test-slurm: ## Run a sweep on a Slurm of one node, from Debian's packages, as root (five minutes)
+	$(PYTHON) -m venv $(VENV)-extras
+	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slurm]'
+	$(VENV)-extras/bin/python -m pytest -m slow tests/cli/test_slurm.py
 
 test-slow: install ## Run the long checks: whole trainings held to their figures
 	$(BIN)/python -m pytest -m slow

@@ -1,10 +1,12 @@
 """The sweepers that Hydra finds by the name of this package: which jobs run, through any launcher.
 
-Hydra imports this file at every start, so that everything else is imported where it is used.
+Hydra imports this file at every start, so that all else is imported where it is used.
 """
 
 import itertools
 import shlex
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from flowtrain.sweeps.study import Settings
+
+SECONDS_BETWEEN_LOOKS = 5.0
 SUBDIR = "hydra.sweep.subdir="
 
 
@@ -55,8 +60,7 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs that are to run; raise UserError when some failed."""
         from flowtrain.runs.lock import locked
-        from flowtrain.sweeps.again import SWEEPER
-        from flowtrain.sweeps.plan import plan, read_jobs, write_record
+        from flowtrain.sweeps.plan import plan, read_jobs
         from flowtrain.sweeps.report import opening, refuse_failures
 
         folder = Path(self.config.hydra.sweep.dir)
@@ -70,9 +74,7 @@ class GridSweeper(Sweeper):
                 if job.to_run:
                     name = job.name or self._name(job.overrides, same, number=len(names))
                     names[name] = todo[name] = job.overrides
-            own = [each for each in self.config.hydra.overrides.hydra if SWEEPER.match(each)]
-            write_record(folder, [*arguments, *own], names)
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+            self._record(folder, arguments, names)
             for line in opening(folder, jobs):
                 print(line, flush=True)
             if self.config.logger.name == "tensorboard":
@@ -114,13 +116,107 @@ class GridSweeper(Sweeper):
             return str(composed.hydra.sweep.subdir)
         return job_name(overrides, same, number)
 
-    def _launch(self, jobs: Mapping[str, Sequence[str]]) -> None:
-        """Launch jobs by the names of their folders, as one batch whatever gaps there are."""
+    def _record(
+        self, folder: Path, arguments: list[str], jobs: Mapping[str, Sequence[str]]
+    ) -> None:
+        from flowtrain.sweeps.again import SWEEPER
+        from flowtrain.sweeps.plan import write_record
+
+        own = [each for each in self.config.hydra.overrides.hydra if SWEEPER.match(each)]
+        write_record(folder, [*arguments, *own], jobs)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+
+    def _launch(self, jobs: Mapping[str, Sequence[str]]) -> list[str]:
+        """Launch jobs by the names of their folders, as one batch; return those that failed."""
+        failed: list[str] = []
         if not jobs:
-            return
+            return failed
         named = [[*overrides, f"{SUBDIR}{quoted(name)}"] for name, overrides in jobs.items()]
-        for job in self.launcher.launch(named, initial_job_idx=0):
-            raise_defect(job)
+        try:
+            for name, job in zip(jobs, self.launcher.launch(named, initial_job_idx=0), strict=True):
+                raise_defect(job)
+                if job.status == JobStatus.FAILED:
+                    failed.append(name)
+        except Exception as error:
+            if not type(error).__module__.startswith("submitit"):
+                raise
+            # A job of Slurm's has left no result; its folder tells more.
+            sys.stderr.write(f"flowtrain: {str(error).partition(chr(10))[0]}\n")
+        return failed
+
+
+@dataclass
+class OptunaConf(Settings):
+    """What hydra/sweeper=optuna takes."""
+
+    _target_: str = "hydra_plugins.flowtrain_sweepers.OptunaSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf)
+
+
+class OptunaSweeper(GridSweeper):
+    """Run the trials that a study asks for, one batch after the other."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings(**settings)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Ask, run and tell; raise UserError when trials failed."""
+        from flowtrain.cli.search_space import search_space
+        from flowtrain.runs.lock import locked
+        from flowtrain.sweeps.plan import ELSEWHERE
+        from flowtrain.sweeps.report import refuse_failures
+        from flowtrain.sweeps.study import open_study
+        from flowtrain.sweeps.study_report import write_report
+
+        self.settings.refuse_impossible()
+        folder, trainer = Path(self.config.hydra.sweep.dir), self.config.trainer
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        listed = [f"{key}={value}" for key, value in self.settings.params.items()]
+        fixed, space = search_space(parser.parse_overrides([*listed, *arguments]))
+        asked = {key: value for key, value in fixed.items() if key not in ELSEWHERE}
+        question = {"settings": asked, "space": {key: repr(each) for key, each in space.items()}}
+        with locked(folder):
+            study = open_study(
+                folder, self.settings, question=question, evaluate_every=trainer.evaluate_every,
+                steps=trainer.max_steps,
+            )  # fmt: skip
+            with closing_report(folder):
+                self._search(study, folder, arguments, fixed, space)
+            for line in write_report(study, folder, asked):
+                print(line, flush=True)
+            refuse_failures(folder)
+
+    def _search(
+        self,
+        study: Any,
+        folder: Path,
+        arguments: list[str],
+        fixed: dict[str, str],
+        space: dict[str, Any],
+    ) -> None:
+        from flowtrain.cli.launchers import jobs_at_once
+        from flowtrain.runs.standing import state_of
+        from flowtrain.sweeps.plan import read_jobs
+        from flowtrain.sweeps.study import next_trials, tell, trial_folder
+
+        at_once = self.settings.n_jobs or jobs_at_once(self.config)
+        names: dict[str, Sequence[str]] = {**read_jobs(folder)}
+        while trials := next_trials(study, self.settings, space, at_once=at_once):
+            todo = {}
+            for trial in trials:
+                name = trial_folder(trial.number)
+                if state_of(folder / name) in ("waiting", "killed", "interrupted"):
+                    values = fixed | trial.params
+                    todo[name] = names[name] = [f"{key}={each}" for key, each in values.items()]
+            self._record(folder, arguments, names)
+            failed = self._launch(todo)
+            numbers = [trial.number for trial in trials]
+            told = list(tell(study, folder, numbers, failed=failed))
+            print(*told, sep="\n", flush=True)
+            if not told:  # all are at work for a sweep that was killed
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 @contextmanager

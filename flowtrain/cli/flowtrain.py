@@ -33,6 +33,7 @@ from flowtrain.runs.lock import LockedError
 from flowtrain.runs.result import write_failed_start
 from flowtrain.sweeps.again import typed_again
 from flowtrain.sweeps.plan import read_jobs
+from flowtrain.sweeps.study import judge_of
 
 log = logging.getLogger("flowtrain")
 
@@ -144,7 +145,9 @@ def train_composed(composed: DictConfig) -> float:
                 from flowtrain.training.trainer import train
 
                 deal_gpu()
-            result = train(config, folder, asked=asked, trust_code=config.trust_code)
+            result = train(
+                config, folder, asked=asked, trust_code=config.trust_code, hopeless=judge_of(folder)
+            )
             if result.status == "interrupted" and result.signal is not None:
                 pass_on(result.signal)
     except OSError as error:  # the disk or the network, no defect

@@ -24,7 +24,7 @@ groups:
   logger           where curves and figures are shown: TensorBoard, W&B, MLflow, a CSV
   experiment       a recipe made of the others: best, for any density
   launcher         where the jobs of a sweep run: here, in parallel, on a cluster
-  sweep            which jobs a sweep has: every combination
+  sweep            which jobs a sweep has: every combination, or what a search asks for
   solver@evaluation.solver        how every reported figure solves the ODE, tightly
 
 their options (the files of conf/<group>/; --config-dir DIR adds your own):

@@ -28,6 +28,12 @@ def fit_launcher(config: DictConfig) -> None:
         launcher.n_jobs = _processes(launcher.n_jobs, threads=config.trainer.threads or 1)
 
 
+def jobs_at_once(config: DictConfig) -> int:
+    """Return how many jobs a launcher that was fitted runs at a time."""
+    launcher = config.hydra.launcher
+    return int(launcher.get("n_jobs") or launcher.get("array_parallelism") or 1)
+
+
 def _processes(asked: Any, *, threads: int) -> int:
     from joblib import cpu_count
 

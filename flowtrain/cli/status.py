@@ -57,8 +57,8 @@ def look(sweep: Path) -> list[Standing]:
 
     if not sweep.is_dir():
         raise UserError(f"{sweep}: {'a file, no folder' if sweep.exists() else 'no such folder'}")
-    names = {*read_jobs(sweep), *(path.parent.name for path in sweep.glob("*/result.json"))}
-    folders = [sweep / name for name in sorted(names, key=_by_number)]
+    others = sorted(path.parent.name for path in sweep.glob("*/result.json"))
+    folders = [sweep / name for name in dict.fromkeys([*read_jobs(sweep), *others])]
     if not folders and (sweep / "result.json").exists():
         folders = [sweep]
     if not folders:
@@ -143,8 +143,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _by_number(name: str) -> tuple[float, str]:
-    number = name.partition("-")[0]
-    return (int(number) if number.isdecimal() else math.inf), name

@@ -82,11 +82,12 @@ def standing(run: Path) -> Standing:
         for line in _last_lines(RunFolder(run).metrics):
             step, seconds = line.get("step", step), line.get("seconds", seconds)
             metrics |= {tag: v for tag, v in line.items() if "/val" in tag and v is not None}
+    steps = (result.get("config") or {}).get("trainer", {}).get("max_steps", 0)
     return Standing(
         folder=run,
         state=state,
         step=step,
-        steps=(result.get("config") or {}).get("trainer", {}).get("max_steps", 0),
+        steps=steps or (step if state in ENDED else 0),
         seconds=seconds,
         metrics=metrics,
         owner=(owner(run) or "") if state == "running" else "",

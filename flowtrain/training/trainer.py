@@ -3,6 +3,7 @@
 import logging
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from flowtrain.training.tracking import Tracker
 
 log = logging.getLogger("flowtrain")
 
+Hopeless = Callable[[int, dict[str, float]], bool]
+
 GAUSSIAN_KEPT = (
     "no step made the validation NLL better than the start, the best Gaussian of the rows (its "
     "tails bent, if model.whitening=johnson): it is kept; more rows would show more"
@@ -48,7 +51,7 @@ class Result:
     0.1
     """
 
-    status: str  # completed | interrupted
+    status: str  # completed | interrupted | pruned
     step: int
     metrics: dict[str, float]
     signal: int | None = None
@@ -60,7 +63,12 @@ class Result:
 
 
 def train(
-    config: Config, folder: Path, *, asked: dict[str, Any] | None = None, trust_code: bool = False
+    config: Config,
+    folder: Path,
+    *,
+    asked: dict[str, Any] | None = None,
+    trust_code: bool = False,
+    hopeless: Hopeless | None = None,
 ) -> Result:
     """Train the flow that a config describes, in a run folder; go on if the folder holds a run.
 
@@ -69,6 +77,7 @@ def train(
         folder: the run folder.
         asked: the settings named by whoever resumes the run; all of them by default.
         trust_code: allow code of the user's own that the folder of a resumed run names.
+        hopeless: is told the step and the metrics of each evaluation, and says whether to give up.
 
     Raises:
         LockedError: another process trains in this folder.
@@ -84,10 +93,16 @@ def train(
     torch.Size([5, 2])
     """
     with locked(folder):
-        return _train(config, folder, asked, trust_code)
+        return _train(config, folder, asked, trust_code, hopeless)
 
 
-def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_code: bool) -> Result:
+def _train(
+    config: Config,
+    folder: Path,
+    asked: dict[str, Any] | None,
+    trust_code: bool,
+    hopeless: Hopeless | None,
+) -> Result:
     run_folder = RunFolder(folder)
     last = run_folder.checkpoint("last")
     saved = checkpoint.read(last) if last.exists() else None
@@ -151,6 +166,11 @@ def _train(config: Config, folder: Path, asked: dict[str, Any] | None, trust_cod
                     progress.seconds = time.monotonic() - clock
                 if finished(config, progress) or caught:
                     break
+                evaluated = progress.last_eval_step == progress.step > 0
+                if evaluated and hopeless is not None and hopeless(progress.step, progress.metrics):
+                    run.report("pruned")
+                    log.info("pruned at step %d: other trials do better", progress.step)
+                    return Result("pruned", progress.step, progress.metrics)
                 done_before = progress_fraction(config, progress)
                 with part(done_before, progress_fraction(config, progress, ahead=1)):
                     train_step(run, tracker)

@@ -1,0 +1,241 @@
+"""A study in a folder: what it asks, what it is told, and what it makes of a killed process."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flowtrain.errors import UserError
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.lock import locked
+from flowtrain.runs.result import write_result
+from flowtrain.sweeps.study import (
+    JOURNAL,
+    Settings,
+    figure,
+    judge_of,
+    next_trials,
+    open_study,
+    tell,
+    trial_folder,
+)
+
+QUESTION = {"settings": {"model": "spline"}, "space": {"optimizer.lr": "any"}}
+Open = Callable[..., Any]
+
+
+def end(run: Path, status: str, kl: float = 0.0) -> None:
+    write_result(
+        RunFolder(run), status=status, model="spline", data="moons", seed=0, parameters=1, step=5,
+        seconds=1.0, metrics={"kl/val": kl, "nll/val": kl + 2},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": "cma"}, "sampler: 'cma' is unknown; choose from tpe, random, grid"),
+        ({"pruner": "x"}, "pruner: 'x' is unknown; choose from median, hyperband, none"),
+        ({"n_trials": 0}, "n_trials: it should be at least 1"),
+        ({"n_jobs": 0}, "n_jobs: it should be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Settings(**settings).refuse_impossible()
+
+
+def test_kl_is_minimised_where_there_is_one() -> None:
+    assert figure({"nll/val": 2.0, "kl/val": 0.5}) == 0.5
+    assert figure({"nll/val": 2.0}) == 2.0
+
+
+def test_a_run_of_no_study_is_not_judged(tmp_path: Path) -> None:
+    assert judge_of(tmp_path / "0-trial") is None
+
+
+def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"is an extra: pip install 'flowtrain\[optuna\]'"):
+        open_study(tmp_path, Settings(), question=QUESTION, evaluate_every=1, steps=1)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Open:
+    """Return a function that opens the study of a folder."""
+    pytest.importorskip("optuna")
+
+    def opened(settings: Settings, **asked: Any) -> Any:
+        question = QUESTION | asked
+        return open_study(tmp_path, settings, question=question, evaluate_every=10, steps=100)
+
+    return opened
+
+
+@pytest.fixture
+def space() -> dict[str, Any]:
+    distributions = pytest.importorskip("optuna.distributions")
+    return {
+        "optimizer.lr": distributions.FloatDistribution(1e-4, 1e-1, log=True),
+        "model.couplings": distributions.IntDistribution(1, 3),
+    }
+
+
+def search(opened: Open, settings: Settings, space: Any, sweep: Path, *, batches: int) -> Any:
+    """Run batches of a search whose figure is known, each in a study opened anew."""
+    for _ in range(batches):
+        study = opened(settings)
+        trials = next_trials(study, settings, space, at_once=1)
+        for trial in trials:
+            value = abs(math.log10(trial.params["optimizer.lr"]) + 2)
+            end(sweep / trial_folder(trial.number), "completed", value)
+        list(tell(study, sweep, [trial.number for trial in trials]))
+    return opened(settings)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_study_that_stops_asks_what_it_would_have_asked(
+    opened: Open, space: Any, tmp_path: Path, sampler: str
+) -> None:
+    settings = Settings(n_trials=8, sampler=sampler, startup_trials=3)
+    study = search(opened, settings, space, tmp_path, batches=10)
+    first = [(trial.params, trial.value) for trial in study.trials]
+    assert len(first) == 8
+    (tmp_path / JOURNAL).unlink()
+    search(opened, settings, space, tmp_path, batches=4)
+    study = opened(settings)
+    next_trials(study, settings, space, at_once=1)  # killed after it has asked
+    again = search(opened, settings, space, tmp_path, batches=4)
+    assert [(trial.params, trial.value) for trial in again.trials] == first
+
+
+def test_a_grid_has_every_point_once_and_ends(opened: Open, tmp_path: Path) -> None:
+    distributions = pytest.importorskip("optuna.distributions")
+    space = {
+        "model": distributions.CategoricalDistribution(["glow", "spline"]),
+        "model.couplings": distributions.IntDistribution(1, 5, step=2),
+    }
+    settings = Settings(sampler="grid")
+    study = opened(settings)
+    while trials := next_trials(study, settings, space, at_once=4):
+        for trial in trials:
+            end(tmp_path / trial_folder(trial.number), "completed")
+        list(tell(study, tmp_path, [trial.number for trial in trials]))
+    points = [(trial.params["model"], trial.params["model.couplings"]) for trial in study.trials]
+    assert points == [(model, number) for model in ("glow", "spline") for number in (1, 3, 5)]
+    interval = {"optimizer.lr": distributions.FloatDistribution(0.0, 1.0)}
+    with pytest.raises(UserError, match=r"optimizer\.lr: a grid needs single values"):
+        next_trials(study, settings, interval, at_once=1)
+
+
+def test_a_study_is_told_what_the_folders_hold(opened: Open, space: Any, tmp_path: Path) -> None:
+    settings = Settings(n_trials=6)
+    study = opened(settings)
+    trials = next_trials(study, settings, space, at_once=5)
+    assert [trial.number for trial in trials] == [0, 1, 2, 3, 4]
+    for number, status in enumerate(("completed", "pruned", "failed", "running")):
+        end(tmp_path / trial_folder(number), status, 0.25)
+    end(tmp_path / trial_folder(4), "running")
+    with locked(tmp_path / trial_folder(4)):
+        lines = list(tell(study, tmp_path, range(5)))
+    assert lines == [
+        "trial 0: 0.25000; best: trial 0, 0.25000", "trial 1: pruned", "trial 2: failed",
+        "trial 3: killed",
+    ]  # fmt: skip
+    states = [trial.state.name for trial in study.trials]
+    assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "RUNNING"]
+    again = next_trials(opened(settings), settings, space, at_once=5)
+    assert [trial.number for trial in again] == [4, 5]  # one at work, one new, and no more
+    end(tmp_path / trial_folder(4), "interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        list(tell(study, tmp_path, [4]))
+    assert list(tell(study, tmp_path, [4], failed=["4-trial"])) == ["trial 4: failed"]
+
+
+def test_another_question_is_refused(opened: Open, tmp_path: Path) -> None:
+    opened(Settings())
+    with pytest.raises(UserError) as refused:
+        opened(Settings(n_trials=99), space={"optimizer.lr": "other"})
+    assert str(refused.value).startswith(f"{tmp_path} holds another study: its space differ; ")
+
+
+def test_half_a_line_of_a_killed_writer_is_cut_off(
+    opened: Open, space: Any, tmp_path: Path
+) -> None:
+    settings = Settings(n_trials=3)
+    search(opened, settings, space, tmp_path, batches=2)
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + b'{"op_code":5,"wor')
+    study = search(opened, settings, space, tmp_path, batches=1)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+    assert (tmp_path / JOURNAL).read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in (tmp_path / JOURNAL).read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
+def test_a_hopeless_trial_is_given_up_through_the_journal(
+    opened: Open, space: Any, tmp_path: Path, pruner: str
+) -> None:
+    settings = Settings(pruner=pruner, startup_trials=1, sampler="random")
+    study = opened(settings)
+    given_up = []
+    for number in range(8):
+        next_trials(study, settings, space, at_once=1)
+        hopeless = judge_of(tmp_path / trial_folder(number))
+        assert hopeless is not None
+        kl = 0.1 if number < 4 else 9.0
+        stopped = [hopeless(step, {"nll/val": 1.0, "kl/val": kl}) for step in (10, 20, 30)]
+        given_up.append(any(stopped))
+        hopeless(30, {"nll/val": 1.0, "kl/val": 0.0})  # a resumed trial comes by again
+        end(tmp_path / trial_folder(number), "pruned" if any(stopped) else "completed", kl)
+        list(tell(study, tmp_path, [number]))
+        assert judge_of(tmp_path / trial_folder(number)) is None  # it may go on for its own sake
+    assert not any(given_up[:4]) or pruner == "hyperband"
+    assert any(given_up[4:]) == (pruner != "none")
+    reported = study.trials[0].intermediate_values
+    assert reported == {10: 0.1, 20: 0.1, 30: 0.1}
+
+
+def test_the_report_has_a_command_to_paste_and_a_picture(
+    opened: Open, space: Any, tmp_path: Path
+) -> None:
+    from flowtrain.sweeps.study_report import write_report
+
+    settings = Settings(n_trials=6, sampler="random")
+    study = opened(settings)
+    assert list(write_report(study, tmp_path, {})) == []
+    search(opened, settings, space, tmp_path, batches=6)
+    study = opened(settings)
+    first, command, files = write_report(study, tmp_path, {"model": "spline"})
+    best = study.best_trial
+    assert first.startswith(f"best of 6 trials (6 complete): trial {best.number}, {best.value:.5f}")
+    lr, couplings = best.params["optimizer.lr"], best.params["model.couplings"]
+    typed = f"flowtrain model=spline optimizer.lr={lr} model.couplings={couplings}"
+    assert command == f"  {typed}"
+    assert "| optimizer.lr |" in (tmp_path / "study.md").read_text()
+    assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
+    assert "study.png" in files
+
+
+def test_the_picture_shows_numbers_and_choices() -> None:
+    from flowtrain.sweeps.study_figure import study_figure
+
+    def trial(number: int, state: str, **params: Any) -> Any:
+        return SimpleNamespace(
+            number=number, state=SimpleNamespace(name=state), value=float(number + 1),
+            params=params, intermediate_values={10: 20.0 * number},
+            distributions={
+                "a": SimpleNamespace(choices=("x", "y")), "b": SimpleNamespace(log=True),
+            },
+        )  # fmt: skip
+
+    trials = [trial(0, "COMPLETE", a="x", b=0.1), trial(1, "PRUNED", a="y", b=0.2)]
+    figure = study_figure([*trials, trial(2, "COMPLETE", a="y", b=0.3)], ["a", "b"])
+    over_trials, a, b = figure.axes
+    assert [label.get_text() for label in a.get_xticklabels()] == ["x", "y"]
+    assert (b.get_xscale(), over_trials.get_yscale()) == ("log", "linear")
