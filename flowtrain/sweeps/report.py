@@ -27,8 +27,12 @@ def opening(sweep: Path, jobs: Sequence[Job]) -> Iterator[str]:
         yield f"{sweep}: {len(jobs)} jobs: {found}; {todo or 'none'} to run"
 
 
-def refuse_failures(sweep: Path) -> None:
+def refuse_failures(sweep: Path, *, advice: str | None = None) -> None:
     """End a sweep well only if every job of it did.
+
+    Args:
+        sweep: its folder.
+        advice: what to do about jobs that did not; to run them again by default.
 
     Raises:
         UserError: a job has not ended, or failed; they are named.
@@ -38,8 +42,8 @@ def refuse_failures(sweep: Path) -> None:
     if missed:
         named = [f"{name} ({state})" for name, state in missed.items()]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        again = f"run them again: flowtrain -m {shlex.quote(f'resume_sweep={sweep}')}"
         raise UserError(
             f"{len(missed)} of {len(states)} jobs did not complete: "
-            f"{', '.join(named[:NAMED])}{more}; run them again: "
-            f"flowtrain -m {shlex.quote(f'resume_sweep={sweep}')}"
+            f"{', '.join(named[:NAMED])}{more}; {advice or again}"
         )

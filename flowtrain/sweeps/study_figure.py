@@ -28,7 +28,8 @@ def study_figure(trials: Sequence[Any], keys: Sequence[str]) -> Figure:
     best = np.minimum.accumulate(values)
     over_trials.step(numbers, best, where="post", color="0.4", linewidth=1, label="best so far")
     over_trials.set(xlabel="trial", ylabel="validation KL or NLL (nats)")
-    if 0 < 10 * min(values) < max(values):
+    shown = [*values, *map(last_figure, pruned)]
+    if 0 < 10 * min(shown) < max(shown):
         over_trials.set(yscale="log")
     figure.legend(
         *over_trials.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9,
@@ -52,10 +53,15 @@ def study_figure(trials: Sequence[Any], keys: Sequence[str]) -> Figure:
     return figure
 
 
+def last_figure(trial: Any) -> float:
+    """Return what a trial reported last."""
+    return float(trial.intermediate_values[max(trial.intermediate_values)])
+
+
 def _points(
     axes: Axes, x: Sequence[Any], y: Sequence[float], x_pruned: Sequence[Any], pruned: Sequence[Any]
 ) -> None:
-    last = [trial.intermediate_values[max(trial.intermediate_values)] for trial in pruned]
+    last = [last_figure(trial) for trial in pruned]
     axes.scatter(x, y, s=18, color=BLUE, label="completed")
     axes.scatter(x_pruned, last, s=18, marker="x", color=ORANGE, label="pruned, its last figure")
     axes.grid(color="0.9", linewidth=0.6)

@@ -238,4 +238,4 @@ def test_the_picture_shows_numbers_and_choices() -> None:
     figure = study_figure([*trials, trial(2, "COMPLETE", a="y", b=0.3)], ["a", "b"])
     over_trials, a, b = figure.axes
     assert [label.get_text() for label in a.get_xticklabels()] == ["x", "y"]
-    assert (b.get_xscale(), over_trials.get_yscale()) == ("log", "linear")
+    assert (b.get_xscale(), over_trials.get_yscale()) == ("log", "log")
