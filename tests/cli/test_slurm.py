@@ -18,10 +18,10 @@ from flowtrain.runs.standing import Standing, standing
 
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch")
-# Half a minute on a busy core, so that there is time to disturb it.
+# A quarter of a minute, so that there is time to disturb it.
 LONG = [
     "data=gaussian_mixture", "model=realnvp", "model.hidden=32", "model.couplings=4",
-    "trainer.device=cpu", "trainer.batch_size=64", "trainer.max_steps=6000",
+    "trainer.device=cpu", "trainer.batch_size=64", "trainer.max_steps=4000",
     "trainer.evaluate_every=1000", "trainer.log_every=50", "trainer.figures=false",
     "evaluation.grid=32", "splits.train=2000", "splits.val=200", "splits.test=200",
     "seed=0,1,2,3,4",
