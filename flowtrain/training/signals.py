@@ -3,11 +3,12 @@
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 log = logging.getLogger("flowtrain")
 
@@ -36,6 +37,8 @@ def catch_signals() -> Iterator[list[int]]:
         if caught:
             sys.exit(128 + number)
         caught.append(number)
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
         log.info("stopping after this step or evaluation; once more to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
@@ -49,6 +52,17 @@ def catch_signals() -> Iterator[list[int]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def leave_closed_terminal() -> None:
+    """Send to nowhere what would go to a terminal that is closed: each line would be an error."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            is_device = stat.S_ISCHR(os.fstat(stream).st_mode)
+            if is_device and not os.isatty(stream):  # it is one no more
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
 
 
 def pass_on(number: int) -> None:

@@ -1,7 +1,11 @@
 """Signals that stop a run: the first lets a step end, the second acts at once; who is told."""
 
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -148,3 +152,24 @@ def test_train_returns_the_signal_that_stopped_it_and_restores_its_handlers(
     result: Result = train(tiny(), tmp_path)
     assert (result.status, result.signal) == ("interrupted", signum)
     assert before == [*map(signal.getsignal, STOPPING)]
+
+
+def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    ours, terminal = pty.openpty()
+    endless = ["trainer.max_steps=1000000", "trainer.evaluate_every=1000000", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowtrain", *tiny_overrides, *endless],
+        cwd=tmp_path, start_new_session=True, stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    while b"/1,000,000" not in shown:
+        shown += os.read(ours, 4096)
+    os.close(ours)  # from now on writing is an error
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 128 + signal.SIGHUP
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    assert f"interrupted at step {result['step']};" in (tmp_path / "run/flowtrain.log").read_text()
