@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format docs results compare sampling tables-bench adjoint-memory terminal bench structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results gallery compare sampling tables-bench adjoint-memory terminal bench structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -55,6 +55,9 @@ docs: install ## Build the site of docs/ in site/, its notebooks executed (three
 
 results: install ## Train every row of docs/results.md that is missing (two hours), rewrite the tables
 	$(BIN)/python benchmarks/results.py
+
+gallery: install ## Train what docs/gallery.png shows and is missing (an hour), and draw it
+	$(BIN)/python benchmarks/results.py gallery
 
 compare: install ## Train RealNVP and FFJORD on three data sets and print a table
 	$(BIN)/python benchmarks/compare.py

@@ -24,6 +24,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--points", type=shared.at_least(1), default=2000, help="on their way (default: 2000)"
     )
+    command.add_argument(
+        "--lines", type=shared.at_least(120), default=1080,
+        help="height of the picture in pixels, 16 / 9 as wide (default: 1080)",
+    )  # fmt: skip
     shared.add_seed_option(command)
 
 
@@ -42,8 +46,8 @@ def _write(options: argparse.Namespace) -> tuple[Path, str]:
     from flowtrain.cli.console import counted
 
     with doing("loading torch"):
-        from flowtrain.evaluation.figures import animation
         from flowtrain.evaluation.images import save_gif, save_mp4
+        from flowtrain.evaluation.motion import animation
         from flowtrain.files import check_output, writing
         from flowtrain.flows.continuous import ContinuousFlow
         from flowtrain.runs.folder import RunFolder
@@ -54,10 +58,13 @@ def _write(options: argparse.Namespace) -> tuple[Path, str]:
     check_output(path, savers)
     if not isinstance(saved.flow, ContinuousFlow):
         raise UserError(f"{saved.folder}: {saved.config.model.name} has no time to animate")
-    if saved.density is None:
-        raise UserError(f"{saved.folder}: only a known density in the plane is animated")
+    if saved.flow.dim != 2:
+        raise UserError(f"{saved.folder}: only a flow in the plane is animated")
     z = saved.flow.sample_base(options.points, shared.seeded(options))
-    frames = animation(saved.flow, saved.density, z, frames=options.frames, batch_size=batch_size)
+    frames = animation(
+        saved.flow, saved.density, z,
+        frames=options.frames, batch_size=batch_size, lines=options.lines,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:  # the savers go by the suffix
         draft = Path(scratch) / path.name
         with doing("drawing"):

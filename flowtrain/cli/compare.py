@@ -32,7 +32,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument("--sort", metavar="COLUMN", help="(default: data, then the metrics)")
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="table: .csv or .md")
-    command.add_argument("--figure", metavar="FILE", type=Path, help="picture: .png")
+    command.add_argument("--figure", metavar="FILE", type=Path, help="picture: .png, .pdf or .svg")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
     from flowtrain.comparison.summary import find_runs
     from flowtrain.files import check_output
 
-    for path, suffixes in ((options.output, (".csv", ".md")), (options.figure, (".png",))):
+    pictures = (".png", ".pdf", ".svg")
+    for path, suffixes in ((options.output, (".csv", ".md")), (options.figure, pictures)):
         if path is not None:
             check_output(path, suffixes)
     comparison = compare(

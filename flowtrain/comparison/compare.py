@@ -16,8 +16,9 @@ from flowtrain.evaluation.checks import warnings_about
 from flowtrain.files import writing
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from flowtrain.comparison.curves import Curves
-    from flowtrain.evaluation.images import Image
 
 DEFAULT_METRICS = ("kl/test", "nll/test")
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
@@ -86,7 +87,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def write(comparison: Comparison, path: Path) -> None:
-    """Write a comparison as .csv, .md or, its picture, .png; the file appears once whole.
+    """Write a comparison as .csv or .md, or its picture as .png, .pdf or .svg, whole or not at all.
 
     Raises:
         UserError: the file cannot be written.
@@ -102,28 +103,28 @@ def write(comparison: Comparison, path: Path) -> None:
                 file.write(render_csv(comparison).encode())
             case ".md":
                 file.write(render_markdown(comparison).encode())
-            case ".png":
-                import PIL.Image
+            case suffix:
+                from flowtrain.evaluation.images import save_figure
 
-                PIL.Image.fromarray(picture(comparison)).save(file, format="PNG")
+                save_figure(picture(comparison), file, suffix, dpi=150)
 
 
-def picture(comparison: Comparison) -> "Image":
-    """Draw the curves of a comparison's runs, as pixels (height, width, 3).
+def picture(comparison: Comparison) -> "Figure":
+    """Draw the curves of a comparison's runs.
 
     >>> from flowtrain.comparison.summary import find_runs
-    >>> picture(compare(find_runs([run_folder]))).shape
-    (390, 1200, 3)
+    >>> len(picture(compare(find_runs([run_folder, ffjord_folder]))).axes)  # of two data sets
+    6
     """
     from flowtrain.comparison.curves import comparison_figure
-    from flowtrain.evaluation.images import pixels
 
-    curves = [
-        _curves(run, comparison.label(row), comparison.data_set(run))
-        for row in comparison.rows
-        for run in row.runs
-    ]
-    return pixels(comparison_figure(curves))
+    return comparison_figure(
+        [
+            _curves(run, comparison.label(row), comparison.data_set(run))
+            for row in comparison.rows
+            for run in row.runs
+        ]
+    )
 
 
 def _chosen_keys(runs: list[RunSummary], asked: Sequence[str] | None) -> list[str]:
@@ -242,7 +243,8 @@ def _curves(run: RunSummary, group: str, data: str) -> "Curves":
 
     return Curves(
         group=group,
-        data=data,
+        model=as_text(run.value("model")),
+        data=data.replace("data.", ""),
         steps=column("step"),
         seconds=column("seconds"),
         nll=column("nll_paired/val" if "nll_paired/val" in run.metrics else "nll/val"),

@@ -1,5 +1,6 @@
 """The figure of many runs: KL and NLL over steps, over time and over parameters."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.lines import Line2D
 
-from flowtrain.evaluation.images import Image
+from flowtrain.evaluation.panels import finite, scale_axis
 
-ENTROPY = "entropy of the data"  # no NLL can be lower
+ENTROPY = "entropy of the data"  # no expected NLL is lower
+MOST_COLORS = 20  # that an eye tells apart; of more groups, those of one model share a color
+PANEL = (4.0, 3.2)  # inches
+LETTER = 0.075  # inches of one in the legend
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Curves:
     """What a picture of several runs shows of one.
 
     Attributes:
-        group: names the color.
+        group: names the color; runs of one group are seeds of one setting.
+        model: names the color where there are too many groups.
         data: names the row of panels.
         steps: of the evaluations, (m,).
         seconds: of training at the evaluations, (m,).
@@ -31,13 +36,14 @@ class Curves:
         final: KL on the test points in nats, NLL where the density is not known.
 
     >>> run = Curves(
-    ...     group="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5], nll=[3.0, 2.5],
-    ...     kl=None, entropy=None, parameters=68, final=2.5)
+    ...     group="realnvp", model="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5],
+    ...     nll=[3.0, 2.5], kl=None, entropy=None, parameters=68, final=2.5)
     >>> run.nll[-1] == run.final
     True
     """
 
     group: str
+    model: str
     data: str
     steps: Sequence[float]
     seconds: Sequence[float]
@@ -51,81 +57,101 @@ class Curves:
 def comparison_figure(runs: Sequence[Curves]) -> Figure:
     """Draw runs over steps, over time and over parameters: three panels for each data set.
 
+    Every seed is a thin line, and the median of several a thick one. Beyond `MOST_COLORS` settings
+    those of a model share a color.
+
     >>> run = Curves(
-    ...     group="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5], nll=[3.0, 2.5],
-    ...     kl=None, entropy=None, parameters=68, final=2.5)
+    ...     group="realnvp", model="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5],
+    ...     nll=[3.0, 2.5], kl=None, entropy=None, parameters=68, final=2.5)
     >>> [axis.get_title() for axis in comparison_figure([run]).axes]
-    ['moons: NLL over steps', 'NLL against time', 'NLL against parameters']
+    ['moons: NLL over steps', 'moons: NLL against time', 'moons: NLL against parameters']
     """
     data_sets = sorted({run.data for run in runs})
-    groups = list(dict.fromkeys(run.group for run in runs))
-    spread = colormaps["tab10"].colors if len(groups) <= 10 else None  # type: ignore[attr-defined]
-    colors = spread or colormaps["turbo"](np.linspace(0.05, 0.95, len(groups)))
-    figure = Figure(figsize=(12, 3.3 * len(data_sets) + 0.6), layout="constrained")
+    labels, colors = _legend(runs)
+    if any(run.entropy is not None for run in runs):
+        labels[ENTROPY] = Line2D([], [], color="0.4", linewidth=1, linestyle="--")
+    width = 3 * PANEL[0]
+    names = [textwrap.fill(name, int(width / LETTER) - 10) for name in labels]
+    across = max(1, min(len(names), int(width / (LETTER * max(map(len, names)) + 0.6))))
+    depth = -(-len(names) // across) + sum(name.count("\n") for name in names)
+    figure = Figure(
+        figsize=(width, PANEL[1] * len(data_sets) + 0.2 * depth + 0.3), layout="constrained"
+    )
     rows = figure.subplots(len(data_sets), 3, squeeze=False)
     for axes, data in zip(rows, data_sets, strict=True):
-        of_data = [run for run in runs if run.data == data]
-        _comparison_row(axes, of_data, dict(zip(groups, colors, strict=False)))
-        axes[0].set_title(f"{data}: NLL over steps", fontsize=10)
-    handles: dict[str, Any] = {}
-    for axis in rows[:, 0]:
-        drawn, names = axis.get_legend_handles_labels()
-        handles |= dict(zip(names, drawn, strict=True))
-    labels = [label for label in (*groups, ENTROPY) if label in handles]
+        _draw_row(axes, [run for run in runs if run.data == data], colors, data)
     figure.legend(
-        [handles[label] for label in labels], labels, loc="outside lower center", fontsize=9,
-        ncols=max(1, min(len(labels), 150 // max(map(len, labels)))), frameon=False,
+        list(labels.values()), names, loc="outside lower center", fontsize=9, ncols=across,
+        frameon=False,
     )  # fmt: skip
     return figure
 
 
-def _comparison_row(axes: Sequence[Axes], runs: Sequence[Curves], colors: dict[str, Any]) -> None:
+def _legend(runs: Sequence[Curves]) -> tuple[dict[str, Line2D], dict[str, Any]]:
+    """Return a line for each name of the legend, and the color of each group of runs."""
+    groups = list(dict.fromkeys(run.group for run in runs))
+    names = {group: group for group in groups}
+    if len(groups) > MOST_COLORS:
+        models = {run.group: run.model for run in runs}
+        settings = list(models.values())
+        names = {g: f"{model} ({settings.count(model)} settings)" for g, model in models.items()}
+    shown = list(dict.fromkeys(names.values()))
+    palette = colormaps["tab10" if len(shown) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+    colors = {name: palette[place % len(palette)] for place, name in enumerate(shown)}
+    lines = {name: Line2D([], [], color=color, linewidth=2.5) for name, color in colors.items()}
+    return lines, {group: colors[name] for group, name in names.items()}
+
+
+def _draw_row(
+    axes: Sequence[Axes], runs: Sequence[Curves], colors: dict[str, Any], data: str
+) -> None:
     """Draw the panels of one data set."""
     by_steps, by_time, by_parameters = axes
     name = "KL" if all(run.kl is not None for run in runs) else "NLL"
-    gaps: list[float] = []
-    for run in runs:
-        style: dict[str, Any] = {"color": colors[run.group], "linewidth": 1.1, "alpha": 0.8}
-        by_steps.plot(run.steps, run.nll, label=run.group, **style)
-        gap = run.nll if run.kl is None or name == "NLL" else run.kl
-        by_time.plot(run.seconds, gap, **style)
-        by_parameters.plot(run.parameters, run.final, marker="o", markersize=6, **style)
-        gaps += gap
+    gaps = {id(run): run.nll if run.kl is None or name == "NLL" else run.kl for run in runs}
+    for group in dict.fromkeys(run.group for run in runs):
+        seeds = [run for run in runs if run.group == group]
+        color = colors[group]
+        _draw_seeds(by_steps, [(run.steps, run.nll) for run in seeds], color)
+        _draw_seeds(by_time, [(run.seconds, gaps[id(run)]) for run in seeds], color)
+        for run in seeds:
+            by_parameters.plot(run.parameters, run.final, "o", color=color, alpha=0.8, markersize=5)
     floors = sorted({run.entropy for run in runs if run.entropy is not None})
     for floor in floors:
         by_steps.axhline(floor, color="0.4", linewidth=1, linestyle="--", label=ENTROPY)
     # The first evaluations of a flow can be far off: they would flatten all that follows.
-    seen = _finite([nll for run in runs for nll in run.nll])
+    seen = finite([nll for run in runs for nll in run.nll])
     if len(seen):
         low, high = min([seen.min(), *floors]), float(np.quantile(seen, 0.75))
         margin = 0.08 * (high - low) or 0.1
         by_steps.set(ylim=(low - margin, high + margin))
-    _scale(by_time, "y", gaps)
-    _scale(by_parameters, "y", [run.final for run in runs])
-    _scale(by_parameters, "x", [run.parameters for run in runs])
+    every = finite([value for gap in gaps.values() for value in gap])
+    scale_axis(by_time, "y", every)
+    if len(every) and (high := float(np.quantile(every, 0.95))) > 0:
+        by_time.set(ylim=(None, 1.3 * high))
+    scale_axis(by_parameters, "y", [run.final for run in runs])
+    scale_axis(by_parameters, "x", [run.parameters for run in runs])
     by_steps.set(xlabel="step", ylabel="validation NLL (nats)")
     by_time.set(xlabel="seconds of training", ylabel=f"validation {name} (nats)")
     by_parameters.set(xlabel="parameters", ylabel=f"test {name} (nats)")
-    by_time.set_title(f"{name} against time", fontsize=10)
-    by_parameters.set_title(f"{name} against parameters", fontsize=10)
-    for axis in axes:
+    shown = ("NLL over steps", f"{name} against time", f"{name} against parameters")
+    for axis, what in zip(axes, shown, strict=True):
+        axis.set_title(textwrap.fill(f"{data}: {what}", int(0.85 * PANEL[0] / LETTER)), fontsize=10)
         axis.grid(color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
+        axis.tick_params(labelsize=8)
 
 
-def _scale(axes: Axes, side: str, values: Sequence[float]) -> None:
-    """Make the x or y axis logarithmic where its values are positive and span over a decade."""
-    axis = axes.xaxis if side == "x" else axes.yaxis
-    seen = _finite(values)
-    if len(seen) and 0 < 10 * (low := seen.min()) < (high := seen.max()):
-        axes.set(**{f"{side}scale": "log"})
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-        axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-
-
-def _finite(values: Sequence[float]) -> Image:
-    """Return the numbers that can be drawn, (k,)."""
-    every = np.asarray(values, dtype=float)
-    finite: Image = every[np.isfinite(every)]
-    return finite
+def _draw_seeds(
+    axis: Axes, curves: Sequence[tuple[Sequence[float], Sequence[float]]], color: Any
+) -> None:
+    """Draw a line for each seed and, where evaluated alike, a thick one for their median."""
+    alone = len(curves) == 1
+    for x, y in curves:
+        axis.plot(
+            x, y, color=color, linewidth=1.5 if alone else 0.7, alpha=0.9 if alone else 0.5,
+            marker="." if alone else None, markersize=5,
+        )  # fmt: skip
+    if not alone and len({len(x) for x, _ in curves}) == 1:
+        x, y = np.median(np.asarray(curves, dtype=float), axis=0)
+        axis.plot(x, y, color=color, linewidth=2.0, marker=".", markersize=5)

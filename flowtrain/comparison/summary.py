@@ -14,6 +14,7 @@ from flowtrain.config.section import dotted
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import SCHEMA, migrate
+from flowtrain.runs.result import read_history
 
 OWN = ("model", "data", "seed")  # keys of the config that result.json holds itself
 NEEDED = {"status", "metrics", "parameters", "seconds", *OWN}
@@ -78,9 +79,7 @@ class RunSummary:
 
     def history(self) -> list[dict[str, float | None]]:
         """Return the lines of metrics.jsonl; a line that is still being written is left out."""
-        path = RunFolder(self.folder).metrics
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return read_history(RunFolder(self.folder))
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunSummary]:

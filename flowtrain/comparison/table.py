@@ -123,14 +123,44 @@ class Comparison:
         return " ".join([name, *(f"{k}={as_text(run.value(k))}" for k in self._telling[name])])
 
     def label(self, row: Row) -> str:
-        """Name a row by what tells it from others on the same data."""
-        of_data = {key for run in row.runs for key in run.data_settings}
-        named = [
-            value if key == "model" else f"{key}={value}"
-            for key, value in zip(self.keys, row.values, strict=True)
-            if key.split(".")[0] != "data" and key not in of_data and value != ABSENT
-        ]
+        """Name a row, as shortly as tells it from others on the same data."""
+        named = []
+        for key, value in zip(self.keys, row.values, strict=True):
+            if key in self._labelling and value != ABSENT:
+                named.append(value if key == "model" else f"{self._short[key]}={value}")
         return " ".join(named) or "runs"
+
+    @cached_property
+    def _labelling(self) -> set[str]:
+        """The fewest keys that tell rows on the same data apart, the model before others."""
+        places = {key: place for place, key in enumerate(self.keys)}
+        of_data = {key for row in self.rows for run in row.runs for key in run.data_settings}
+        left = [key for key in self.keys if key.split(".")[0] != "data" and key not in of_data]
+        chosen = ["model"] if "model" in left else []
+        left = [key for key in left if key not in chosen]
+        data = [sorted({self.data_set(run) for run in row.runs}) for row in self.rows]
+
+        def apart(keys: list[str]) -> int:
+            told = (
+                (*where, *(row.values[places[key]] for key in keys))
+                for where, row in zip(data, self.rows, strict=True)
+            )
+            return len({*told})
+
+        while left and apart(chosen) < apart([*chosen, *left]):
+            best = max(left, key=lambda key: apart([*chosen, key]))
+            chosen.append(best)
+            left.remove(best)
+        return {*chosen}
+
+    @cached_property
+    def _short(self) -> dict[str, str]:
+        """By key, its last word, or more of it where another key ends alike."""
+        last = [key.rpartition(".")[2] for key in self.keys]
+        return {
+            key: word if last.count(word) == 1 else key
+            for key, word in zip(self.keys, last, strict=True)
+        }
 
     @cached_property
     def _telling(self) -> dict[str, list[str]]:

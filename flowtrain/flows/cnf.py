@@ -200,6 +200,13 @@ class CNF(Transform):
         probes = start.new_empty(0, *start.shape)
         return self._integrate(start, times.to(start), probes, [], self.solver)[0]
 
+    def path_with_log_det(self, start: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states at strictly monotonic times, (m, n, d), and log_det to each, (m, n)."""
+        probes = self.divergence.draw(start, None)
+        state = torch.cat([start, start.new_zeros(len(start), 1)], -1)
+        states, _ = self._integrate(state, times.to(start), probes, ["log_det"], self.solver)
+        return states[..., : self.dim], states[..., self.dim]
+
     def _integrate(
         self, state: Tensor, times: Tensor, probes: Tensor, names: Sequence[str], solver: Solver
     ) -> tuple[Tensor, Evaluations]:

@@ -202,6 +202,26 @@ class ContinuousFlow(Flow):
             path = start[None]
         return torch.stack([self.standardize(points)[0] for points in path.to(given.dtype)])
 
+    @torch.no_grad()
+    def evolution(self, z: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the paths of base points in data coordinates, and the log-density along them.
+
+        One solve gives the density of every moment, where `log_prob_at` needs one for each.
+
+        Args:
+            z: base points, (n, d).
+            times: strictly increasing from 0, in [0, 1], (m,) with m > 1.
+
+        Returns:
+            The points, (m, n, d), and the log-density in nats of the flow stopped there, (m, n).
+        """
+        path, log_dets = self.cnf.path_with_log_det(self.accept(z), times)
+        log_base = base_log_prob(path[0])
+        moments = [self.standardize(points) for points in path.to(z.dtype)]
+        x = torch.stack([points for points, _ in moments])
+        log_prob = torch.stack([log_base - more for _, more in moments]) - log_dets
+        return x.to(z.dtype), log_prob.to(z.dtype)
+
     def with_solver(self, solver: Solver) -> "ContinuousFlow":
         """Return this flow, weights shared, evaluated by another solver."""
         cnf = CNF(self.cnf.field, dim=self.dim, solver=solver, divergence=self.cnf.divergence)

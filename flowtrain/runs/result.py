@@ -55,6 +55,19 @@ def write_failed_start(
     write_result(folder, status="failed", error=error, **about, **nothing, **more)
 
 
+def read_history(folder: RunFolder) -> list[dict[str, float | None]]:
+    """Return the lines of metrics.jsonl; a line that is still being written is left out.
+
+    >>> from flowtrain.runs.folder import RunFolder
+    >>> [line["step"] for line in read_history(RunFolder(run_folder)) if "nll/val" in line]
+    [0, 3, 6]
+    """
+    if not folder.metrics.is_file():
+        return []
+    lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
 def read_result(folder: RunFolder) -> dict[str, Any]:
     """Return what result.json says; nothing if the run has not written one.
 

@@ -99,7 +99,8 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
         key, _, text = override.lstrip("+").partition("=")
         key = key.rpartition("@")[2]  # a group goes where it is placed
         if key not in {*telling, "optimizer.lr", "data.path"}:
-            telling[key] = flat.get(key, flat.get(f"{key}.name", text))
+            # The tab orders columns by name, and shows the first five.
+            telling[f"typed.{key}"] = flat.get(key, flat.get(f"{key}.name", text))
     return {
         key: value if isinstance(value, str | int | float) else str(value)
         for key, value in telling.items()

@@ -1,21 +1,20 @@
 """Which figures a run draws, and where they go. matplotlib is loaded only when one is drawn."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.progress import doing, done
-from flowtrain.training.report import headline
+from flowtrain.runs.result import read_history
+from flowtrain.training.report import figure_title
 from flowtrain.training.run import Run
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from flowtrain.evaluation.images import Image
 
+DPI = 150
 FRAMES = 31  # of an animation
 
 
@@ -24,44 +23,45 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
 
     They go into figures/<kind>-<name>.png.
     """
-    from flowtrain.evaluation import figures, images
+    from flowtrain.evaluation import images, pictures
 
-    config, progress, density = run.config, run.state.progress, run.density
-    flow, val = run.state.eval_flow, run.splits.val
-    title = f"{config.model.name} on {config.data.name}, step {step}: "
-    title += headline(progress.metrics)
-    z = flow.sample_base(len(val.x), torch.Generator(run.device).manual_seed(config.seed))
-    with torch.no_grad():
-        samples = flow.to_data(z.to(flow.points_dtype))
-    wanted: dict[str, Callable[[], Figure]] = {}
-    if density is None:
-        wanted["marginals"] = partial(
-            figures.marginals_figure, val.x, samples, val.columns, title=title
-        )
-    else:
-        rows = config.evaluation.batch_size
-        wanted["density"] = partial(
-            figures.density_figure, flow, density, val.x, samples, title=title, batch_size=rows
-        )
-        if isinstance(flow, ContinuousFlow):
-            wanted["paths"] = partial(figures.path_figure, flow, density, z[:2000], title=title)
+    config, flow = run.config, run.state.eval_flow
+    data = run.splits.train if run.density is None else run.splits.val
+    # The field is for `flowrun plot`; marginals repeat what a density in the plane shows.
+    skipped = {"field", *([] if run.density is None else ["marginals"])}
+    kinds = [kind for kind in pictures.names_of(flow, data) if kind not in skipped]
+    title = figure_title(config, step, run.state.progress.metrics)
     rendered = {}
-    for number, (kind, figure) in enumerate(wanted.items(), start=1):
-        with doing(f"figure {number} of {len(wanted)}, {kind}"):
-            rendered[kind] = images.pixels(figure())
+    for number, kind in enumerate(kinds, start=1):
+        with doing(f"figure {number} of {len(kinds)}, {kind}"):
+            figure = pictures.draw(
+                kind, flow, data, title=title, seed=config.seed,
+                batch_size=config.evaluation.batch_size,
+            )  # fmt: skip
+            rendered[kind] = images.pixels(figure, dpi=DPI)
             images.save_png(rendered[kind], run.folder.figure(f"{kind}-{name}.png"))
     return rendered
 
 
+def draw_curves(run: Run) -> None:
+    """Write figures/curves-final.png: NLL and KL over the steps."""
+    from flowtrain.evaluation import images
+    from flowtrain.evaluation.learning import curves_figure
+
+    progress = run.state.progress
+    title = figure_title(run.config, progress.best_step, progress.metrics)
+    figure = curves_figure(read_history(run.folder), title=title)
+    images.save_png(images.pixels(figure, dpi=DPI), run.folder.figure("curves-final.png"))
+
+
 def animate(run: Run) -> None:
     """Write figures/flow.gif: samples and density on their way from base to data."""
-    from flowtrain.evaluation import figures, images
+    from flowtrain.evaluation import images, motion
 
     flow = run.state.eval_flow
     assert isinstance(flow, ContinuousFlow)
-    assert run.density is not None
     z = flow.sample_base(2000, torch.Generator(run.device).manual_seed(run.config.seed))
-    frames = figures.animation(
+    frames = motion.animation(
         flow, run.density, z, frames=FRAMES, batch_size=run.config.evaluation.batch_size
     )
 

@@ -40,6 +40,24 @@ def in_short(metrics: dict[str, float]) -> str:
     return f"{tag.partition('/')[0].upper()} {metrics[tag]:.4f}"
 
 
+def figure_title(config: Config, step: int, metrics: dict[str, float]) -> str:
+    """Return the line above a run's figures: its model and data, the step, how good it is.
+
+    Args:
+        config: of the run.
+        step: of the weights.
+        metrics: of these weights, by tag; none if they are not known.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> figure_title(open_run(run_folder).config, 6, {"nll/val": 2.5, "nll_error/val": 0.01})
+    'realnvp on pinwheel, step 6: NLL 2.5000 ± 0.0100 nats'
+    """
+    path = getattr(config.data, "path", None)
+    name = config.data.name if path is None else Path(path).stem
+    title = f"{config.model.name} on {name}, step {step:,}"
+    return f"{title}: {headline(metrics)}" if metrics else title
+
+
 def final_report(
     config: Config, folder: Path, progress: Progress, *, parameters: int, last: dict[str, float]
 ) -> Iterator[str]:

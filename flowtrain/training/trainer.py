@@ -22,7 +22,7 @@ from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, read_result, write_failed_start
-from flowtrain.training.figures import animate, draw
+from flowtrain.training.figures import animate, draw, draw_curves
 from flowtrain.training.report import final_report, headline
 from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
 from flowtrain.training.run import Run, build_run
@@ -409,6 +409,7 @@ def finish(run: Run, tracker: Tracker) -> None:
     if config.trainer.figures:
         with doing("drawing the best weights"):
             draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
+            draw_curves(run)
     if config.trainer.animation:
         with doing("drawing the animation"):
             animate(run)

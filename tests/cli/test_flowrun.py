@@ -207,9 +207,9 @@ def test_a_run_on_a_table_keeps_to_the_table_s_columns(
     assert figures["metrics"].keys() == {"nll/points", "nll_error/points"}
     assert "NLL test, error " in flowrun("evaluate", "r").stdout
     assert "no KL on mine, whose density is not known" in flowrun("compare", "r").stdout
-    assert flowrun("animate", "r").stderr == (
-        "flowrun: r: only a known density in the plane is animated\n"
-    )
+    small = ("--frames", "2", "--lines", "120")
+    assert "flowrun: wrote r/figures/flow.gif" in flowrun("animate", "r", *small).stderr
+    assert "flowrun: wrote r/figures/marginals.png" in flowrun("plot", "r", "--dpi", "20").stderr
 
 
 def test_a_header_of_numbers_is_told_by_an_option(

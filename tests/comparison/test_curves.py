@@ -3,15 +3,17 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from matplotlib.colors import to_hex
 
-from flowtrain.comparison.curves import ENTROPY, Curves, comparison_figure
+from flowtrain.comparison.curves import ENTROPY, MOST_COLORS, Curves, comparison_figure
 from flowtrain.evaluation.images import pixels
 
 
 def curves(group: str, **changes: Any) -> Curves:
     settings: dict[str, Any] = {
-        "data": "moons", "steps": [0, 10, 20], "seconds": [0, 1, 2], "nll": [9e9, 3.0, 2.5],
+        "model": "a", "data": "moons", "steps": [0, 10, 20], "seconds": [0, 1, 2],
+        "nll": [9e9, 3.0, 2.5],
         "kl": [9e9, 0.6, 0.1], "entropy": 2.4, "parameters": 100, "final": 0.1,
     }  # fmt: skip
     return Curves(group=group, **(settings | changes))
@@ -21,16 +23,17 @@ def test_the_picture_has_three_panels_for_each_data_set() -> None:
     runs = [curves("a"), curves("a"), curves("b", parameters=10_000), curves("a", data="rings")]
     figure = comparison_figure(runs)
     assert [axis.get_title() for axis in figure.axes[:3]] == [
-        "moons: NLL over steps", "KL against time", "KL against parameters",
+        "moons: NLL over steps", "moons: KL against time", "moons: KL against parameters",
     ]  # fmt: skip
     assert len(figure.axes) == 6
     nll, time, parameters = figure.axes[:3]
-    assert [len(axis.lines) for axis in (nll, time, parameters)] == [4, 3, 3]
+    # Two seeds and their median, one run, the floor.
+    assert [len(axis.lines) for axis in (nll, time, parameters)] == [5, 4, 3]
     (floor,) = (line for line in nll.lines if line.get_label() == ENTROPY)
     assert np.asarray(floor.get_ydata()).tolist() == [2.4, 2.4]
     assert nll.get_ylim()[0] < 2.4
-    assert [line.get_color() for line in time.lines[:2]] == [nll.lines[0].get_color()] * 2
-    assert time.lines[2].get_color() != time.lines[0].get_color()
+    assert [line.get_color() for line in time.lines[:3]] == [nll.lines[0].get_color()] * 3
+    assert time.lines[3].get_color() != time.lines[0].get_color()
     assert (time.get_yscale(), time.get_xscale()) == ("log", "linear")
     assert parameters.get_xscale() == "log"
     (legend,) = figure.legends
@@ -45,7 +48,7 @@ def test_a_first_evaluation_far_off_does_not_flatten_the_curves() -> None:
 def test_without_kl_the_panels_show_nll() -> None:
     figure = comparison_figure([curves("a", kl=None, entropy=None), curves("b")])
     assert [axis.get_title() for axis in figure.axes[1:]] == [
-        "NLL against time", "NLL against parameters",
+        "moons: NLL against time", "moons: NLL against parameters",
     ]  # fmt: skip
     assert np.asarray(figure.axes[1].lines[0].get_ydata()).tolist() == [9e9, 3.0, 2.5]
 
@@ -53,7 +56,33 @@ def test_without_kl_the_panels_show_nll() -> None:
 def test_figures_that_are_no_number_do_not_spoil_the_picture() -> None:
     nan = [float("nan")] * 3
     assert pixels(comparison_figure([curves("a", nll=nan, kl=nan, final=nan[0])])).any()
-    many = [curves(f"group {index} of a name that is long", kl=[-1, 0, 1]) for index in range(12)]
-    figure = comparison_figure(many)
-    assert len({to_hex(line.get_color()) for line in figure.axes[1].lines}) == 12
-    assert pixels(figure).any()
+    assert pixels(comparison_figure([curves("a", kl=[-1, 0, 1])])).any()
+
+
+@pytest.mark.parametrize("number", [2, 12, 20, 40])
+def test_every_label_and_title_is_inside_the_picture(number: int) -> None:
+    runs = [
+        curves(f"model lr=0.{index} of a name that is long", model=f"model {index % 3}", data=data)
+        for index in range(number)
+        for data in ("moons noise=0.1", "a table of a very long name " * 3)
+    ]
+    figure = comparison_figure(runs)
+    pixels(figure)
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    colors = {to_hex(line.get_color()) for line in legend.get_lines()[:-1]}
+    assert len(colors) == len(names) - 1 == (number if number <= MOST_COLORS else 3)
+    assert number <= MOST_COLORS or names[0] == "model 0 (14 settings)"
+    boxes = [legend.get_window_extent(), *(axis.title.get_window_extent() for axis in figure.axes)]
+    for box in boxes:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    assert figure.axes[0].get_window_extent().height > 150  # the legend leaves room for panels
+
+
+def test_one_seed_far_off_does_not_move_the_line_of_its_setting() -> None:
+    runs = [curves("a", kl=[1.0, 0.5, last]) for last in (0.1, 0.2, 1e6)]
+    time = comparison_figure(runs).axes[1]
+    assert np.asarray(time.lines[-1].get_ydata()).tolist() == [1.0, 0.5, 0.2]

@@ -91,12 +91,21 @@ def test_where_lower_is_not_better_there_is_no_best() -> None:
 
 
 def test_a_row_is_called_by_what_tells_it_from_others_on_the_same_data() -> None:
-    keys = ("model", "data", "data.noise", "optimizer.lr")
-    of_row = Row(("realnvp", "moons", "0.1", "0.01"), [run()])
-    comparison = Comparison(keys, (), [of_row], [])
-    assert comparison.label(of_row) == "realnvp optimizer.lr=0.01"
-    assert comparison.data_set(of_row.runs[0]) == "moons"
-    assert comparison.label(Row(("realnvp", "moons", "0.1", "-"), [])) == "realnvp"
+    keys = ("model", "data", "data.noise", "optimizer.lr", "model.width", "solver.width")
+
+    def labels(*values: tuple[str, ...]) -> list[str]:
+        rows = [Row(each, [run()]) for each in values]
+        comparison = Comparison(keys, (), rows, [])
+        return [comparison.label(row) for row in rows]
+
+    one = ("realnvp", "moons", "0.1", "0.01", "64", "-")
+    assert labels(one) == ["realnvp"]
+    other = ("spline", "moons", "0.1", "0.02", "32", "-")
+    assert labels(one, other) == ["realnvp", "spline"]  # the rest follows from the model
+    faster = ("realnvp", "moons", "0.1", "0.02", "64", "-")
+    assert labels(one, faster, other) == ["realnvp lr=0.01", "realnvp lr=0.02", "spline lr=0.02"]
+    wider = ("realnvp", "moons", "0.1", "0.01", "128", "-")
+    assert labels(one, wider) == ["realnvp model.width=64", "realnvp model.width=128"]
     assert Comparison(("data",), (), [], []).label(Row(("moons",), [])) == "runs"
 
 

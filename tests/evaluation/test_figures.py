@@ -80,9 +80,14 @@ def test_the_model_panel_shows_the_models_density_upright(
     assert bottom + (row + 0.5) / values.shape[0] * (top - bottom) == pytest.approx(-2, abs=0.1)
 
 
-def test_paths_and_fields_are_drawn(flow: ContinuousFlow, density: Density) -> None:
-    figure = figures.path_figure(flow, density, torch.randn(50, 2), title="a title")
-    assert sum("field at t" in axis.get_title() for axis in figure.axes) == 5
+def test_of_an_unknown_density_the_data_set_window_and_scale(flow: Flow) -> None:
+    data = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    data[0] = 1e6  # an outlier
+    figure = figures.density_figure(flow, None, data, data, title="", batch_size=10_000, side=16)
+    axes = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in axes] == ["data", "model density", "samples"]
+    assert len({axis.images[0].get_clim() for axis in axes}) == 1
+    assert axes[0].get_xlim()[1] < 10
 
 
 def test_marginals_are_of_every_pair_of_columns() -> None:
@@ -95,12 +100,25 @@ def test_marginals_are_of_every_pair_of_columns() -> None:
     assert [axis.get_ylabel() for axis in figure.axes[::3]] == ["", "b", "c"]
 
 
+def test_bins_fit_the_rows_and_the_legend_counts_them() -> None:
+    data, samples = torch.randn(100, 2), torch.randn(5000, 2)
+    figure = figures.marginals_figure(data, samples, ["a", "b"], title="a title")
+    assert len(figure.axes[0].patches) == 2 * 10
+    (legend,) = [legend for axis in figure.axes if (legend := axis.get_legend())]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "data, 100 rows", "samples, 5,000",
+    ]  # fmt: skip
+
+
 def test_of_many_columns_some_are_drawn_evenly_spaced() -> None:
     points, columns = torch.randn(50, 20), [f"column {place}" for place in range(20)]
     figure = figures.marginals_figure(points, points, columns, title="a title")
     side = figures.MARGINALS
     shown = [axis.get_xlabel() for axis in figure.axes[-side:]]
     assert shown == [f"column {place}" for place in (2, 6, 10, 14, 18)]
+    assert figure.get_suptitle() == "a title; 5 of 20 columns"
+    chosen = figures.marginals_figure(points, points, columns, title="", shown=[7, 3])
+    assert [axis.get_xlabel() for axis in chosen.axes[-2:]] == ["column 7", "column 3"]
 
 
 def test_a_gallery_has_a_row_for_each_density_and_a_column_for_each_flow(
@@ -114,10 +132,3 @@ def test_a_gallery_has_a_row_for_each_density_and_a_column_for_each_flow(
     assert len(figure.axes) == 8
     for row in (figure.axes[:4], figure.axes[4:]):
         assert len({axis.images[0].get_clim() for axis in row}) == 1
-
-
-def test_an_animation_has_a_frame_for_every_moment(flow: ContinuousFlow, density: Density) -> None:
-    z = torch.randn(50, 2)
-    frames = list(figures.animation(flow, density, z, frames=3, batch_size=10_000))
-    assert len(frames) == 3
-    assert len({frame.shape for frame in frames}) == 1

@@ -1,6 +1,7 @@
 """Rendered figures, and the files that they are written to."""
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from flowtrain.evaluation.images import (
     GIF_MILLISECONDS,
     Image,
     pixels,
+    save_figure,
     save_gif,
     save_mp4,
     save_png,
@@ -71,3 +73,14 @@ def test_an_mp4_without_its_package_says_what_to_install(
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"pip install 'flowtrain\[mp4\]', or write a \.gif"):
         save_mp4(frames, tmp_path / "flow.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
+def test_the_same_figure_is_the_same_file(suffix: str) -> None:
+    def saved() -> bytes:
+        figure = Figure(figsize=(2, 1))
+        figure.subplots().plot([0, 1], label="curve")
+        save_figure(figure, file := BytesIO(), suffix, dpi=50)
+        return file.getvalue()
+
+    assert saved() == saved()

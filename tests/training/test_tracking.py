@@ -41,6 +41,7 @@ MEASURED = {
 FINAL = {
     "nll/test", "nll_paired/test", "nll_error/test", "kl/test", "kl_error/test", "kl_paired/test",
     "kl_paired_error/test", "mass/test", "inverse_error/test", "inverse_error_rms/test",
+    "kl_reverse/test", "kl_reverse_error/test", "ess/test",
 }  # fmt: skip
 CONTINUOUS = {
     "solver_gap/val", "solver_gap/test", "nfe/forward", "nfe/backward", "regularization/kinetic",
@@ -141,7 +142,8 @@ def test_figures_are_images_and_files(run: tuple[Config, Path]) -> None:
         assert {image.step for image in events.Images(f"figures/{kind}")} == {0, 20}
     names = {"step-000000", "step-000020", "final"}
     assert {path.name for path in (folder / "figures").iterdir()} == {
-        f"{kind}-{name}.png" for kind in kinds for name in names
+        "curves-final.png",
+        *(f"{kind}-{name}.png" for kind in kinds for name in names),
     }
 
 

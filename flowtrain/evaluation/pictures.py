@@ -1,0 +1,83 @@
+"""Which figures a run has, and each of them by its name: for a training and for `flowrun plot`."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+
+from flowtrain.batching import in_batches
+from flowtrain.data.splits import Split
+from flowtrain.evaluation.figures import PIXELS, density_figure, marginals_figure
+from flowtrain.evaluation.motion import field_figure, path_figure
+from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
+
+POINTS = 50_000  # in a histogram, at most
+WAYS = 2_000  # from base to data
+FEW_ROWS = 5_000  # a table with fewer is set beside so many samples
+
+
+def names_of(flow: Flow, data: Split) -> list[str]:
+    """Return the names of the figures that a flow and its data have, the most telling first.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(ffjord_folder)
+    >>> names_of(run.flow, run.splits.val)
+    ['density', 'paths', 'field', 'marginals']
+    """
+    planar = flow.dim == 2
+    names = ["density"] if planar else []
+    names += ["paths", "field"] if planar and isinstance(flow, ContinuousFlow) else []
+    return ["marginals", *names] if data.density is None else [*names, "marginals"]
+
+
+def draw(
+    name: str,
+    flow: Flow,
+    data: Split,
+    *,
+    title: str,
+    seed: int,
+    batch_size: int,
+    side: int = PIXELS,
+    shown: Sequence[int] | None = None,
+) -> Figure:
+    """Draw a figure of a flow.
+
+    Args:
+        name: one of `names_of`.
+        flow: the model.
+        data: points of what it learned.
+        title: a line above the panels.
+        seed: of the samples.
+        batch_size: rows at a time.
+        side: points at which a density is evaluated, per axis.
+        shown: positions of the columns of marginals.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> figure = draw("density", run.flow, run.splits.val, title="demo", seed=0, batch_size=4096)
+    >>> len(figure.axes)
+    5
+    """
+    generator = torch.Generator(flow.device).manual_seed(seed)
+    x, density = data.x[:POINTS], data.density
+    if name in ("paths", "field"):
+        assert isinstance(flow, ContinuousFlow)
+        z = flow.sample_base(WAYS, generator)
+        if name == "paths":
+            return path_figure(flow, density, z, title=title)
+        return field_figure(flow, density, z, title=title, batch_size=batch_size)
+    if name == "density":
+        samples = _samples(flow, len(x), generator, batch_size)
+        return density_figure(
+            flow, density, x, samples, title=title, batch_size=batch_size, side=side
+        )
+    samples = _samples(flow, max(len(x), FEW_ROWS), generator, batch_size)
+    columns = data.columns or [f"x{position}" for position in range(flow.dim)]
+    return marginals_figure(x, samples, columns, title=title, shown=shown)
+
+
+def _samples(flow: Flow, n: int, generator: torch.Generator, batch_size: int) -> torch.Tensor:
+    z = flow.sample_base(n, generator).to(flow.points_dtype)
+    return in_batches(flow.to_data, z, batch_size)

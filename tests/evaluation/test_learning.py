@@ -1,0 +1,44 @@
+"""The figure of how a run learned: which curves, and on which scale."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowtrain.evaluation.learning import curves_figure
+
+EVALUATIONS: list[dict[str, Any]] = [
+    {"step": step, "nll_paired/val": 2.3 + kl, "nll_paired/train": 2.3 + kl, "kl/val": kl,
+     "kl_error/val": 0.1}
+    for step, kl in ((0, 1e9), (50, 0.3), (90, 0.2))
+]  # fmt: skip
+BATCHES: list[dict[str, Any]] = [
+    {"step": step, "loss": 9.0, "nll/batch": 2.5 + 1 / step} for step in range(5, 90, 5)
+]
+
+
+def test_batches_and_evaluations_share_a_panel_with_the_entropy() -> None:
+    lines = [{**line, "nll/entropy": 2.3} for line in EVALUATIONS]
+    nll, kl = curves_figure([*lines, *BATCHES], title="a title").axes
+    assert [line.get_label() for line in nll.lines] == ["batch", "train", "validation", "entropy"]
+    assert nll.get_ylim()[0] < 2.3
+    assert nll.get_ylim()[1] < 10  # the first evaluation is far off
+    assert np.asarray(kl.lines[0].get_ydata()).tolist() == [1e9, 0.3, 0.2]
+    assert kl.get_yscale() == "log"
+
+
+@pytest.mark.parametrize("kl", [-0.1, None])
+def test_kl_that_is_not_positive_has_a_linear_scale(kl: float | None) -> None:
+    lines = [*EVALUATIONS, {**EVALUATIONS[0], "step": 100, "kl/val": kl, "kl_error/val": kl}]
+    assert curves_figure(lines, title="").axes[1].get_yscale() == "linear"
+
+
+def test_a_run_that_does_not_train_by_likelihood_shows_its_loss() -> None:
+    history: list[dict[str, Any]] = [
+        {"step": 0, "nll/val": 2.0},
+        {"step": 1, "loss": 3.0},
+        {"step": 2, "loss": math.inf},
+    ]
+    figure = curves_figure(history, title="")
+    assert [axis.get_title() for axis in figure.axes] == ["NLL", "loss"]
