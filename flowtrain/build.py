@@ -1,6 +1,7 @@
 """From a validated config to what it names: splits, flow, seeds, device."""
 
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from flowtrain.config.data import Rows
+from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
 from flowtrain.data.dequantize import dequantize
@@ -51,7 +53,8 @@ def build_data(config: Config) -> Density | Table:
             return _checked(data)
         if target is not None:
             check_density(data)
-        _ = data.entropy  # computed here, so that it is refused here
+        if not math.isfinite(data.entropy):  # computed here, so that it is refused here
+            raise ValueError(f"the entropy of this density is {data.entropy:g}")
     density: Density = data
     return density
 
@@ -166,6 +169,13 @@ def build_flow(config: Config, standardize: Standardize | Whiten, *, seed: int) 
     >>> config.model.name, sum(weight.numel() for weight in flow.parameters())
     ('realnvp', 68)
     """
+    dim = len(next(standardize.buffers()))
+    weights = config.model.weights(dim) * (8 if config.dtype == "float64" else 4)
+    if weights > memory_bytes():
+        raise ConfigError(
+            f"model: {in_words(weights)} of weights; this machine has {in_words(memory_bytes())} "
+            "of memory: ask for a smaller one"
+        )
     settings: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed)}
     if config.model.continuous:
         settings["solver"] = config.evaluation.solver
@@ -197,6 +207,8 @@ def _refusals(group: str, *, own: str | None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if own is None and isinstance(error, ArithmeticError):
+            raise ConfigError(f"{group}: too large or too small to compute with: {error}") from None
         if own is None:
             raise
         raise ConfigError(f"{own}: {in_one_line(error)}") from error

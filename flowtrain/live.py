@@ -1,6 +1,8 @@
 """The console while work lasts: a line that moves in a terminal, elsewhere lines at intervals."""
 
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from flowtrain.progress import listening
+from flowtrain.text import visible
 
 log = logging.getLogger("flowtrain")
 
@@ -177,20 +180,29 @@ def shown(
 
 
 class _ConsoleHandler(logging.Handler):
-    """Shows log records as plain lines, above the line that moves if there is one."""
+    """Shows log records as plain lines, above the line that moves if there is one.
+
+    Once nobody reads them, as `| head -1` has seen enough, the run ends as after SIGTERM.
+    """
 
     def __init__(self, console: Console, *, moving: bool, prefix: str) -> None:
         super().__init__()
+        self.unread = False
         self.console, self.moving, self.prefix = console, moving, prefix
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.moving and getattr(record, "progress", False):
+        if self.unread or (self.moving and getattr(record, "progress", False)):
             return
-        text = f"{self.prefix}{record.getMessage()}"
+        text = visible(f"{self.prefix}{record.getMessage()}")
         if self.console.is_jupyter:  # rich would make each line an output of its own, far apart
             print(text)
-        else:
+            return
+        try:
             self.console.print(text, markup=False, soft_wrap=True)
+        except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+            self.unread = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager

@@ -17,15 +17,15 @@ LAYERS = (
     ("data",),
     ("densities", "flows"),
     ("config",),
-    ("files", "batching", "live", "roots"),
-    ("progress",),
+    ("files", "untrusted", "batching", "live", "roots"),
+    ("progress", "text"),
     ("errors",),
 )
 LAYER = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
 TORCH_FREE = (
-    "config", "errors", "files", "progress", "live", "comparison/summary", "runs/folder",
-    "runs/lock", "runs/migrate", "runs/result", "sweeps",
+    "config", "errors", "files", "untrusted", "text", "progress", "live", "comparison/summary",
+    "runs/folder", "runs/lock", "runs/migrate", "runs/result", "sweeps",
 )  # fmt: skip
 
 

@@ -64,10 +64,11 @@ def print_comparison(comparison: "Comparison") -> None:
     from rich.markup import escape
 
     from flowtrain.cli.console import print_table
+    from flowtrain.text import one_line
 
     left = len(comparison.keys)
     rows = comparison.cells(lambda text: f"[bold]{text}[/bold]")
-    safe = ([*map(escape, row[:left]), *row[left:]] for row in rows)  # [a] would be markup
+    safe = ([escape(one_line(cell)) for cell in row[:left]] + row[left:] for row in rows)
     print_table(comparison.columns, safe, left=left)
     for note in comparison.notes:
-        print(note)
+        print(one_line(note))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from flowtrain.live import shown
 from flowtrain.progress import done
+from flowtrain.text import one_line
 
 T = TypeVar("T")
 
@@ -28,11 +29,11 @@ def print_table(
     for position, (name, *cells) in enumerate(zip(header, *lines, strict=True)):
         widest = max(cell.cell_len for cell in cells)  # where space is short, headers are folded
         side: Literal["left", "right"] = "left" if position < left else "right"
-        table.add_column(name, justify=side, overflow="fold", min_width=widest)
+        table.add_column(Text(one_line(name)), justify=side, overflow="fold", min_width=widest)
     for line in lines:
         table.add_row(*line)
     if title:
-        console.print(title, markup=False, soft_wrap=True)
+        console.print(one_line(title), markup=False, soft_wrap=True)
     # A terminal breaks lines that are longer than it; rich would drop their ends.
     least = console.measure(table, options=console.options.update(max_width=1000)).minimum
     console.print(table, width=max(least, console.width), crop=False)

@@ -1,8 +1,6 @@
 """`flowrun evaluate`: the metrics of a run again, or its likelihood on points of a user's own."""
 
 import argparse
-import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the metrics of a run, by its own splits or by a user's points, and write them."""
     from flowtrain.cli.console import say, working
-    from flowtrain.files import check_output, writing
+    from flowtrain.files import check_output, json_text, writing
 
     to_file = options.json not in (None, "-")
     if to_file:
@@ -65,8 +63,7 @@ def run(options: argparse.Namespace) -> None:
     }
     if rows is not None:
         about |= {"points": str(options.points), "rows": rows}
-    finite = {tag: value if math.isfinite(value) else None for tag, value in metrics.items()}
-    text = json.dumps({**about, "metrics": finite}, indent=2) + "\n"
+    text = json_text({**about, "metrics": metrics}, indent=2) + "\n"
     if options.json == "-":
         sys.stdout.write(text)
     else:

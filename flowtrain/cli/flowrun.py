@@ -25,7 +25,9 @@ from flowtrain.cli import (
     status,
 )
 from flowtrain.cli import list as list_runs
+from flowtrain.cli.streams import mend_streams
 from flowtrain.errors import UserError
+from flowtrain.text import one_line
 
 # Each module has a SUMMARY, add_options(parser) and run(options); its name is the command's.
 COMMANDS = (
@@ -50,9 +52,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"flowrun: {message}; see {self.prog} --help\n")
 
 
+class _OneLine(logging.Formatter):
+    """Writes a record in one line that a terminal may show."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
 def main() -> None:
     """Run the command line; exit 0 only for success, and explain a mistake in one line."""
-    logging.basicConfig(format="flowrun: warning: %(message)s", level=logging.WARNING)
+    mend_streams()
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(_OneLine("flowrun: warning: %(message)s"))
+    logging.basicConfig(handlers=[warnings], level=logging.WARNING)
     # As after Ctrl-C, a file that is half written is removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(execute(sys.argv[1:]))
@@ -72,14 +84,14 @@ def execute(arguments: Sequence[str]) -> int:
         options.run_command(options)
         sys.stdout.flush()
     except UserError as error:
-        sys.stderr.write(f"flowrun: {' '.join(str(error).splitlines())}\n")
+        sys.stderr.write(f"flowrun: {one_line(str(error))}\n")
         return 1
     except OSError as error:  # the disk or the network, no defect
         if error.filename is None:  # it was standard output: what is left in its buffer is lost
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # the reader, `head` say, has seen enough
             where = error.filename or "standard output"
-            sys.stderr.write(f"flowrun: {where}: {error.strerror or error}\n")
+            sys.stderr.write(f"flowrun: {one_line(f'{where}: {error.strerror or error}')}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("flowrun: interrupted\n")

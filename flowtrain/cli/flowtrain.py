@@ -21,8 +21,9 @@ from yaml import YAMLError
 
 from flowtrain import __version__
 from flowtrain.cli.help import help_text
-from flowtrain.cli.hydra_hooks import overridden, understood
-from flowtrain.cli.messages import explain, refuse_unknown_keys
+from flowtrain.cli.hydra_hooks import check_taken_over, overridden, understood
+from flowtrain.cli.messages import explain, refuse_two_folders, refuse_unknown_keys
+from flowtrain.cli.streams import mend_streams
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.live import console_lines
@@ -34,12 +35,14 @@ from flowtrain.runs.result import write_failed_start
 from flowtrain.sweeps.again import typed_again
 from flowtrain.sweeps.plan import read_jobs
 from flowtrain.sweeps.study import judge_of
+from flowtrain.text import visible
 
 log = logging.getLogger("flowtrain")
 
 
 def main() -> None:
     """Run the command line; exit 0 only for success, and explain a mistake in one message."""
+    mend_streams()
     if sys.argv[1:] == ["--version"]:  # Hydra would tell its own
         print(f"flowtrain {__version__}")
         return
@@ -55,6 +58,7 @@ def main() -> None:
     try:
         sys.argv[1:] = understood(typed_again(sys.argv[1:]))
         refuse_unknown_keys(sys.argv[1:])
+        refuse_two_folders(sys.argv[1:])
         app()
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +82,7 @@ def report_defect(failure: threading.ExceptHookArgs) -> None:
 
 def fail(error: Exception) -> NoReturn:
     """Explain a mistake in one message and exit."""
-    sys.stderr.write(f"flowtrain: {explain(error)}\n")
+    sys.stderr.write(f"flowtrain: {visible(explain(error))}\n")
     sys.exit(1)
 
 
@@ -90,7 +94,7 @@ def run(composed: DictConfig) -> float:
         log.error(explain(error))
         if HydraConfig.get().mode == RunMode.RUN:
             fail(error)
-        sys.stderr.write(f"flowtrain: this job failed: {explain(error)}\n")
+        sys.stderr.write(f"flowtrain: this job failed: {visible(explain(error))}\n")
         if not isinstance(error, LockedError):  # the folder is another's
             leave_reason(composed, explain(error))
         raise
@@ -116,6 +120,8 @@ def train_composed(composed: DictConfig) -> float:
 
     hydra_config = HydraConfig.get()
     folder = from_here(Path(composed.resume or hydra_config.runtime.output_dir))
+    if composed.resume is not None:
+        check_taken_over("resume", folder)
     jobs = [*read_jobs(folder.parent)] if hydra_config.mode == RunMode.MULTIRUN else []
     job = None
     if hydra_config.mode == RunMode.MULTIRUN:
@@ -131,9 +137,9 @@ def train_composed(composed: DictConfig) -> float:
     opening = f"{opening} {folder}"
     log.info(opening)
     if job is None:
-        print(opening, f"  {config.logger.view(folder)}", sep="\n", flush=True)
+        print(visible(f"{opening}\n  {config.logger.view(folder)}"), flush=True)
     else:
-        print(f"{job} of {len(jobs)}: {opening}", flush=True)
+        print(visible(f"{job} of {len(jobs)}: {opening}"), flush=True)
 
     from flowtrain.cli.launchers import deal_gpu
     from flowtrain.training.signals import pass_on

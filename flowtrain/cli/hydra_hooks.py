@@ -48,19 +48,43 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     Raises:
         UserError: for an invalid config, or a folder to take over that holds no run.
     """
-    from flowtrain.config.schema import validate
+    from flowtrain.config.memory import refuse_beyond_memory
+    from flowtrain.config.schema import refuse_idle, validate
 
     raw: dict[str, Any] = OmegaConf.to_container(
         OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
     )  # type: ignore[assignment]
-    validate(raw)
-    for key, name in (("resume", "last"), ("init_from", "best")):
+    config = validate(raw)
+    dim = 2 if config.data.planar else None
+    if dim is not None:
+        refuse_beyond_memory(config, dim)
+    if resume is None:
+        typed = [str(each).lstrip("+").partition("=")[0] for each in _root_.hydra.overrides.task]
+        refuse_idle(config, dim=dim, typed=typed)
+    for key in ("resume", "init_from"):
         if raw[key] is not None:
-            try:
-                RunFolder(Path(raw[key])).existing_checkpoint(name)
-            except UserError as error:
-                raise UserError(f"{key}: {error}") from None
+            check_taken_over(key, Path(raw[key]))
     return new if resume is None else resume
+
+
+def check_taken_over(key: str, path: Path) -> None:
+    """Refuse a folder to take over that holds no run, or links in the place of files.
+
+    Args:
+        key: of the config that names it, resume or init_from.
+        path: of the folder.
+
+    Raises:
+        UserError: says what is there instead.
+    """
+    folder = RunFolder(path)
+    usable = ("last", "best") if key == "resume" else ("best",)
+    try:
+        folder.refuse_links()
+        if not any(folder.checkpoint(name).is_file() for name in usable):
+            folder.existing_checkpoint(usable[0])  # it is not: this says so
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
 
 
 def record_folder(resume: str | None, *, _root_: DictConfig) -> str | None:
@@ -105,7 +129,7 @@ def understood(arguments: list[str]) -> list[str]:
     ['++data.arguments.side=2', "resume='outputs/a,b'"]
     """
     sweep = bool({"-m", "--multirun"} & {*arguments})
-    bare = re.compile("(resume|init_from)=([^'\"].*)")
+    bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
     rewritten = []
     for argument in arguments:
         if FREE.match(argument):
@@ -113,9 +137,16 @@ def understood(arguments: list[str]) -> list[str]:
         elif match := bare.fullmatch(argument):
             folder = followed(match[2])
             if not sweep or folder != match[2]:
-                argument = f"{match[1]}='{folder}'"
+                argument = f"{match[1]}={_quoted(folder)}"
         rewritten.append(argument)
     return rewritten
+
+
+def _quoted(path: str) -> str:
+    """Quote a path so that Hydra reads neither a quote's end nor an interpolation in it."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", path)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return "'" + re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped) + "'"
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:

@@ -79,6 +79,16 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
                 raise UserError(unknown_key(key, known))
 
 
+def refuse_two_folders(arguments: Sequence[str]) -> None:
+    """Refuse a folder for a run that goes on in its own.
+
+    Raises:
+        UserError: as said.
+    """
+    if {"resume", "hydra.run.dir"} <= {argument.partition("=")[0] for argument in arguments}:
+        raise UserError("resume: a run goes on in its own folder: leave hydra.run.dir out")
+
+
 def unknown_key(key: str, known: Sequence[str]) -> str:
     """Say that there is no such key, and which one may have been meant."""
     if key in known:  # an option that is not chosen has it

@@ -14,6 +14,7 @@ from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.evaluation.checks import warnings_about
 from flowtrain.files import writing
+from flowtrain.text import for_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -242,9 +243,9 @@ def _curves(run: RunSummary, group: str, data: str) -> "Curves":
         return [math.nan if (value := line.get(tag)) is None else value for line in lines]
 
     return Curves(
-        group=group,
-        model=as_text(run.value("model")),
-        data=data.replace("data.", ""),
+        group=for_figure(group),
+        model=for_figure(as_text(run.value("model"))),
+        data=for_figure(data.replace("data.", "")),
         steps=column("step"),
         seconds=column("seconds"),
         nll=column("nll_paired/val" if "nll_paired/val" in run.metrics else "nll/val"),

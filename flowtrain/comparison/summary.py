@@ -1,20 +1,19 @@
 """A run by what its folder records, without its weights: status, metrics, config, history."""
 
-import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flowtrain.config.section import dotted
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import SCHEMA, migrate
-from flowtrain.runs.result import read_history
+from flowtrain.runs.result import read_history, read_result
+from flowtrain.untrusted import is_plain, read_yaml
 
 OWN = ("model", "data", "seed")  # keys of the config that result.json holds itself
 NEEDED = {"status", "metrics", "parameters", "seconds", *OWN}
@@ -54,8 +53,8 @@ class RunSummary:
         config = self.result.get("config") or _config_elsewhere(RunFolder(self.folder))
         try:
             flat = dotted(migrate(config)) if config else {}
-        except (CheckpointError, LookupError, TypeError):  # newer than this version, or no config
-            flat = {}
+        except (CheckpointError, LookupError, TypeError, ValueError, AttributeError):
+            flat = {}  # newer than this version, or no config
         names = {key.removesuffix(".name"): v for key, v in flat.items() if key.endswith(".name")}
         return flat | names
 
@@ -64,8 +63,8 @@ class RunSummary:
 
         The data of a table are named by its file.
         """
-        if key == "data" and "data.path" in self.config:
-            return Path(self.config["data.path"]).stem
+        if key == "data" and isinstance(path := self.config.get("data.path"), str):
+            return Path(path).stem
         return self.result.get(key) if key in OWN else self.config.get(key)
 
     @cached_property
@@ -78,7 +77,7 @@ class RunSummary:
         return {key: value for key, value in self.config.items() if key.startswith(groups)}
 
     def history(self) -> list[dict[str, float | None]]:
-        """Return the lines of metrics.jsonl; a line that is still being written is left out."""
+        """Return the lines of metrics.jsonl that are whole."""
         return read_history(RunFolder(self.folder))
 
 
@@ -115,15 +114,12 @@ def summarise(folder: Path) -> RunSummary:
     >>> summarise(tmp_path).status
     'without a result.json'
     """
-    try:
-        result = json.loads(RunFolder(folder).result.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return RunSummary(folder, "without a result.json", {})
-    except ValueError:
-        result = None
-    if not isinstance(result, dict) or not result.keys() >= NEEDED:
-        return RunSummary(folder, "with a result.json that is no run's", {})
-    return RunSummary(folder, result["status"], result)
+    result = read_result(RunFolder(folder))
+    if result.keys() >= NEEDED:
+        return RunSummary(folder, result["status"], result)
+    there = os.path.lexists(RunFolder(folder).result)
+    wrong = "with a result.json that is no run's" if there else "without a result.json"
+    return RunSummary(folder, wrong, {})
 
 
 def _config_elsewhere(folder: RunFolder) -> dict[str, Any]:
@@ -135,7 +131,10 @@ def _config_elsewhere(folder: RunFolder) -> dict[str, Any]:
             return {"schema": SCHEMA, **config}
         except CheckpointError:
             pass
-    if folder.composed.is_file():
-        composed: dict[str, Any] = yaml.safe_load(folder.composed.read_text(encoding="utf-8"))
-        return composed if "pools" in composed else {"schema": SCHEMA, **composed}
-    return {}
+    try:
+        composed = read_yaml(folder.composed, inside=folder.path)
+    except (FileNotFoundError, UserError):
+        return {}
+    if not (isinstance(composed, dict) and is_plain(composed)):
+        return {}
+    return composed if "pools" in composed else {"schema": SCHEMA, **composed}

@@ -13,6 +13,7 @@ from typing import Any
 from flowtrain.comparison.summary import RunSummary
 from flowtrain.evaluation.checks import kl_is_negative
 from flowtrain.evaluation.tags import lower_is_better
+from flowtrain.text import for_markdown
 
 ABSENT = "-"  # in the place of what a run does not have
 
@@ -186,15 +187,15 @@ def render_markdown(comparison: Comparison) -> str:
     | --- | --- | --: | --: | --: | --: | --: |
     | realnvp | pinwheel | 0.9931 | 3.6907 | 1 | 68 | 0.025 |
     """
-    numbers = len(comparison.columns) - len(comparison.keys)
+    left, cells = len(comparison.keys), comparison.cells(lambda text: f"**{text}**")
     rows = [
-        comparison.columns,
-        ["---"] * len(comparison.keys) + ["--:"] * numbers,
-        *comparison.cells(lambda text: f"**{text}**"),
+        [for_markdown(name) for name in comparison.columns],
+        ["---"] * left + ["--:"] * (len(comparison.columns) - left),
+        *([*map(for_markdown, row[:left]), *row[left:]] for row in cells),
     ]
-    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     if comparison.notes:
-        lines += ["", *(f"- {note}" for note in comparison.notes)]
+        lines += ["", *(f"- {for_markdown(note)}" for note in comparison.notes)]
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from flowtrain.config.own_code import ImportString, build_own
-from flowtrain.config.section import Count, NotNegative, Positive, Section
+from flowtrain.config.section import NotNegative, Positive, Section
 
 
 class Data(Section):
@@ -45,7 +45,7 @@ class Circles(Data):
 class Pinwheel(Data):
     owner: ClassVar[str] = "flowtrain.densities.pinwheel:Pinwheel"
     name: Literal["pinwheel"]
-    arms: Count
+    arms: int = Field(ge=1, le=100)
     radial_std: Positive
     tangential_std: Positive
     rate: NotNegative
@@ -72,14 +72,14 @@ class TwoSpirals(Data):
 class Checkerboard(Data):
     owner: ClassVar[str] = "flowtrain.densities.checkerboard:Checkerboard"
     name: Literal["checkerboard"]
-    squares: Annotated[int, Field(ge=2)]
+    squares: int = Field(ge=2, le=1000)
     side: Positive
 
 
 class Rings(Data):
     owner: ClassVar[str] = "flowtrain.densities.radial:Rings"
     name: Literal["rings"]
-    radii: list[Positive] = Field(min_length=1)
+    radii: list[Positive] = Field(min_length=1, max_length=1000)
     noise: Positive
 
 
@@ -93,9 +93,9 @@ class Swissroll(Data):
 class GaussianMixture(Data):
     owner: ClassVar[str] = "flowtrain.densities.mixtures:GaussianMixture"
     name: Literal["gaussian_mixture"]
-    means: list[list[float]] = Field(min_length=1)
-    covariances: list[list[list[float]]] = Field(min_length=1)
-    weights: list[Positive] = Field(min_length=1)
+    means: list[list[float]] = Field(min_length=1, max_length=1000)
+    covariances: list[list[list[float]]] = Field(min_length=1, max_length=1000)
+    weights: list[Positive] = Field(min_length=1, max_length=1000)
 
 
 class Banana(Data):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flowtrain.config.section import Count, Mark, OneOf, Section
+from flowtrain.config.section import Mark, OneOf, Rows, Section
 from flowtrain.config.solver import Solver
 
 
@@ -21,5 +21,5 @@ class Evaluation(Section):
     """
 
     grid: Annotated[int, Field(ge=16, le=4096), Mark.RESUMABLE]
-    batch_size: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL]
+    batch_size: Annotated[Rows, Mark.RESUMABLE, Mark.INCIDENTAL]
     solver: Annotated[Solver, OneOf()]

@@ -6,7 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import IMPORT_STRING, import_own
-from flowtrain.config.section import Count, Mark, OrAuto, Positive, Section, imported
+from flowtrain.config.section import Layers, Mark, OrAuto, Positive, Section, Units, imported
+
+EXACT_EVALUATION_UP_TO = 64  # dimensions in which a continuous flow's trace is never estimated
 
 # The vector fields of the package by name; any other comes from the user's own code.
 FIELDS = {
@@ -41,10 +43,21 @@ class Model(Section):
         """Return what the builder takes: all but the whitening, which `build_flow` fits."""
         return {key: value for key, value in super().settings().items() if key != "whitening"}
 
+    def weights(self, dim: int) -> int:
+        """Return how many weights a flow of so many dimensions has at least; 0 is unknown."""
+        return 0
+
+    def units(self, dim: int) -> int:
+        """Return how many numbers training holds for a row at least, on their way; 0 is unknown."""
+        return dim
+
 
 class Affine(Model):
     owner: ClassVar[str] = "flowtrain.flows.linear:affine"
     name: Literal["affine"]
+
+    def weights(self, dim: int) -> int:
+        return dim**2
 
 
 class Couplings(Model):
@@ -54,10 +67,24 @@ class Couplings(Model):
     ['RealNVP', 'Glow', 'Spline']
     """
 
-    couplings: Count
-    hidden: Annotated[Count, OrAuto(), Mark.SETTLED]
-    depth: Count
+    couplings: Layers
+    hidden: Annotated[Units, OrAuto(), Mark.SETTLED]
+    depth: Layers
     activation: Literal["relu", "silu", "tanh"]
+
+    def weights(self, dim: int) -> int:
+        hidden = self.hidden if isinstance(self.hidden, int) else 1  # not settled yet
+        parameters = (dim - dim // 2) * self.per_coordinate
+        return self.couplings * hidden * (dim // 2 + (self.depth - 1) * hidden + parameters)
+
+    def units(self, dim: int) -> int:
+        hidden = self.hidden if isinstance(self.hidden, int) else 1
+        return self.couplings * (self.depth * hidden + dim)
+
+    @property
+    def per_coordinate(self) -> int:
+        """The parameters of the map of a coordinate."""
+        return 2
 
 
 class RealNVP(Couplings):
@@ -80,6 +107,10 @@ class Spline(Couplings):
     bound: Positive
     mixing: Literal["alternate", "random", "lu"]
 
+    @property
+    def per_coordinate(self) -> int:
+        return 3 * self.bins - 1
+
 
 class Autoregressive(Model):
     """What all autoregressive flows have; the base of those below.
@@ -88,9 +119,9 @@ class Autoregressive(Model):
     ['MAF', 'IAF', 'MAFSpline']
     """
 
-    layers: Count
-    hidden: Annotated[Count, OrAuto(), Mark.SETTLED]
-    depth: Count
+    layers: Layers
+    hidden: Annotated[Units, OrAuto(), Mark.SETTLED]
+    depth: Layers
     activation: Literal["relu", "silu", "tanh"]
     mixing: Literal["reverse", "random", "lu"]
 
@@ -117,13 +148,13 @@ class MAFSpline(Autoregressive):
 class Planar(Model):
     owner: ClassVar[str] = "flowtrain.flows.planar:planar"
     name: Literal["planar"]
-    layers: Count
+    layers: Layers
 
 
 class Radial(Model):
     owner: ClassVar[str] = "flowtrain.flows.planar:radial"
     name: Literal["radial"]
-    layers: Count
+    layers: Layers
 
 
 class FFJORD(Model):
@@ -131,13 +162,13 @@ class FFJORD(Model):
     continuous: ClassVar[bool] = True
     name: Literal["ffjord"]
     field: str
-    width: Count
-    depth: Count
+    width: Units
+    depth: Layers
     activation: Literal["tanh", "softplus", "silu", "gelu"]
-    features: Count | None = None
+    features: Units | None = None
     scale: Positive | None = None
     divergence: Annotated[Literal["auto", "exact", "hutchinson"], Mark.SHAPELESS]
-    probes: Annotated[Count | None, Mark.SHAPELESS]
+    probes: Annotated[Annotated[int, Field(ge=1, le=1000)] | None, Mark.SHAPELESS]
     noise: Annotated[Literal["rademacher", "gaussian"] | None, Mark.SHAPELESS]
 
     @field_validator("field")
@@ -162,6 +193,14 @@ class FFJORD(Model):
         """Return the fields other than `name`, with as many waves as null stands for."""
         waves = {"features": self.features or 32} if self.field == "fourier" else {}
         return super().settings() | waves
+
+    def weights(self, dim: int) -> int:
+        if self.field not in FIELDS:
+            return 0
+        return self.width * (2 * dim + (self.depth - 1) * self.width)
+
+    def units(self, dim: int) -> int:
+        return self.depth * self.width if self.field in FIELDS else dim
 
     def build(self, *positional: Any, **context: Any) -> Any:
         own = self.field not in FIELDS

@@ -1,6 +1,6 @@
 """The whole config, and the rules between its groups. Defaults live in conf/."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -9,7 +9,7 @@ from flowtrain.config.data import Data
 from flowtrain.config.evaluation import Evaluation
 from flowtrain.config.logger import Logger
 from flowtrain.config.messages import describe
-from flowtrain.config.model import FIELDS, Model
+from flowtrain.config.model import EXACT_EVALUATION_UP_TO, FIELDS, Model
 from flowtrain.config.objective import Objective
 from flowtrain.config.optimizer import Optimizer
 from flowtrain.config.regularization import Regularization
@@ -115,6 +115,39 @@ def _without_effect(config: Config) -> Iterator[str]:
         what = f"{objective.name} integrates no path" if model.continuous else None
         what = what or f"{model.name} has no path"
         yield f"regularization: {what} to penalise; leave regularization=none"
+
+
+def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -> None:
+    """Refuse what is accepted in a saved run, but would have no effect in a new one.
+
+    Args:
+        config: of the new run.
+        dim: of its data; None where it is not known yet.
+        typed: keys that were named at the command line.
+
+    Raises:
+        ConfigError: names the setting.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> refuse_idle(open_run(run_folder).config, dim=2)
+    """
+    if getattr(config.evaluation.solver, "adjoint", False):
+        raise ConfigError(
+            "evaluation.solver.adjoint: evaluation takes no gradient, it would have no effect; "
+            "leave it false"
+        )
+    estimated = getattr(config.model, "divergence", None) == "hutchinson"
+    exact = dim is not None and dim <= EXACT_EVALUATION_UP_TO
+    if estimated and exact and not config.objective.solves_ode:
+        raise ConfigError(
+            f"model.divergence: {config.objective.name} integrates no trace in training, and "
+            f"evaluation is exact up to {EXACT_EVALUATION_UP_TO} dimensions: hutchinson would "
+            "have no effect; leave it auto"
+        )
+    if "evaluation.grid" in typed and not config.data.planar:
+        raise ConfigError(
+            f"evaluation.grid: {config.data.name} has no known density to integrate; leave it out"
+        )
 
 
 def _solver_fits(

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from flowtrain.config.section import Section, Seed
 
-AtLeastTwo = Annotated[int, Field(ge=2)]
+AtLeastTwo = Annotated[int, Field(ge=2, le=10**9)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -11,8 +11,11 @@ from flowtrain.config.section import (
     NotNegative,
     OrAuto,
     Positive,
+    Rows,
     Section,
 )
+
+Threads = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Trainer(Section):
@@ -44,10 +47,10 @@ class Trainer(Section):
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Mark.RESUMABLE, Mark.INCIDENTAL
     ]
-    threads: Annotated[Count | None, Mark.RESUMABLE, Mark.INCIDENTAL]
+    threads: Annotated[Threads | None, Mark.RESUMABLE, Mark.INCIDENTAL]
     max_steps: Annotated[Count | None, OrAuto(), Mark.SETTLED, Mark.RESUMABLE]
     max_seconds: Annotated[Positive | None, Mark.RESUMABLE]
-    batch_size: Count
+    batch_size: Rows
     clip: NotNegative
     ema: Fraction
     patience: Annotated[Count | None, Mark.RESUMABLE]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
+from flowtrain.untrusted import open_regular
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,6 @@ def read_table(
     path = Path(path).expanduser()
     if path.is_dir():
         raise UserError(f"{path}: this is a folder; name a file")
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise UserError(f"{path}: {suffix or 'no suffix'!r} is unknown; use {', '.join(READERS)}")
@@ -83,6 +82,8 @@ def read_table(
     try:
         with doing(f"reading {path.name}"):
             source = READERS[suffix](path, header)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     names = source.names
@@ -148,36 +149,38 @@ def _choose(
     path: Path, names: list[str], columns: Sequence[str | int] | None, label: str | int | None
 ) -> tuple[list[int], int | None]:
     """Return the positions of the value columns, and the label's."""
+    place: dict[str, int] = {}
     for position, name in enumerate(names):
-        if name in names[:position]:
+        if place.setdefault(name, position) != position:
             raise UserError(
-                f"{path}: columns {names.index(name)} and {position} are both named {name!r}; "
-                "rename one"
+                f"{path}: columns {place[name]} and {position} are both named {name!r}; rename one"
             )
-    labelled = None if label is None else _position(path, names, label)
+    labelled = None if label is None else _position(path, place, label)
     if columns is None:
         chosen = [position for position in range(len(names)) if position != labelled]
         if any(not names[position] for position in chosen):
             raise UserError(f"{path}: column {names.index('')} has no name; choose columns")
     else:
-        chosen = [_position(path, names, key) for key in columns]
+        chosen = [_position(path, place, key) for key in columns]
     if not chosen:
         raise UserError(f"{path}: no column is chosen; it has {listed(names)}")
+    once: set[int] = set()
     for position in chosen:
-        if chosen.count(position) > 1:
+        if position in once:
             raise UserError(f"{path}: column {names[position]!r} is chosen twice")
         if position == labelled:
             raise UserError(f"{path}: column {names[position]!r} is the label, it cannot be data")
+        once.add(position)
     return chosen, labelled
 
 
-def _position(path: Path, names: list[str], key: str | int) -> int:
+def _position(path: Path, place: dict[str, int], key: str | int) -> int:
     if isinstance(key, str):
-        if key not in names:
-            raise UserError(f"{path}: no column {key!r}; it has {listed(names)}")
-        return names.index(key)
-    if not 0 <= key < len(names):
-        raise UserError(f"{path}: no column {key}; its {len(names)} columns count from 0")
+        if key not in place:
+            raise UserError(f"{path}: no column {key!r}; it has {listed(list(place))}")
+        return place[key]
+    if not 0 <= key < len(place):
+        raise UserError(f"{path}: no column {key}; its {len(place)} columns count from 0")
     return key
 
 
@@ -195,7 +198,8 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def _open_text(path: Path, header: Literal["auto"] | bool) -> _Source:
-    data = path.read_bytes()
+    with open_regular(path) as file:
+        data = file.read()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -283,14 +287,14 @@ def _is_number(cell: str) -> bool:
 
 
 def _open_npy(path: Path, _: object) -> _Source:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         values = _load(path, lambda: np.lib.format.read_array(file, allow_pickle=False))
     return _from_arrays(path, {"x": values}, lone=True)
 
 
 def _open_npz(path: Path, _: object) -> _Source:
     def load() -> dict[str, Any]:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
 
     arrays = _load(path, load)
@@ -300,7 +304,7 @@ def _open_npz(path: Path, _: object) -> _Source:
 def _load(path: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except OSError:
+    except (OSError, UserError):
         raise
     except Exception as error:  # a damaged file breaks zip, zlib or numpy's header: any of a dozen
         fault = f"no whole {path.suffix} file; was it cut short?"
@@ -354,8 +358,10 @@ def _open_parquet(path: Path, _: object) -> _Source:
             f"{path}: reading Parquet needs pyarrow: pip install 'flowtrain[parquet]'"
         ) from None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             table = pq.ParquetFile(file).read()
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError):
         raise UserError(f"{path}: no whole .parquet file; was it cut short?") from None
     if not table.num_columns:

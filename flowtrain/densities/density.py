@@ -11,6 +11,8 @@ from flowtrain.batching import BLOCK
 from flowtrain.densities.numerics import midpoint
 
 REACH = 6.0  # standard deviations to the edge of a window: exp(-18), 1e-8 of the mass, lies beyond
+EXTREME = 1e12  # the side of a window, and its inverse: its square is far from float32's limits
+FINEST = 1e-6  # details, in units of the distance from the origin: float32 tells 1e-7
 MAX_NODES = 2**26  # of an entropy grid: some ten seconds, the most that is worth waiting for
 
 
@@ -25,7 +27,8 @@ class Density(ABC):
             one; a grid twice as fine integrates p log p to better than 1e-6.
 
     Raises:
-        ValueError: the window is no box, or the resolution is not positive.
+        ValueError: the window is no box, extremely wide or narrow, or the resolution is not
+            positive, or too fine for float32 so far from the origin.
 
     >>> class Normal(Density):
     ...     def __init__(self):
@@ -45,6 +48,17 @@ class Density(ABC):
         if not ((low < high).all() and torch.cat([low, high]).isfinite().all()):
             raise ValueError(f"the window from {low.tolist()} to {high.tolist()} is no finite box")
         require_positive(resolution=resolution)
+        side, farthest = float((high - low).max()), float(torch.cat([low, high]).abs().max())
+        if not 1 / EXTREME <= side <= EXTREME:
+            raise ValueError(
+                f"the window is {side:.2g} wide: scale the density into [{1 / EXTREME:g}, "
+                f"{EXTREME:g}], as if in another unit"
+            )
+        if resolution < FINEST * farthest:
+            raise ValueError(
+                f"details of size {resolution:.2g} cannot be told at {farthest:.2g} from the "
+                "origin: shift the density nearer, or make it less sharp"
+            )
         self.window = window
         self.resolution = resolution
 

@@ -51,6 +51,7 @@ class GaussianMixture(Density):
                     f"got {covariance[i].tolist()}"
                 )
         weight = torch.tensor(weights, dtype=torch.float64)
+        weight = weight / weight.max()  # the sum of huge ones would overflow
         self.weights = weight / weight.sum()
         self._factors: Tensor = factors
         self._whiten: Tensor = torch.linalg.inv(factors)

@@ -1,5 +1,6 @@
 """Whether the metrics of a run can be true, and whether they are any good."""
 
+import math
 from collections.abc import Iterator
 
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
@@ -24,6 +25,8 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
         yield f"no evaluation was better than the untrained flow, whose weights are kept: {REMEDY}"
     if kl_is_negative(metrics):
         yield f"KL is {metrics['kl/test']:.4f}, below zero: this likelihood is wrong, not good"
+    if math.isnan(metrics.get("kl/test", 0.0)):
+        yield "KL by quadrature is unknown: the grid misses the density; raise evaluation.grid"
     gap = metrics.get("solver_gap/test", metrics.get("solver_gap/val", 0.0))
     if abs(gap) > LARGE_GAP:
         yield (

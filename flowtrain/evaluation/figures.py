@@ -22,6 +22,7 @@ from flowtrain.evaluation.panels import (
     write_title,
 )
 from flowtrain.flows.flow import Flow
+from flowtrain.text import for_figure
 
 PIXELS = 128  # a density's picture in a training, per side
 MARGINALS = 5  # columns of a table drawn against one another
@@ -100,7 +101,7 @@ def marginals_figure(
     if shown is None:
         side = min(dim, MARGINALS)
         shown = [(2 * place + 1) * dim // (2 * side) for place in range(side)]
-    side, names = len(shown), [columns[place] for place in shown]
+    side, names = len(shown), [for_figure(columns[place]) for place in shown]
     if side < dim:
         title += f"; {side} of {dim} columns"
     sets = {

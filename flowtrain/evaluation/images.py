@@ -1,5 +1,6 @@
 """Figures rendered to pixels, and pixels written as PNG, GIF and MP4."""
 
+import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flowtrain.errors import UserError
+from flowtrain.files import replacing
 
 Image = np.ndarray[Any, Any]
 
@@ -27,7 +29,9 @@ def pixels(figure: Figure, *, dpi: float = 100) -> Image:
     """
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name's letter that the font has not: a box
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
@@ -40,8 +44,8 @@ def save_png(image: Image, path: Path) -> None:
     >>> (tmp_path / "figure.png").read_bytes()[1:4]
     b'PNG'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(image).save(path)
+    with replacing(path) as file:
+        PIL.Image.fromarray(image).save(file, format="PNG")
 
 
 def save_figure(figure: Figure, file: BinaryIO, suffix: str, *, dpi: int) -> None:
@@ -79,10 +83,12 @@ def save_gif(images: Iterable[Image], path: Path) -> None:
     >>> (tmp_path / "flow.gif").read_bytes()[:6]
     b'GIF89a'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     first, *rest = (PIL.Image.fromarray(image).quantize(128) for image in images)
     durations = [GIF_MILLISECONDS] * len(rest) + [20 * GIF_MILLISECONDS]
-    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+    with replacing(path) as file:
+        first.save(
+            file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+        )
 
 
 def save_mp4(images: Iterable[Image], path: Path) -> None:

@@ -17,6 +17,7 @@ from flowtrain.flows.flow import Flow, base_log_prob
 from flowtrain.flows.ode import SolverError
 from flowtrain.progress import doing
 
+SEEN = 0.2  # of the mass of p may be missed by a grid, or be too much, for KL to be worth telling
 TAIL = 1e-6  # of the mass of p, left out of KL by quadrature
 SAMPLES = 10_000  # of the model, for KL(model | data)
 CHECK_POINTS = 2_000  # tell a solver's gap and an inverse's error as well as a whole split would
@@ -186,7 +187,8 @@ def without_density(flow: Flow, splits: Splits, nll: float) -> dict[str, float]:
 def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) -> dict[str, float]:
     """Return KL(p|q) in nats and the mass of q by quadrature over the window of p.
 
-    `kl_error` is the change of KL from a grid of half as many points per axis.
+    `kl_error` is the change of KL from a grid of half as many points per axis. Both are NaN where
+    the grid is so coarse that it does not see the mass of p.
 
     Args:
         flow: the model.
@@ -200,12 +202,18 @@ def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) ->
     >>> found["kl"] > 0, round(found["mass"], 3)
     (True, 1.0)
     """
-    kl, mass = _integrate(flow, density, points, batch_size)
-    coarse, _ = _integrate(flow, density, points // 2, batch_size)
+    kl, mass, seen = _integrate(flow, density, points, batch_size)
+    coarse, _, _ = _integrate(flow, density, points // 2, batch_size)
+    # A grid that misses the density, or meets it by chance, says nothing of KL.
+    if abs(seen - 1) > SEEN:
+        kl = math.nan
     return {"kl": kl, "kl_error": abs(kl - coarse), "mass": mass}
 
 
-def _integrate(flow: Flow, density: Density, points: int, batch_size: int) -> tuple[float, float]:
+def _integrate(
+    flow: Flow, density: Density, points: int, batch_size: int
+) -> tuple[float, float, float]:
+    """Return KL(p|q), the mass of q and the mass of p by one grid."""
     nodes, weights = density.quadrature(points)
     log_p = density.log_prob(nodes)
     x = nodes.to(flow.device, flow.dtype)
@@ -217,7 +225,7 @@ def _integrate(flow: Flow, density: Density, points: int, batch_size: int) -> tu
     order = mass_p.argsort(descending=True)
     inside = order[mass_p[order].cumsum(0) <= 1 - TAIL]
     kl = mass_p[inside] @ (log_p - log_q)[inside]
-    return float(kl), float(weights @ log_q.exp())
+    return float(kl), float(weights @ log_q.exp()), float(mass_p.sum())
 
 
 @torch.no_grad()

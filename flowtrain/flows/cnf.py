@@ -14,7 +14,6 @@ from flowtrain.flows.flow import Transform
 from flowtrain.flows.ode import Evaluations, solve
 
 EXACT_UP_TO = 8  # dimensions in which `auto` computes the trace exactly
-EXACT_EVALUATION_UP_TO = 64  # and in which evaluation does, whatever training estimates
 
 
 @dataclass(frozen=True)

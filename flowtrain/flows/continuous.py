@@ -8,8 +8,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from flowtrain.config.model import EXACT_EVALUATION_UP_TO
 from flowtrain.config.solver import Solver
-from flowtrain.flows.cnf import CNF, EXACT_EVALUATION_UP_TO, Divergence, choose_divergence
+from flowtrain.flows.cnf import CNF, Divergence, choose_divergence
 from flowtrain.flows.flow import Flow, Standardize, base_log_prob
 from flowtrain.flows.ode import Evaluations
 from flowtrain.flows.whiten import Whiten

@@ -44,6 +44,31 @@ class RunFolder:
         """The overrides that were typed, as Hydra recorded them; none of a run from Python."""
         return self.path / ".hydra" / "overrides.yaml"
 
+    @property
+    def log(self) -> Path:
+        """What the run said, and when."""
+        return self.path / "flowtrain.log"
+
+    def refuse_links(self) -> None:
+        """Refuse a folder in which a link stands where a run writes: it writes only inside.
+
+        Raises:
+            CheckpointError: names the link.
+
+        >>> (tmp_path / "metrics.jsonl").symlink_to("/etc/hosts")
+        >>> try:
+        ...     RunFolder(tmp_path).refuse_links()
+        ... except CheckpointError as error:
+        ...     str(error).removeprefix(str(tmp_path))
+        '/metrics.jsonl: refused: it is a link, and a run writes only inside its folder'
+        """
+        written = (self.log, self.metrics, self.result, self.composed.parent)
+        for path in (*written, self.checkpoint("last").parent, self.figure("")):
+            if path.is_symlink():
+                raise CheckpointError(
+                    f"{path}: refused: it is a link, and a run writes only inside its folder"
+                )
+
     def checkpoint(self, name: str) -> Path:
         """The checkpoint `best` or `last`."""
         return self.path / "checkpoints" / f"{name}.pt"

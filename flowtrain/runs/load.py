@@ -1,6 +1,5 @@
 """Load a finished run: its folder is enough, and no code that the folder names runs unasked."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Any
 
 from flowtrain.build import blank_whitening, build_density, build_flow, build_splits, pick_device
 from flowtrain.config.schema import Config, validate
-from flowtrain.data.read import read_table
 from flowtrain.data.splits import Splits
 from flowtrain.densities.density import Density
-from flowtrain.errors import UserError
+from flowtrain.errors import CheckpointError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint as checkpoints
 from flowtrain.runs.folder import RunFolder
+from flowtrain.text import one_line
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,12 @@ class SavedRun:
     config: Config
     flow: Flow
     step: int
+    named: tuple[str, ...] = ()  # columns of the table that it learned; release 0.1 saved none
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the flow's coordinates: its table's, as long as that is there, or x0, ..."""
-        found: tuple[str, ...] = ()
-        with suppress(UserError):
-            if self.config.data.name == "table":
-                found = read_table(**self.config.data.settings()).columns
-        if len(found) == self.flow.dim:
-            return found
-        return tuple(f"x{position}" for position in range(self.flow.dim))
+        """The names of the coordinates: those of a table, which the checkpoint holds, or x0, ..."""
+        return self.named or tuple(f"x{position}" for position in range(self.flow.dim))
 
     @cached_property
     def splits(self) -> Splits:
@@ -122,10 +116,14 @@ def open_run(
     if folder.suffix == ".safetensors" and not folder.is_dir():
         from flowtrain.runs.weights import read_weights
 
-        state = read_weights(folder)
+        file, state = folder, read_weights(folder)
     else:
-        state = checkpoints.read(RunFolder(folder).existing_checkpoint(checkpoint))
-    config = validate(state["config"])
+        file = RunFolder(folder).existing_checkpoint(checkpoint)
+        state = checkpoints.read(file)
+    try:
+        config = validate(state["config"])
+    except UserError as error:
+        raise CheckpointError(f"{file}: its config is refused: {one_line(str(error))}") from None
     if config.own_code and not trust_code:
         named = ", ".join(f"{key}={target}" for key, target in config.own_code.items())
         raise UserError(
@@ -134,6 +132,11 @@ def open_run(
         )
     blank = blank_whitening(config, state["dim"])  # it is among the loaded buffers
     flow = build_flow(config, blank, seed=0)
-    checkpoints.load_eval_weights(flow, state)
+    try:
+        checkpoints.load_eval_weights(flow, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
     flow = flow.eval().to(pick_device(device, config.points_dtype))
-    return SavedRun(folder, config, flow, state["progress"]["step"])
+    columns = state.get("columns", ())
+    step = state["progress"]["step"]
+    return SavedRun(folder, config, flow, step, tuple(columns) if len(columns) == flow.dim else ())

@@ -1,6 +1,6 @@
 """result.json: how a run ended, what it reached, its config and its environment."""
 
-import json
+import logging
 import os
 import platform
 import resource
@@ -11,28 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtrain import __version__
-from flowtrain.errors import CheckpointError
-from flowtrain.files import replacing
+from flowtrain.errors import CheckpointError, UserError
+from flowtrain.files import json_text, replacing
 from flowtrain.runs.folder import RunFolder
+from flowtrain.untrusted import is_number, is_plain, read_json, read_records
 
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger("flowtrain")
+
 
 def write_result(folder: RunFolder, **content: Any) -> None:
-    """Write result.json whole: a reader never sees half of it.
+    """Write result.json whole: a reader never sees half of it. What is not finite becomes null.
 
     Raises:
         CheckpointError: the folder cannot be written.
 
     >>> from flowtrain.runs.folder import RunFolder
-    >>> write_result(RunFolder(tmp_path), status="completed", step=6)
-    >>> read_result(RunFolder(tmp_path))
-    {'status': 'completed', 'step': 6}
+    >>> write_result(RunFolder(tmp_path), status="completed", step=6, best=float("inf"))
+    >>> (tmp_path / "result.json").read_text().split()
+    ['{', '"status":', '"completed",', '"step":', '6,', '"best":', 'null', '}']
     """
     try:
         with replacing(folder.result) as file:
-            file.write((json.dumps(content, indent=2) + "\n").encode())
+            file.write((json_text(content, indent=2) + "\n").encode())
     except OSError as error:
         raise CheckpointError(f"cannot write {folder.result}: {error.strerror}") from error
 
@@ -56,20 +59,20 @@ def write_failed_start(
 
 
 def read_history(folder: RunFolder) -> list[dict[str, float | None]]:
-    """Return the lines of metrics.jsonl; a line that is still being written is left out.
+    """Return the lines of metrics.jsonl that are whole; none where it cannot be read.
 
     >>> from flowtrain.runs.folder import RunFolder
     >>> [line["step"] for line in read_history(RunFolder(run_folder)) if "nll/val" in line]
     [0, 3, 6]
     """
-    if not folder.metrics.is_file():
+    try:
+        return read_records(folder.metrics, inside=folder.path)[0]
+    except UserError:
         return []
-    lines = folder.metrics.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def read_result(folder: RunFolder) -> dict[str, Any]:
-    """Return what result.json says; nothing if the run has not written one.
+    """Return what result.json says; nothing if the run has written none, or it is damaged.
 
     >>> from flowtrain.runs.folder import RunFolder
     >>> result = read_result(RunFolder(run_folder))
@@ -78,10 +81,35 @@ def read_result(folder: RunFolder) -> dict[str, Any]:
     >>> read_result(RunFolder(tmp_path))
     {}
     """
-    if not folder.result.exists():
+    try:
+        content = read_json(folder.result, inside=folder.path)
+    except FileNotFoundError:
         return {}
-    content: dict[str, Any] = json.loads(folder.result.read_text(encoding="utf-8"))
-    return content
+    except UserError as error:
+        log.warning("%s; it counts for nothing", error)
+        return {}
+    if not _is_result(content):
+        log.warning("%s: no result of a run; it counts for nothing", folder.result)
+        return {}
+    result: dict[str, Any] = content
+    return result
+
+
+def _is_result(content: Any) -> bool:
+    """Say whether JSON has a status, and what else readers know is of its type."""
+    if not (isinstance(content, dict) and is_plain(content)):
+        return False
+    metrics = content.get("metrics", {})
+    return (
+        isinstance(status := content.get("status"), str)
+        and status.isidentifier()
+        and all(type(content.get(key, 0)) is int for key in ("seed", "step", "best_step"))
+        and all(isinstance(content.get(key, ""), str) for key in ("model", "data", "error"))
+        and all(is_number(content.get(key, 0)) for key in ("parameters", "seconds", "step"))
+        and isinstance(metrics, dict)
+        and all(value is None or is_number(value) for value in metrics.values())
+        and isinstance(content.get("config", {}), dict)
+    )
 
 
 def environment(device: "torch.device") -> dict[str, str | int]:

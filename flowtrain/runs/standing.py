@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import owner
 from flowtrain.runs.result import read_result
+from flowtrain.untrusted import open_regular
 
 ENDED = ("completed", "pruned")
 TAIL = 2**15  # bytes at the end of metrics.jsonl: some hundred lines
@@ -115,16 +117,16 @@ def _state(run: Path, status: str) -> str:
 def _last_lines(path: Path) -> list[dict[str, Any]]:
     """Return the last whole lines of a metrics.jsonl."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, inside=path.parent) as file:
             start = max(0, file.seek(0, os.SEEK_END) - TAIL)
             file.seek(start)
             lines = file.read(TAIL).splitlines()[1 if start else 0 :]
-    except OSError:
+    except (OSError, UserError):
         return []
     found = []
     for line in lines:
         try:
             found.append(json.loads(line))
-        except ValueError:  # it is being written
+        except (ValueError, RecursionError):  # it is being written, or damaged
             continue
     return [line for line in found if isinstance(line, dict)]

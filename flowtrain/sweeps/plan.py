@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.files import writing
 from flowtrain.runs.standing import ENDED, state_of
+from flowtrain.untrusted import read_json, read_yaml
 
 RECORD = "sweep.json"
 ELSEWHERE = frozenset({"launcher", "sweep"})  # they say where and how jobs run, not what they are
@@ -93,8 +92,9 @@ def read_jobs(sweep: Path) -> dict[str, tuple[str, ...]]:
         return {name: tuple(given) for name, given in read_record(sweep)["jobs"].items()}
     jobs = {}
     for file in sorted(sweep.glob("*/.hydra/overrides.yaml")):
-        overrides = yaml.safe_load(file.read_text(encoding="utf-8"))
-        jobs[file.parents[1].name] = tuple(map(str, overrides or []))
+        overrides = read_yaml(file, inside=sweep)
+        given = overrides if isinstance(overrides, list) else []
+        jobs[file.parents[1].name] = tuple(map(str, given))
     return jobs
 
 
@@ -110,12 +110,10 @@ def read_record(sweep: Path) -> dict[str, Any]:
     """
     file = sweep / RECORD
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file, inside=sweep)
     except FileNotFoundError:
         there = "is no folder of a sweep" if sweep.is_dir() else "is not there"
         raise UserError(f"{sweep} {there}: it has no {RECORD}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: {error}") from None
     jobs = record.get("jobs") if isinstance(record, dict) else None
     if not (
         isinstance(jobs, dict)

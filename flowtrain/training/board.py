@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from flowtrain.config.section import dotted
+from flowtrain.errors import UserError
 from flowtrain.evaluation.tags import board_tag
 from flowtrain.runs.folder import RunFolder
+from flowtrain.untrusted import read_yaml
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -94,8 +94,7 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
     if "data.path" in flat:
         telling["data"] = Path(flat["data.path"]).stem
     telling["seed"] = flat["seed"]
-    typed = folder.overrides
-    for override in yaml.safe_load(typed.read_text("utf-8")) if typed.is_file() else []:
+    for override in _typed(folder):
         key, _, text = override.lstrip("+").partition("=")
         key = key.rpartition("@")[2]  # a group goes where it is placed
         if key not in {*telling, "optimizer.lr", "data.path"}:
@@ -106,3 +105,11 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
         for key, value in telling.items()
         if value is not None
     }
+
+
+def _typed(folder: RunFolder) -> list[str]:
+    try:
+        typed = read_yaml(folder.overrides, inside=folder.path)
+    except (FileNotFoundError, UserError):
+        return []
+    return [each for each in typed if isinstance(each, str)] if isinstance(typed, list) else []

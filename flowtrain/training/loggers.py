@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from flowtrain.config.section import dotted
-from flowtrain.errors import ConfigError
+from flowtrain.errors import ConfigError, UserError
 from flowtrain.evaluation.tags import board_tag
-from flowtrain.files import replacing
+from flowtrain.files import appending, replacing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training import board
+from flowtrain.untrusted import RECORD, open_regular, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,7 @@ class Csv(NoLogger):
         path = folder.path / "metrics.csv"
         with replacing(path) as file:
             file.write(b"step,seconds,tag,value\n")
-        self.file = path.open("a", encoding="utf-8", newline="")
+        self.file = appending(path)
         for line in kept:
             values = {tag: math.nan if v is None else v for tag, v in line.items()}
             step, seconds = values.pop("step"), values.pop("seconds")
@@ -140,7 +141,13 @@ class TensorBoard:
             import PIL.Image
 
             kind = path.name.partition("-step-")[0]
-            self.picture(step, f"figures/{kind}", np.asarray(PIL.Image.open(path)))
+            try:
+                with open_regular(path, inside=folder.path, limit=RECORD) as file:
+                    pixels = np.asarray(PIL.Image.open(file, formats=["PNG"]).convert("RGB"))
+            except Exception as error:  # a damaged picture breaks Pillow in many ways
+                log.warning("%s is left out of TensorBoard: %s", path, error)
+                continue
+            self.picture(step, f"figures/{kind}", pixels)
 
 
 class WandB:
@@ -280,10 +287,12 @@ def _keep_id(folder: RunFolder, logger: str, run_id: str) -> None:
 
 
 def _known_ids(folder: RunFolder) -> dict[str, str]:
-    if not folder.logger.is_file():
+    try:
+        ids = read_json(folder.logger, inside=folder.path)
+    except (FileNotFoundError, UserError):
         return {}
-    ids: dict[str, str] = json.loads(folder.logger.read_text(encoding="utf-8"))
-    return ids
+    pairs = ids.items() if isinstance(ids, dict) else ()
+    return {logger: run_id for logger, run_id in pairs if isinstance(run_id, str)}
 
 
 def _in_one_line(error: Exception) -> str:

@@ -8,10 +8,12 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowtrain.build import build_flow, build_splits, derive_seeds, fit_whitening, pick_device
+from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config
 from flowtrain.config.sizing import settle
 from flowtrain.data.splits import Splits
 from flowtrain.densities.density import Density
+from flowtrain.errors import TrainingError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
@@ -21,6 +23,8 @@ from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
 
 log = logging.getLogger("flowtrain")
+# What may help a training that diverges.
+CALM = "try a lower optimizer.lr, a smaller trainer.clip or a longer scheduler.warmup"
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,19 @@ class Run:
         return sum(weight.numel() for weight in self.state.flow.parameters())
 
     def save(self, name: str) -> None:
-        """Write the whole state to checkpoints/<name>.pt."""
+        """Write the whole state to checkpoints/<name>.pt.
+
+        Raises:
+            TrainingError: a weight is NaN or infinite; the checkpoint before stays.
+            CheckpointError: the file cannot be written.
+        """
+        if not all(weight.isfinite().all() for weight in self.state.flow.parameters()):
+            raise TrainingError(
+                f"a weight is NaN or infinite at step {self.state.progress.step}. The checkpoint "
+                f"in {self.folder.checkpoint(name).parent} is from before; {CALM}"
+            )
         state = self.state.state_dict(saved_config(self.config))
+        state["columns"] = list(self.splits.val.columns)
         checkpoint.save(self.folder.checkpoint(name), state)
 
     def report(self, status: str, **more: Any) -> None:
@@ -79,12 +94,15 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     seeds = derive_seeds(config)
+    if config.data.planar:
+        refuse_beyond_memory(config, 2)  # before the points are drawn
     splits = build_splits(config, device)
     rows, columns = splits.train.x.shape
     config, settled = settle(config, rows=rows, columns=columns)
     if settled:
         chosen = ", ".join(f"{key}={value}" for key, value in settled.items())
         log.info("for %s rows of %d columns: %s", f"{rows:,}", columns, chosen)
+    refuse_beyond_memory(config, columns)
     standardize = fit_whitening(config, splits.train)
     flow = build_flow(config, standardize, seed=seeds["weights"]).to(device)
     average = None

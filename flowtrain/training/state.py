@@ -7,7 +7,10 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from flowtrain.errors import CheckpointError
 from flowtrain.flows.flow import Flow
+from flowtrain.runs.checkpoint import load_weights
+from flowtrain.untrusted import is_number
 
 
 @dataclass
@@ -25,6 +28,28 @@ class Progress:
     failures: int = 0  # failed steps in a row
     skipped: int = 0  # failed steps in all
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any]) -> "Progress":
+        """Return the progress that a checkpoint holds.
+
+        Raises:
+            CheckpointError: a part is unknown or of another type.
+        """
+        fresh = asdict(cls())
+        whole, counts = fresh | saved, ("step", "best_step", "stale", "failures", "skipped")
+        metrics, numbers = whole["metrics"], [v for key, v in whole.items() if key != "metrics"]
+        if not (
+            whole.keys() == fresh.keys()
+            and isinstance(metrics, dict)
+            and all(isinstance(tag, str) and is_number(v) for tag, v in metrics.items())
+            and all(is_number(number) for number in numbers)
+            and all(type(whole[key]) is int and whole[key] >= 0 for key in counts)
+            and all(math.isfinite(v) for key, v in whole.items() if key.endswith("seconds"))
+            and (whole["last_eval_step"] < 0 or metrics.keys() >= {"nll/val", "nll_error/val"})
+        ):
+            raise CheckpointError("its progress is damaged: a part is unknown or of another type")
+        return cls(**whole)
 
 
 @dataclass
@@ -59,13 +84,47 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a saved state."""
-        self.flow.load_state_dict(state["model"])
+        """Take over a saved state, whose config has been reconciled with the run's.
+
+        Raises:
+            CheckpointError: a part of it does not fit.
+        """
+        load_weights(self.flow, state["model"])
         if self.average is not None:
-            self.average.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
+            load_weights(self.average, state["ema"] or {})
+        self._load_optimizer(state["optimizer"])
+        self.progress = Progress.restored(state["progress"])
         try:
             self.generator.set_state(state["generator"])
         except RuntimeError:  # it is of another kind of device: draw other batches from here on
             self.generator.manual_seed(self.generator.initial_seed() + self.progress.step)
+
+    def _load_optimizer(self, saved: dict[str, Any]) -> None:
+        """Take over what the optimizer keeps of each weight; its settings are the config's."""
+        own, kept = self.optimizer.state_dict(), saved.get("state")
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        if not isinstance(kept, dict) or (kept and kept.keys() != {*range(len(weights))}):
+            raise CheckpointError("the optimizer's state does not fit the model")
+        names = kept_names(self.optimizer)
+        for position, of_weight in kept.items():
+            shape = weights[position].shape
+            fits = isinstance(of_weight, dict) and of_weight.keys() == names
+            if not fits or not all(
+                isinstance(value, torch.Tensor)
+                and value.is_floating_point()
+                and value.shape in (shape, torch.Size([]))
+                for value in of_weight.values()
+            ):
+                raise CheckpointError("the optimizer's state does not fit the model")
+        self.optimizer.load_state_dict({"state": kept, "param_groups": own["param_groups"]})
+
+
+def kept_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """Return the names of what an optimizer keeps of each weight, as a step shows."""
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.zeros(1)
+    settings = {key: v for key, v in optimizer.param_groups[0].items() if key != "params"}
+    kind: Any = type(optimizer)
+    other = kind([{"params": [weight], **settings}])
+    other.step()
+    return {*other.state[weight]}

@@ -1,22 +1,24 @@
 """Where a run's numbers and pictures go: metrics.jsonl and its logger."""
 
-import json
-import math
+import logging
+import os
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flowtrain.config.logger import Logger as LoggerSection
 from flowtrain.config.logger import TensorBoard
-from flowtrain.files import replacing
+from flowtrain.files import appending, json_text, replacing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.loggers import Logger
 from flowtrain.training.pace import Pace
 from flowtrain.training.state import Progress
+from flowtrain.untrusted import read_records
 
 if TYPE_CHECKING:
     import numpy as np
+
+log = logging.getLogger("flowtrain")
 
 TENSORBOARD = TensorBoard(name="tensorboard")
 
@@ -46,11 +48,11 @@ class Tracker:
         density_known: bool = True,
         logger: LoggerSection = TENSORBOARD,
     ) -> None:
-        kept = _take_back(folder.metrics, step, evaluated)
+        kept = _take_back(folder, step, evaluated)
         self.logger: Logger = logger.build(
             folder, step=step, kept=kept, density_known=density_known
         )
-        self.metrics = folder.metrics.open("a", encoding="utf-8")
+        self.metrics = appending(folder.metrics)
         self.pace = Pace()
         self.mark = (max(step, 0), time.monotonic())
 
@@ -69,9 +71,11 @@ class Tracker:
     def scalars(self, progress: Progress, values: dict[str, float]) -> None:
         """Write scalars, tag -> value, to the logger and as a line of metrics.jsonl."""
         self.logger.scalars(progress.step, progress.seconds, values)
-        line = {"step": progress.step, "seconds": round(progress.seconds, 3), **_finite(values)}
-        self.metrics.write(json.dumps(line) + "\n")
+        line = {"step": progress.step, "seconds": round(progress.seconds, 3), **values}
+        self.metrics.write(json_text(line) + "\n")
         self.metrics.flush()
+        if "nll/val" in values:  # a checkpoint follows, which promises that its history is there
+            os.fsync(self.metrics.fileno())
 
     def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
         """Show rendered pixels, (height, width, 3)."""
@@ -93,28 +97,22 @@ class Tracker:
         return rate
 
 
-def _take_back(path: Path, step: int, evaluated: int) -> list[dict[str, Any]]:
+def _take_back(folder: RunFolder, step: int, evaluated: int) -> list[dict[str, Any]]:
     """Take back the lines that a run wrote after the checkpoint it resumes from; return the rest.
 
     At the checkpoint's own step that is an evaluation which the checkpoint does not know of, and
     the closing line: whoever goes on writes them again.
     """
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    lines, damaged = read_records(folder.metrics, inside=folder.path)
+    if damaged:
+        log.warning("%s: %d damaged lines are left out", folder.metrics, damaged)
     kept = []
     for line in lines:
         unknown = line["step"] > evaluated and "nll/val" in line
         closing = any(tag.endswith("/test") for tag in line)
         if line["step"] < step or (line["step"] == step and not unknown and not closing):
             kept.append(line)
-    whole = "".join(json.dumps(line) + "\n" for line in kept)
-    if whole != text:
-        with replacing(path) as file:
-            file.write(whole.encode())
+    if lines or damaged or folder.metrics.exists():
+        with replacing(folder.metrics) as file:
+            file.write("".join(json_text(line) + "\n" for line in kept).encode())
     return kept
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in values.items()}

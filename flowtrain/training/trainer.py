@@ -1,20 +1,22 @@
 """The loop: one training run from top to bottom: step, log, validate, checkpoint, stop, report."""
 
 import logging
+import math
 import shlex
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowtrain.config.schema import Config, validate
+from flowtrain.config.schema import Config, refuse_idle, validate
 from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluation.checks import warnings_about
 from flowtrain.evaluation.metrics import evaluate, training_metrics
+from flowtrain.files import remove_leftovers
 from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.progress import doing, done, part
 from flowtrain.runs import checkpoint
@@ -25,7 +27,7 @@ from flowtrain.runs.result import environment, read_result, write_failed_start
 from flowtrain.training.figures import animate, draw, draw_curves
 from flowtrain.training.report import final_report, headline
 from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
-from flowtrain.training.run import Run, build_run
+from flowtrain.training.run import CALM, Run, build_run
 from flowtrain.training.schedule import finished, phase_at, progress_fraction
 from flowtrain.training.signals import catch_signals
 from flowtrain.training.state import Progress
@@ -104,14 +106,15 @@ def _train(
     hopeless: Hopeless | None,
 ) -> Result:
     run_folder = RunFolder(folder)
+    run_folder.refuse_links()
     last = run_folder.checkpoint("last")
-    saved = checkpoint.read(last) if last.exists() else None
+    saved = checkpoint.read_newest(run_folder)
     if saved is not None:
         asked = config.model_dump() if asked is None else asked
         config = validate(reconcile(saved["config"], asked))
         if not trust_code:
             refuse_unnamed_code(config, asked, folder)
-        progress = Progress(**saved["progress"])
+        progress = Progress.restored(saved["progress"])
         if finished(config, progress) and read_result(run_folder).get("status") == "completed":
             log.info("finished already, at step %d: %s", progress.step, folder)
             more = f"max_steps={2 * progress.step}"
@@ -120,10 +123,14 @@ def _train(
             log.info("to train on, ask for more: trainer.%s", more)
             return Result("completed", progress.step, read_result(run_folder)["metrics"])
 
+    for each in (folder, last.parent, run_folder.figure("")):
+        remove_leftovers(each)
     try:
         config.logger.refuse_if_not_installed()
-        with doing("building"):
+        with doing("building"), telling_memory(config):
             run = build_run(config, run_folder)
+        if saved is None:
+            refuse_idle(config, dim=run.state.flow.dim)
         if saved is None and config.init_from is not None:
             warm_start(run.state, run.config)
     except Exception as error:
@@ -153,6 +160,7 @@ def _train(
                 logger=config.logger,
             ) as tracker,
             catch_signals() as caught,
+            telling_memory(config),
         ):
             if progress.step == 0:
                 tracker.text("config", config.model_dump())
@@ -194,6 +202,35 @@ def _train(
         raise
     run.report("completed")
     return Result("completed", progress.step, progress.metrics, caught[0] if caught else None)
+
+
+@contextmanager
+def telling_memory(config: Config) -> Iterator[None]:
+    """Tell an allocation that fails, on the host or a device, as a `TrainingError`.
+
+    Raises:
+        TrainingError: with the sizes that ask for memory, and what to change.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> try:
+    ...     with telling_memory(open_run(run_folder).config):
+    ...         raise MemoryError
+    ... except TrainingError as error:
+    ...     str(error)[:45]
+    'out of memory, with trainer.batch_size=32 and'
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "can't allocate memory", "not enough memory")
+        known = isinstance(error, MemoryError) or any(each in str(error) for each in words)
+        if not known:
+            raise
+        raise TrainingError(
+            f"out of memory, with trainer.batch_size={config.trainer.batch_size} and "
+            f"evaluation.batch_size={config.evaluation.batch_size} of a {config.model.name}: "
+            "try smaller ones; checkpoints are kept"
+        ) from error
 
 
 def evaluation_is_due(config: Config, progress: Progress) -> bool:
@@ -323,7 +360,7 @@ def count_failure(run: Run, what: str) -> None:
         raise TrainingError(
             f"stopped at step {progress.step}: {progress.failures} steps in a row failed "
             f"({what}). The checkpoint in {run.folder.checkpoint('last').parent} is from before; "
-            "try a lower optimizer.lr, a smaller trainer.clip or a longer scheduler.warmup"
+            f"{CALM}"
         )
 
 
@@ -381,8 +418,10 @@ def run_validation(run: Run, tracker: Tracker) -> None:
 def finish(run: Run, tracker: Tracker) -> None:
     """Evaluate the best weights on the test split and by quadrature; print the final report.
 
+    Where the best weights cannot be read, the last ones are judged.
+
     Raises:
-        CheckpointError: there are no best weights, or they cannot be read.
+        TrainingError: the last weights have no finite NLL: the training has diverged.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
@@ -394,7 +433,17 @@ def finish(run: Run, tracker: Tracker) -> None:
     """
     config, state, progress = run.config, run.state, run.state.progress
     flow, last = state.eval_flow, progress.metrics
-    checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
+    if not math.isfinite(last["nll/val"]):
+        raise TrainingError(
+            f"the training has diverged: after {progress.step} steps NLL is {last['nll/val']:g}. "
+            f"{run.folder.checkpoint('best')} is of step {progress.best_step}; {CALM}"
+        )
+    try:
+        checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
+    except CheckpointError as error:
+        log.warning("%s: the last weights are judged instead", error)
+        progress.best, progress.best_step = last["nll/val"], progress.step
+        run.save("best")
     with doing("closing evaluation"):
         progress.metrics = evaluate(
             flow,

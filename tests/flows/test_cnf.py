@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flowtrain.config.model import EXACT_EVALUATION_UP_TO
 from flowtrain.config.section import names
 from flowtrain.config.solver import Adaptive, FixedStep, Implicit, Solver
 from flowtrain.flows.cnf import (
     CNF,
-    EXACT_EVALUATION_UP_TO,
     EXACT_UP_TO,
     Divergence,
     Solution,

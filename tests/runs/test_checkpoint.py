@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from flowtrain.training.run import build_run
 from flowtrain.training.trainer import train
 
 STATE: dict[str, Any] = {
-    "config": {"schema": SCHEMA}, "model": {"weight": torch.arange(5000.0)},
+    "config": {"schema": SCHEMA}, "dim": 2, "model": {"weight": torch.arange(5000.0)},
+    "ema": None, "optimizer": {}, "generator": torch.zeros(16, dtype=torch.uint8),
     "progress": {"step": 1},
 }  # fmt: skip
 PLAIN = (dict, list, tuple, str, int, float, bool, torch.Tensor, type(None))
@@ -27,8 +29,8 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints" / "last.pt"
     checkpoint.save(path, STATE)
     state = checkpoint.read(path)
-    assert torch.equal(state["model"].pop("weight"), STATE["model"]["weight"])
-    assert state == {"config": {}, "model": {}, "progress": {"step": 1}}
+    assert torch.equal(state["model"]["weight"], STATE["model"]["weight"])
+    assert (state["config"], state["dim"], state["progress"]) == ({}, 2, {"step": 1})
     assert [each.name for each in path.parent.iterdir()] == ["last.pt"]
 
 
@@ -141,6 +143,117 @@ def test_an_unreadable_checkpoint_is_refused_in_one_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
+# --- the seal -----------------------------------------------------------------------------------
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, STATE)
+    whole = path.read_bytes()
+    for position in range(0, len(whole), max(1, len(whole) // 200)):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            checkpoint.read(path)
+    path.write_bytes(whole)
+    assert checkpoint.read(path)["progress"] == {"step": 1}
+
+
+def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, STATE)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 100)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="is empty" if length == 0 else "is truncated"):
+            checkpoint.read(path)
+
+
+def test_a_checkpoint_of_a_newer_format_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, STATE)
+    path.write_bytes(
+        path.read_bytes().replace(b"flowtrain checkpoint 1 ", b"flowtrain checkpoint 2 ")
+    )
+    with pytest.raises(CheckpointError, match=r"newer flowtrain \(checkpoint format 2; .* upgrade"):
+        checkpoint.read(path)
+
+
+def test_a_checkpoint_without_a_seal_is_one_of_release_0_1(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "last.pt")
+    assert checkpoint.read(tmp_path / "last.pt")["progress"] == {"step": 1}
+
+
+def test_a_sealed_checkpoint_is_a_file_that_torch_loads(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "last.pt", STATE)
+    assert torch.load(tmp_path / "last.pt", weights_only=True).keys() == STATE.keys()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dim": "2"}, {"dim": 10**12}, {"model": [1]}, {"model": {"weight": 1}}, {"model": None},
+        {"model": {"weight": torch.ones(2).to_sparse()}}, {"model": {3: torch.ones(1)}},
+        {"ema": 1}, {"optimizer": []}, {"generator": "0"}, {"generator": torch.ones(3)},
+        {"progress": []}, {"progress": {"step": "1"}}, {"config": []}, {"config": {"schema": "x"}},
+        {"config": {"schema": 0}}, {"config": {"schema": SCHEMA, "x": torch.ones(1)}},
+        {"model": {"weight": torch.empty(2, device="meta")}},
+    ],
+)  # fmt: skip
+def test_a_well_formed_checkpoint_that_holds_something_else_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {**STATE, **changes})
+    with pytest.raises(CheckpointError, match=r"last\.pt .*(no checkpoint|newer)"):
+        checkpoint.read(path)
+    for missing in ("dim", "generator", "optimizer"):
+        checkpoint.save(path, {key: value for key, value in STATE.items() if key != missing})
+        with pytest.raises(CheckpointError, match="no checkpoint of flowtrain's"):
+            checkpoint.read(path)
+
+
+def test_an_archive_that_unfolds_is_refused_without_unfolding_it(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, STATE)
+    with ZipFile(path) as archive, ZipFile(tmp_path / "bomb.pt", "w", ZIP_DEFLATED) as bomb:
+        for member in archive.infolist():
+            bomb.writestr(member.filename, archive.read(member))
+        bomb.writestr("archive/more", bytes(10**7))
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        checkpoint.read(tmp_path / "bomb.pt")
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "weight is (1, 3), not (1, 2)"),
+        ({"bias": torch.zeros(1)}, "weight is missing"),
+        (
+            {"weight": torch.zeros(1, 2), "bias": torch.zeros(1, dtype=torch.float64)},
+            "bias is of torch.float64, not torch.float32",
+        ),
+        (
+            {"weight": torch.zeros(1, 2), "bias": torch.full((1,), torch.nan)},
+            "bias has numbers that are NaN or infinite",
+        ),
+    ],
+)
+def test_weights_are_loaded_whole_or_not_at_all(
+    weights: dict[str, torch.Tensor], problem: str
+) -> None:
+    layer = torch.nn.Linear(2, 1)
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_weights(layer, weights)
+    assert str(caught.value) == f"the weights do not fit the model: {problem}"
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+# --- what a run saves ---------------------------------------------------------------------------
+
+
 def parts(state: Any) -> Iterator[Any]:
     yield state
     if isinstance(state, dict):
@@ -161,7 +274,7 @@ def test_a_run_saves_plain_containers_and_everything_it_needs(
         state = torch.load(tmp_path / "checkpoints" / f"{name}.pt", weights_only=True)
         assert {type(part) for part in parts(state)} - {*PLAIN} <= {type(state["model"])}
         assert {*state} == {
-            "config", "dim", "model", "ema", "optimizer", "generator", "progress",
+            "config", "dim", "model", "ema", "optimizer", "generator", "progress", "columns",
         }  # fmt: skip
         assert state["config"] == {"schema": SCHEMA, **config.model_dump()}
         assert checkpoint.read(tmp_path / "checkpoints" / f"{name}.pt")["config"] == (

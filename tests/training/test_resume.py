@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from flowtrain.config.schema import Config
-from flowtrain.errors import ConfigError
+from flowtrain.errors import ConfigError, UserError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.load import load
@@ -304,6 +304,100 @@ def test_a_truncated_checkpoint_is_refused(flowtrain: Flowtrain, tmp_path: Path)
     assert refused.stderr == (
         f"flowtrain: {path} is truncated, damaged or no checkpoint of flowtrain's\n"
     )
+
+
+# --- damage -------------------------------------------------------------------------------------
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+def test_a_damaged_or_lost_last_checkpoint_falls_back_to_the_best_one(
+    tiny: Tiny, tmp_path: Path, history: History, stop_after: Callable[..., None],
+    damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    config = tiny("trainer.max_steps=15", "trainer.log_every=2")
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    train(config, straight)
+    stop_after(config, run, step=13, how=terminate)
+    damage(run / "checkpoints" / "last.pt")
+    with caplog.at_level("WARNING", logger="flowtrain"):
+        train(config, run)
+    assert f"going on from {run / 'checkpoints' / 'best.pt'}, of step 10" in caplog.text
+    assert_same_checkpoint(straight / "checkpoints/last.pt", run / "checkpoints/last.pt")
+    expected, found = ([without_clock(x) for x in history(f)] for f in (straight, run))
+    assert found == expected
+
+
+def test_where_the_best_weights_are_damaged_the_last_are_judged(
+    tiny: Tiny, tmp_path: Path, stop_after: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny("trainer.max_steps=15", "optimizer.lr=0.5", "trainer.clip=0")
+    stop_after(config, tmp_path, step=13, how=terminate)
+    cut(tmp_path / "checkpoints" / "best.pt")
+    with caplog.at_level("WARNING", logger="flowtrain"):
+        assert train(config, tmp_path).status == "completed"
+    if "the last weights are judged instead" not in caplog.text:  # a later step was better
+        assert checkpoint.read(tmp_path / "checkpoints/best.pt")["progress"]["step"] == 15
+    load(tmp_path)
+
+
+def forge(path: Path, *keys: str, value: Any) -> None:
+    """Change a part of a checkpoint and seal it again, as whoever made it could."""
+    state = torch.load(path, weights_only=True)
+    part = state
+    for key in keys[:-1]:
+        part = part[int(key) if key.isdecimal() else key]
+    part[keys[-1]] = value
+    checkpoint.save(path, state)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("model", "standardize.mean"), torch.zeros(3)),
+        (("model", "standardize.mean"), torch.full((2,), torch.nan)),
+        (("model", "more"), torch.zeros(3)),
+        (("optimizer", "state"), {0: {"step": 1}}),
+        (("optimizer", "state", "0", "exp_avg"), torch.zeros(7, 7)),
+        (("optimizer", "state", "0"), {}),
+        (("progress", "metrics"), {}),
+        (("progress", "metrics"), {"nll/val": "2"}),
+        (("progress", "best"), "low"),
+        (("progress", "stale"), -1),
+        (("progress", "more"), 1),
+        (("config", "model", "hidden"), 9),
+        (("config", "model", "hidden"), 10**9),
+        (("config", "model", "name"), "nsf"),
+        (("config", "seed"), "x\x1b[2J"),
+        (("dim",), 3),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_wrong_parts_is_refused_in_one_message(
+    flowtrain: Flowtrain, tiny: Tiny, tmp_path: Path, finished_run: Path, keys: tuple[str, ...],
+    value: Any,
+) -> None:  # fmt: skip
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    for name in ("last.pt", "best.pt"):
+        forge(run / "checkpoints" / name, *keys, value=value)
+    done = flowtrain(f"resume={run}", "trainer.max_steps=30")
+    if keys != ("dim",):  # a resumed run takes that from its data
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("flowtrain: ")
+        assert done.stderr[:-1].isprintable()
+    if keys[0] in ("model", "config", "dim"):
+        with pytest.raises(UserError):
+            load(run)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    train(tiny("trainer.max_steps=4"), folder)
+    return folder
 
 
 # --- starting from another run's weights --------------------------------------------------------

@@ -1,0 +1,77 @@
+"""How much memory there is, and how much a config would take: told before it is asked for."""
+
+import os
+from pathlib import Path
+
+from flowtrain.config.schema import Config
+from flowtrain.errors import ConfigError
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine, or of the container that this process runs in.
+
+    >>> memory_bytes() > 2**20
+    True
+    """
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return found
+    return min(found, int(limit)) if limit.isdecimal() else found
+
+
+def least_memory(config: Config, dim: int) -> dict[str, int]:
+    """Return the bytes that each part of a run takes at least, by the key that asks for them.
+
+    Args:
+        config: of the run.
+        dim: of its data.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> least_memory(open_run(run_folder).config, dim=2)["splits"]  # 640 points
+    46080
+    """
+    number = 8 if config.dtype == "float64" else 4
+    model, sizes = config.model, config.splits.settings()
+    sampled = ("train", "val", "test") if config.data.planar else ()
+    points = sum(sizes[name] for name in sampled)
+    return {
+        # the weights, their gradients and Adam's two moments
+        "model": model.weights(dim) * 4 * number,
+        # sampled in float64, in four steps, and kept in the run's dtype
+        "splits": points * dim * (4 * 8 + number),
+        "trainer.batch_size": config.trainer.batch_size * model.units(dim) * number,
+        # nodes, weights, both densities and their product, in float64
+        "evaluation.grid": config.evaluation.grid**2 * 6 * 8 if config.data.planar else 0,
+    }
+
+
+def refuse_beyond_memory(config: Config, dim: int) -> None:
+    """Refuse a run that this machine cannot hold.
+
+    Raises:
+        ConfigError: says how much it would take, and which key asks for most of it.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> refuse_beyond_memory(open_run(run_folder).config, dim=2)
+    """
+    parts, there = least_memory(config, dim), memory_bytes()
+    total = sum(parts.values())
+    if total > there:
+        key = max(parts, key=lambda each: parts[each])
+        raise ConfigError(
+            f"{key}: {in_words(parts[key])} of memory at least, {in_words(total)} with the rest; "
+            f"this machine has {in_words(there)}: ask for less"
+        )
+
+
+def in_words(number: int) -> str:
+    """Write a number of bytes.
+
+    >>> in_words(1500), in_words(3 * 10**12)
+    ('1.5 kB', '3 TB')
+    """
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+    power = min((len(str(number)) - 1) // 3, len(units) - 1)
+    return f"{number / 1000**power:.3g} {units[power]}"

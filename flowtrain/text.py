@@ -1,0 +1,52 @@
+"""Text from elsewhere made harmless where it is shown: a terminal, Markdown, a figure.
+
+Names of folders, columns and settings may come from a stranger, and hold what a terminal obeys,
+what a browser runs or what matplotlib takes for a formula.
+"""
+
+import html
+
+
+def visible(text: str) -> str:
+    r"""Write what a terminal would obey, and what cannot be seen, as an escape; lines stay lines.
+
+    >>> print(visible("moons\x1b[2J ± 0.1"))
+    moons\x1b[2J ± 0.1
+    """
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def one_line(text: str) -> str:
+    r"""Make text visible, in one line.
+
+    >>> one_line("two\nlines")
+    'two lines'
+    """
+    return visible(" ".join(text.split("\n")))
+
+
+def for_markdown(text: str) -> str:
+    r"""Write text as a cell of a table or an item of a list shows it: no HTML, no markup.
+
+    >>> print(for_markdown("<img src=x> a|b"))
+    &lt;img src=x&gt; a\|b
+    """
+    plain = html.escape(one_line(text), quote=False).replace("\\", "\\\\")
+    for mark in "|`*[]":
+        plain = plain.replace(mark, f"\\{mark}")
+    return plain
+
+
+def for_figure(text: str) -> str:
+    r"""Write text so that matplotlib sets it as it is: no formula, no label that it hides.
+
+    >>> print(for_figure("$x_1$"), for_figure("_mine"))
+    \$x_1\$  _mine
+    """
+    plain = one_line(text).replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain  # a legend leaves out _names
