@@ -23,6 +23,7 @@ from flowtrain.cli import (
     sample,
     score,
     status,
+    steps,
 )
 from flowtrain.cli import list as list_runs
 from flowtrain.cli.streams import mend_streams
@@ -36,6 +37,7 @@ COMMANDS = (
     diagnose,
     sample,
     score,
+    steps,
     compare,
     status,
     plot,

@@ -10,7 +10,9 @@ from flowtrain.cli import options as shared
 from flowtrain.progress import doing, part
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Generator, Tensor
+
+    from flowtrain.flows.flow import Flow
 
 SUMMARY = "draw points from a run's flow into a file"
 
@@ -23,6 +25,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", required=True,
         help=".npy, .csv, .tsv, .npz or .parquet; - is CSV on standard output",
     )  # fmt: skip
+    command.add_argument(
+        "--log-prob",
+        action="store_true",
+        help="add a column log_prob: log q of each point, in nats",
+    )
     shared.add_seed_option(command)
 
 
@@ -38,17 +45,31 @@ def run(options: argparse.Namespace) -> None:
         if path is not None:
             check_output(path, WRITERS)
         saved, batch_size = shared.open_chosen(options)
+        columns = [*saved.columns, *(["log_prob"] if options.log_prob else [])]
+        draw = with_log_prob if options.log_prob else points
         generator = shared.seeded(options)
 
-        def blocks() -> Iterator["torch.Tensor"]:
+        def blocks() -> Iterator["Tensor"]:
             for start in range(0, options.n, batch_size):
                 rows = min(batch_size, options.n - start)
                 with part(start / options.n, (start + rows) / options.n):
-                    block = saved.flow.sample(rows, generator).cpu()
+                    block = draw(saved.flow, rows, generator).cpu()
                 yield block
 
         with doing(f"sampling {options.n:,} points"):
-            write_rows(path, saved.columns, blocks(), rows=options.n)
-    columns = ",".join(saved.columns)
-    say(f"wrote {options.n:,} points, {columns}, to {path or 'standard output'}")
+            write_rows(path, columns, blocks(), rows=options.n)
+    say(f"wrote {options.n:,} points, {','.join(columns)}, to {path or 'standard output'}")
     say(f"they are of {shared.about(saved, options)}, seed {options.seed}")
+
+
+def points(flow: "Flow", n: int, generator: "Generator") -> "Tensor":
+    """Draw points, (n, d)."""
+    return flow.sample(n, generator)
+
+
+def with_log_prob(flow: "Flow", n: int, generator: "Generator") -> "Tensor":
+    """Draw points and, as a last column, their log q, (n, d + 1)."""
+    import torch
+
+    x, log_q = flow.sample_with_log_prob(n, generator)
+    return torch.cat([x, log_q[:, None]], 1)

@@ -153,6 +153,18 @@ class Flow(nn.Module):
         """Draw n points, (n, d). Without a generator, torch's default one is used."""
         return self.to_data(self.sample_base(n, generator).to(self.points_dtype))
 
+    @torch.no_grad()
+    def sample_with_log_prob(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the points of `sample`, (n, d), and their log q in nats, (n,), in one direction.
+
+        log q is the base's at z less the log-determinant on the way: no inverse is taken.
+        """
+        z = self.sample_base(n, generator).to(self.points_dtype)
+        x, log_det = self(z)
+        return x, base_log_prob(z) - log_det
+
     def to_data(self, z: Tensor) -> Tensor:
         """Map base to data, (n, d) -> (n, d): `forward` without its log-determinant."""
         return self.forward(z)[0]

@@ -45,6 +45,24 @@ def test_samples_are_the_flow_s_own_to_the_bit_in_every_format(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("model", ["realnvp", "ffjord"])
+def test_points_come_with_their_log_prob(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path, model: str
+) -> None:
+    for name, more in (("plain", ()), ("told", ("--log-prob",))):
+        flowrun(
+            "sample", folders[model], "-n", "25", "-o", f"{name}.csv", "--batch-size", "10", *more
+        )
+    plain, told = (
+        read_table(tmp_path / f"{name}.csv", columns=None, header="auto")
+        for name in ("plain", "told")
+    )
+    assert told.columns == ("x0", "x1", "log_prob")
+    torch.testing.assert_close(told.values[:, :2], plain.values, rtol=1e-5, atol=1e-5)
+    log_q = flowtrain.load(folders[model]).log_prob(plain.values.float()).detach().double()
+    torch.testing.assert_close(told.values[:, 2], log_q, rtol=1e-4, atol=1e-4)
+
+
 def test_arrays_are_stored_in_the_flow_s_dtype(
     flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
 ) -> None:

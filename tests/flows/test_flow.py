@@ -37,7 +37,7 @@ MAF: dict[str, Any] = {
 MAF_SPLINE = {k: v for k, v in MAF.items() if k != "log_scale_bound"} | {"bins": 5, "bound": 3.0}
 FFJORD: dict[str, Any] = {
     "field": "concatsquash", "width": 16, "depth": 2, "activation": "tanh",
-    "divergence": "auto", "probes": None, "noise": None,
+    "divergence": "auto", "probes": None, "noise": None, "features": None, "scale": None,
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "affine": {}, "glow": GLOW, "realnvp": REALNVP, "spline": SPLINE, "ffjord": FFJORD,
@@ -268,6 +268,16 @@ def test_samples_are_the_base_carried_forward(name: str, make: Make) -> None:
     assert 0.8 < z.std() < 1.2
     torch.testing.assert_close(sample, flow(z)[0], rtol=0, atol=tolerance)
     assert torch.equal(sample, flow.to_data(z))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_samples_come_with_their_log_prob(name: str, make: Make) -> None:
+    flow, tolerance = accurate(make(name))
+    x, log_q = flow.sample_with_log_prob(9, torch.Generator().manual_seed(3))
+    close = partial(torch.testing.assert_close, rtol=0, atol=10 * tolerance)
+    close(x, flow.sample(9, torch.Generator().manual_seed(3)))
+    close(log_q, flow.log_prob(x).detach())
+    assert not log_q.requires_grad
 
 
 def test_standardize_is_the_fixed_affine_map() -> None:

@@ -1,0 +1,85 @@
+"""`flowrun steps`: what a sampler of few steps costs, as the KL of the law it really has."""
+
+import argparse
+from collections.abc import Callable
+
+from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
+from flowtrain.progress import doing, part
+
+SUMMARY = "measure a continuous flow's sampler of few steps: KL against evaluations"
+METHODS = ("euler", "midpoint", "heun2", "heun3", "rk4")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    shared.add_run_options(command)
+    command.add_argument(
+        "--steps", metavar="NUMBERS", type=numbers(shared.at_least(1)), default=[1, 2, 4, 8, 16],
+        help="how many steps, several by commas (default: 1,2,4,8,16)",
+    )  # fmt: skip
+    command.add_argument(
+        "--solver", choices=METHODS, default="euler", help="what takes them (default: euler)"
+    )
+    command.add_argument(
+        "-n", type=shared.at_least(2), default=10_000, help="samples (default: 10000)"
+    )
+    shared.add_seed_option(command)
+
+
+def numbers(number: Callable[[str], int]) -> Callable[[str], list[int]]:
+    """Return a type of several whole numbers that commas separate."""
+
+    def several(text: str) -> list[int]:
+        return [number(each) for each in text.split(",")]
+
+    several.__name__ = "list of whole numbers"  # argparse says: invalid ... value
+    return several
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print KL(model | data) of the law that each number of steps has."""
+    from flowtrain.cli.console import print_table, say, working
+
+    with working():
+        saved, _ = shared.open_chosen(options)
+        from flowtrain.evaluation.few_steps import few_steps, straightness
+        from flowtrain.flows.continuous import ContinuousFlow
+
+        if not isinstance(saved.flow, ContinuousFlow):
+            raise UserError(
+                f"{saved.folder}: {saved.config.model.name} takes no steps; "
+                "name a run of a continuous flow"
+            )
+        if saved.density is None:
+            raise UserError(f"{saved.folder}: KL needs data whose density is known")
+        z = saved.flow.sample_base(options.n, shared.seeded(options))
+        found = []
+        total = sum(options.steps)
+        with doing("measuring"):
+            before = 0
+            for steps in options.steps:
+                with part(before / total, (before + steps) / total):
+                    found.append(
+                        few_steps(saved.flow, saved.density, z, steps=steps, method=options.solver)
+                    )
+                before += steps
+        with doing("straightness"):
+            straight = straightness(saved.flow, z[:2_000])
+    rows = []
+    for each in found:
+        kl = "infinite"
+        if "kl_reverse" in each.metrics:
+            bound = ">= " if each.folded else ""
+            kl = f"{bound}{each.metrics['kl_reverse']:.4f} ± {each.metrics['kl_reverse_error']:.4f}"
+        rows.append(
+            [f"{each.steps}", f"{each.evaluations}", kl, f"{each.metrics['ess']:.3f}",
+             f"{each.folded:.1%}"]
+        )  # fmt: skip
+    header = ["steps", "evaluations", "KL(model | data)", "ESS", "folded"]
+    title = f"{saved.config.model.name} on {saved.config.data.name}, {options.solver}, in nats"
+    print_table(header, rows, left=0, title=title)
+    print(
+        f"straightness {straight:.4f}: E|z_1 - z_0 - dz/dt|² on the flow's own paths, 0 if straight"
+    )
+    say(f"measured {options.n:,} samples of {shared.about(saved, options)}, seed {options.seed}")
