@@ -71,10 +71,8 @@ def test_an_old_run_evaluates_to_the_metrics_that_it_recorded(folder: Path) -> N
         batch_size=run.config.evaluation.batch_size,
     )
     known = recorded(folder)["metrics"]
-    new = metrics.keys() - known.keys()
-    found = {tag: value for tag, value in metrics.items() if tag not in new}
+    found = {tag: metrics[tag] for tag in known}  # later versions measure more
     assert found == pytest.approx(known, rel=0, abs=1e-5)
-    assert new <= {"nll_paired/train", "nll_paired/val", "nll_paired/test"}
 
 
 def share_of_time(steps: float) -> float:
