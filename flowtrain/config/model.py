@@ -52,6 +52,15 @@ class Model(Section):
         return dim
 
 
+def at_least(count: int | str) -> int:
+    """Return a count, or 1 for one that the data have not settled yet.
+
+    >>> at_least(8), at_least("auto")
+    (8, 1)
+    """
+    return count if isinstance(count, int) else 1
+
+
 class Affine(Model):
     owner: ClassVar[str] = "flowtrain.flows.linear:affine"
     name: Literal["affine"]
@@ -67,19 +76,19 @@ class Couplings(Model):
     ['RealNVP', 'Glow', 'Spline']
     """
 
-    couplings: Layers
+    couplings: Annotated[Layers, OrAuto(), Mark.SETTLED]
     hidden: Annotated[Units, OrAuto(), Mark.SETTLED]
     depth: Layers
     activation: Literal["relu", "silu", "tanh"]
 
     def weights(self, dim: int) -> int:
-        hidden = self.hidden if isinstance(self.hidden, int) else 1  # not settled yet
+        couplings, hidden = (at_least(each) for each in (self.couplings, self.hidden))
         parameters = (dim - dim // 2) * self.per_coordinate
-        return self.couplings * hidden * (dim // 2 + (self.depth - 1) * hidden + parameters)
+        return couplings * hidden * (dim // 2 + (self.depth - 1) * hidden + parameters)
 
     def units(self, dim: int) -> int:
-        hidden = self.hidden if isinstance(self.hidden, int) else 1
-        return self.couplings * (self.depth * hidden + dim)
+        couplings, hidden = (at_least(each) for each in (self.couplings, self.hidden))
+        return couplings * (self.depth * hidden + dim)
 
     @property
     def per_coordinate(self) -> int:
@@ -125,6 +134,19 @@ class Autoregressive(Model):
     activation: Literal["relu", "silu", "tanh"]
     mixing: Literal["reverse", "random", "lu"]
 
+    def weights(self, dim: int) -> int:
+        hidden = at_least(self.hidden)
+        inner = dim + (self.depth - 1) * hidden + dim * self.per_coordinate
+        return self.layers * hidden * inner
+
+    def units(self, dim: int) -> int:
+        return self.layers * (self.depth * at_least(self.hidden) + dim * self.per_coordinate)
+
+    @property
+    def per_coordinate(self) -> int:
+        """The parameters of the map of a coordinate."""
+        return 2
+
 
 class MAF(Autoregressive):
     owner: ClassVar[str] = "flowtrain.flows.autoregressive:maf"
@@ -144,17 +166,27 @@ class MAFSpline(Autoregressive):
     bins: int = Field(ge=2, le=256)
     bound: Positive
 
+    @property
+    def per_coordinate(self) -> int:
+        return 3 * self.bins - 1
+
 
 class Planar(Model):
     owner: ClassVar[str] = "flowtrain.flows.planar:planar"
     name: Literal["planar"]
     layers: Layers
 
+    def units(self, dim: int) -> int:
+        return self.layers * dim
+
 
 class Radial(Model):
     owner: ClassVar[str] = "flowtrain.flows.planar:radial"
     name: Literal["radial"]
     layers: Layers
+
+    def units(self, dim: int) -> int:
+        return self.layers * dim
 
 
 class FFJORD(Model):

@@ -10,6 +10,10 @@ from flowtrain.config.section import Mark, marked
 SMALL, LARGE = 1_000, 20_000
 
 
+def _couplings(rows: int, columns: int) -> int:
+    return 4 if rows < SMALL else 8
+
+
 def _width(rows: int, columns: int) -> int:
     return 32 if rows < SMALL else 64 if rows < LARGE else 128
 
@@ -20,11 +24,12 @@ def _steps(rows: int, columns: int) -> int:
 
 
 def _interval(rows: int, columns: int) -> int:
-    """An evaluation is of a fifth of the rows: it should cost less than the steps between two."""
-    return max(50, rows // 2_000 // 50 * 50)
+    """Few rows are overfitted within a hundred steps; with many an evaluation costs several."""
+    return 10 if rows < SMALL else max(25, rows // 2_000 // 25 * 25)
 
 
 RULES: dict[str, Callable[[int, int], int]] = {
+    "model.couplings": _couplings,
     "model.hidden": _width,
     "trainer.max_steps": _steps,
     "trainer.evaluate_every": _interval,

@@ -39,7 +39,7 @@ def test_what_is_said_stays(compose: Compose) -> None:
     config = validate(compose("data=sklearn", "trainer.max_steps=7", "model.hidden=5"))
     settled, chosen = settle(config, rows=1_000, columns=4)
     assert (settled.trainer.max_steps, settled.model.model_dump()["hidden"]) == (7, 5)
-    assert {*chosen} == {"trainer.evaluate_every"}
+    assert {*chosen} == {"model.couplings", "trainer.evaluate_every"}
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
