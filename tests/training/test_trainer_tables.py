@@ -15,6 +15,7 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.errors import UserError
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.checks import warnings_about
+from flowtrain.runs.load import load
 from flowtrain.training.trainer import train
 
 BRIEF = (
@@ -149,3 +150,49 @@ def test_coupling_flows_refuse_a_single_column(
 ) -> None:
     with pytest.raises(UserError, match="at least 2 dimensions, this has 1; use model=ffjord or"):
         train(on_table(1), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(1.7e9, 30.0), (1e8, 1.0), (0.0, 1e38)])
+def test_offsets_and_scales_that_float32_cannot_hold_cost_nothing(
+    compose: Compose, tmp_path: Path, offset: float, scale: float
+) -> None:
+    plain = np.random.default_rng(0).random((300, 2))
+    nll = []
+    for name, points in (("plain", plain), ("moved", offset + scale * plain)):
+        np.save(tmp_path / f"{name}.npy", points)
+        overrides = ("model.whitening=johnson", "trainer.figures=false", *BRIEF, *SMALL["realnvp"])
+        config = validate(
+            compose("data=table", f"data.path={tmp_path / name}.npy", "model=realnvp", *overrides)
+        )
+        nll.append(train(config, tmp_path / name).metrics["nll/test"])
+    assert nll[1] - nll[0] == pytest.approx(2 * math.log(scale), abs=1e-2)
+    flow = load(tmp_path / "moved")
+    samples = flow.sample(1000, torch.Generator().manual_seed(0))
+    assert len(samples[:, 0].unique()) == 1000
+
+
+def test_a_run_that_patience_stopped_says_so(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = validate(
+        compose(
+            "data=sklearn", "data.name=iris", "model=affine", "trainer.figures=false",
+            "trainer.patience=2", "trainer.evaluate_every=1", "optimizer.lr=0.5",
+        )
+    )  # fmt: skip
+    with caplog.at_level("INFO", logger="flowtrain"):
+        result = train(config, tmp_path)
+    assert result.step < 1500
+    assert "for 120 rows of 4 columns: trainer.max_steps=1500" in caplog.text
+    assert "the last 2 evaluations were no better (trainer.patience)" in caplog.text
+    saved = json.loads((tmp_path / "result.json").read_text())["config"]["trainer"]
+    assert saved["max_steps"] == 1500
+
+
+def test_a_settled_run_goes_on_when_started_again_in_its_folder(
+    compose: Compose, tmp_path: Path
+) -> None:
+    overrides = ("data=sklearn", "data.name=iris", "trainer.figures=false", "model.couplings=1")
+    few = (*overrides, "trainer.evaluate_every=2")
+    assert train(validate(compose(*few, "trainer.max_steps=2")), tmp_path).step == 2
+    assert train(validate(compose(*few, "trainer.max_steps=4")), tmp_path).step == 4
