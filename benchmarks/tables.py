@@ -113,7 +113,7 @@ def ours(name: str, model: str, seed: int, folder: Path) -> dict[str, float]:
     """Train a flow of flowtrain with its defaults; return its metrics."""
     data = ["data=sklearn", f"data.name={name}"]
     if name in MADE:
-        path = FOLDER / f"{name}.npy"
+        path = (FOLDER / f"{name}.npy").absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, MADE[name](np.random.default_rng(0)))
         data = ["data=table", f"data.path={path}"]
