@@ -44,7 +44,7 @@ def saved(
         flow = build_flow(config, Standardize(mean, std), seed=0)
         randomize(flow, torch.Generator().manual_seed(0))
         for weight in flow.parameters():
-            weight.data.mul_(0.7)
+            weight.data.mul_(0.2 if model == "iaf" else 0.7)  # its inverse is d passes, and steep
         return SavedRun(tmp_path, config, flow.eval(), 6)
 
     return saved
@@ -130,7 +130,8 @@ def test_the_error_falls_with_the_fourth_power_of_the_steps(
     assert isinstance(run.flow, ContinuousFlow)
     run = SavedRun(run.folder, run.config, run.flow.with_solver(EXACT), 6)
     errors = [
-        trace(run, "log_prob", steps=steps).about["solver"]["error"]["rms"] for steps in (4, 8, 16)
+        trace(run, "log_prob", steps=steps).about["solver"]["error"]["rms"]
+        for steps in (16, 32, 64)
     ]
     for coarse, fine in pairwise(errors):
         assert 8 < coarse / fine < 32
