@@ -46,6 +46,12 @@ def test_a_default_is_what_the_option_composes() -> None:
     assert {*option.settings} == {"name", "step_size", "dtype", "adjoint"}
 
 
+def test_a_default_that_steps_back_is_shown_as_it_is() -> None:
+    option = Option(CONF / "trainer" / "default.yaml")
+    assert option.settings["max_steps"].value == "4_200"
+    assert "${" not in PAGE
+
+
 def test_the_default_of_a_group_comes_first() -> None:
     assert options_of("model")[0].name == "realnvp"
 

@@ -12,6 +12,9 @@ import yaml
 
 from flowtrain.config import CONF
 
+# A default that steps back where another setting is given: ${flowtrain.unless:${.other},default}.
+STEPS_BACK = re.compile(r"\$\{flowtrain\.unless:\$\{[^}]*\},([^,}]*)[^}]*\}")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -97,7 +100,7 @@ class Option:
         if "\n" in written:
             value = yaml.constructor.SafeConstructor().construct_object(node, deep=True)
             written = yaml.safe_dump(value, default_flow_style=True, width=sys.maxsize).strip()
-        return written
+        return STEPS_BACK.sub(r"\1", written)
 
 
 def _typed(override: str) -> str:
