@@ -1,5 +1,6 @@
 """The console while work lasts: a line that moves in a terminal, elsewhere lines at intervals."""
 
+import errno
 import logging
 import os
 import signal
@@ -182,7 +183,8 @@ def shown(
 class _ConsoleHandler(logging.Handler):
     """Shows log records as plain lines, above the line that moves if there is one.
 
-    Once nobody reads them, as `| head -1` has seen enough, the run ends as after SIGTERM.
+    Once nobody reads them, as `| head -1` has seen enough, the run ends as after SIGTERM; one that
+    has not begun, and so does not wait for signals yet, by the error itself.
     """
 
     def __init__(self, console: Console, *, moving: bool, prefix: str) -> None:
@@ -201,6 +203,8 @@ class _ConsoleHandler(logging.Handler):
             self.console.print(text, markup=False, soft_wrap=True)
         except (BrokenPipeError, SystemExit):  # rich turns the one into the other
             self.unread = True
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             signal.raise_signal(signal.SIGTERM)
 

@@ -60,9 +60,8 @@ def main() -> None:
         refuse_unknown_keys(sys.argv[1:])
         refuse_two_folders(sys.argv[1:])
         app()
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        end_unread()
     except (HydraException, OmegaConfBaseException, UserError, YAMLError, OSError) as error:
         fail(error)
     except ValueError as error:
@@ -86,10 +85,18 @@ def fail(error: Exception) -> NoReturn:
     sys.exit(1)
 
 
+def end_unread() -> NoReturn:
+    """Exit in silence: the reader of our output, `head` say, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+
+
 def run(composed: DictConfig) -> float:
     """Run one job: a mistake in it ends a single run, but not the other jobs of a sweep."""
     try:
         return train_composed(composed)
+    except BrokenPipeError:  # before Hydra makes it a defect's
+        end_unread()
     except UserError as error:
         log.error(explain(error))
         if HydraConfig.get().mode == RunMode.RUN:
@@ -156,6 +163,8 @@ def train_composed(composed: DictConfig) -> float:
             )
             if result.status == "interrupted" and result.signal is not None:
                 pass_on(result.signal)
+    except BrokenPipeError:
+        raise
     except OSError as error:  # the disk or the network, no defect
         raise UserError(f"{error.filename or folder}: {error.strerror or error}") from error
     told_by_batch_system = result.signal in (signal.SIGUSR1, signal.SIGUSR2)
