@@ -40,6 +40,10 @@ test-slurm: ## Run a sweep on a Slurm of one node, from Debian's packages, as ro
 test-slow: install ## Run the long checks: whole trainings held to their figures
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: test-faults
+test-faults: install ## Kill runs, fill disks, fuzz configs; FAULTS_CASES=100 for more cases (seven minutes)
+	$(BIN)/python -m pytest -m faults
+
 lint: install ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -98,4 +98,4 @@ def test_tests_mirror_the_folders() -> None:
     tests = Path(__file__).parent
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     mirrored = {path.name for path in tests.iterdir() if any(path.glob("test_*.py"))}
-    assert mirrored == rooms
+    assert mirrored == rooms | {"faults"}  # of no room: whole runs, disturbed

@@ -1,5 +1,6 @@
 """Where a run's numbers and pictures go: metrics.jsonl and its logger."""
 
+import errno
 import logging
 import os
 import time
@@ -52,6 +53,7 @@ class Tracker:
         self.logger: Logger = logger.build(
             folder, step=step, kept=kept, density_known=density_known
         )
+        self.path = str(folder.metrics)
         self.metrics = appending(folder.metrics)
         self.pace = Pace()
         self.mark = (max(step, 0), time.monotonic())
@@ -69,7 +71,13 @@ class Tracker:
         self.logger.close(failed=isinstance(error, Exception))
 
     def scalars(self, progress: Progress, values: dict[str, float]) -> None:
-        """Write scalars, tag -> value, to the logger and as a line of metrics.jsonl."""
+        """Write scalars, tag -> value, to the logger and as a line of metrics.jsonl.
+
+        Raises:
+            FileNotFoundError: the folder was removed, and what is written now would be nowhere.
+        """
+        if os.fstat(self.metrics.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "removed while the run was at work", self.path)
         self.logger.scalars(progress.step, progress.seconds, values)
         line = {"step": progress.step, "seconds": round(progress.seconds, 3), **values}
         self.metrics.write(json_text(line) + "\n")

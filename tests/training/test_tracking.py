@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 import time
 import warnings
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flowtrain.config.logger import NoLogger
 from flowtrain.config.schema import Config
 from flowtrain.evaluation.tags import board_tag
 from flowtrain.live import console_lines
@@ -224,6 +226,17 @@ def test_half_a_line_is_taken_back(tmp_path: Path, history: History) -> None:
     assert [(line["step"], line["loss"]) for line in history(tmp_path)] == [
         (1, 3.0), (2, 2.0), (3, None),
     ]  # fmt: skip
+
+
+def test_a_folder_that_is_removed_under_a_run_ends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    none = NoLogger(name="none")
+    with Tracker(RunFolder(folder), step=-1, evaluated=-1, logger=none) as tracker:
+        tracker.scalars(Progress(step=1), {"loss": 1.0})
+        shutil.rmtree(folder)
+        with pytest.raises(FileNotFoundError, match="removed while the run was at work"):
+            tracker.scalars(Progress(step=2), {"loss": 1.0})
 
 
 def test_a_run_killed_in_its_closing_phase_closes_once(

@@ -292,6 +292,25 @@ def test_the_same_seed_gives_the_same_bits(
         assert {**line, **dict.fromkeys(clock)} == {**again, **dict.fromkeys(clock)}
 
 
+@pytest.mark.parametrize(
+    ("model", "overrides"),
+    [("realnvp", []), ("ffjord", ["objective=flow_matching", "solver=none"])],
+)
+def test_what_is_logged_evaluated_and_drawn_changes_no_weight(
+    tiny: Tiny, tmp_path: Path, model: str, overrides: list[str]
+) -> None:
+    seldom = ("trainer.log_every=100", "trainer.evaluate_every=100", "trainer.figures=false")
+    often = (
+        "trainer.log_every=1", "trainer.evaluate_every=2", "trainer.figures=true",
+        "trainer.draw_every=100", "evaluation.grid=24", "splits.val=32",
+    )  # fmt: skip
+    for name, asked in (("seldom", seldom), ("often", often)):
+        train(tiny("trainer.max_steps=3", *overrides, *asked, model=model), tmp_path / name)
+    first, second = last(tmp_path / "seldom"), last(tmp_path / "often")
+    assert torch.equal(first["generator"], second["generator"])
+    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,159 @@
+"""Runs that are disturbed, each in a process of its own, and what their ends are held to."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from flowtrain.cli import flowtrain as cli
+from flowtrain.runs import checkpoint
+
+# What a run imports and takes seconds is there before the forks: torch's optimizers want the first.
+SLOW_TO_IMPORT = ("torch._dynamo", "torch.utils.tensorboard", "flowtrain.training.trainer")
+
+
+@dataclass
+class Forked:
+    """A command at work in another process.
+
+    Attributes:
+        pid: of the process.
+        errors: a pipe with its standard error.
+    """
+
+    pid: int
+    errors: int
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it; SIGKILL lets nothing be written any more."""
+        time.sleep(seconds)
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> tuple[int, str]:
+        """Return its status, negative for a signal, and its standard error."""
+        with os.fdopen(self.errors, "rb") as file:
+            said = file.read().decode()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), said
+
+
+def start(arguments: list[str], folder: Path, disturb: Callable[[], None] = lambda: None) -> Forked:
+    errors, said = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside idle threads
+        pid = os.fork()
+    if pid == 0:
+        _run(arguments, folder, said, disturb)
+    os.close(said)
+    return Forked(pid, errors)
+
+
+def _run(arguments: list[str], folder: Path, said: int, disturb: Callable[[], None]) -> NoReturn:
+    code = 70
+    try:
+        os.chdir(folder)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number, target in enumerate((nowhere, nowhere, said)):
+            os.dup2(target, number)
+        sys.stdout, sys.stderr = (
+            open(number, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+            for number in (1, 2)
+        )
+        sys.argv = ["flowtrain", *arguments]
+        disturb()
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+@pytest.fixture(scope="session", name="start")
+def fixture_start() -> Callable[..., Forked]:
+    """Return a function that starts `flowtrain` in a folder; `disturb` is called there first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in SLOW_TO_IMPORT:
+            import_module(module)
+    return start
+
+
+@pytest.fixture(scope="session")
+def cases() -> int:
+    """Return the number of cases of each kind: FAULTS_CASES of the environment."""
+    return int(os.environ.get("FAULTS_CASES", "12"))
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Return a generator of the test's own: the same draws every time."""
+    return random.Random(request.node.name)
+
+
+@pytest.fixture
+def tell(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], None]:
+    """Return a function that prints what was counted."""
+
+    def tell(counted: str) -> None:
+        with capsys.disabled():
+            print(f"\n{request.node.name}: {counted}")
+
+    return tell
+
+
+def _flat(state: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every number and tensor by its path, except clocks, and an optimizer's settings.
+
+    Those are the config's, and set before each step: a run that is resumed at its end takes none.
+    """
+    if isinstance(state, dict | list | tuple):
+        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _flat(value, f"{path}.{key}")
+    elif not any(part in path for part in ("seconds", ".speed/", ".param_groups.")):
+        yield path, state.numpy().tobytes() if isinstance(state, torch.Tensor) else state
+
+
+def end_of(run: Path) -> dict[str, Any]:
+    """Return all that a run ended with, but for clocks: weights, optimizer, history, result."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    parts: dict[str, Any] = {
+        "last": checkpoint.read(run / "checkpoints" / "last.pt"),
+        "best": checkpoint.read(run / "checkpoints" / "best.pt"),
+        "metrics": [json.loads(line) for line in lines],
+        "result": json.loads((run / "result.json").read_text(encoding="utf-8")),
+    }
+    del parts["result"]["environment"]
+    return {f"{name}{path}": value for name in parts for path, value in _flat(parts[name])}
+
+
+@pytest.fixture(scope="session")
+def assert_same_end() -> Callable[[Path, Path, str], None]:
+    """Return a check that a run ended as another did, to the bit, and left nothing behind."""
+
+    def assert_same_end(run: Path, whole: Path, case: str) -> None:
+        found, expected = end_of(run), end_of(whole)
+        differing = [
+            key for key in expected | found if found.get(key, "none") != expected.get(key, "none")
+        ]
+        assert differing == [], case
+        left = [path for path in run.rglob("*") if path.suffix == ".tmp" or path.name == ".lock"]
+        assert left == [], case
+
+    return assert_same_end
