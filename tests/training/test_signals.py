@@ -147,11 +147,14 @@ def test_a_thread_other_than_the_main_one_catches_none() -> None:
 def test_train_returns_the_signal_that_stopped_it_and_restores_its_handlers(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
 ) -> None:
+    # Under nohup SIGHUP is ignored, and a run leaves it so.
+    inherited = signal.signal(signum, signal.default_int_handler)
     before = [*map(signal.getsignal, STOPPING)]
     monkeypatch.setattr(trainer, "train_step", lambda run, tracker: signal.raise_signal(signum))
     result: Result = train(tiny(), tmp_path)
     assert (result.status, result.signal) == ("interrupted", signum)
     assert before == [*map(signal.getsignal, STOPPING)]
+    signal.signal(signum, inherited)
 
 
 def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(
