@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
 from flowtrain.errors import UserError
 
 RECORD = 2**24  # bytes of a result.json or a config: a thousand times what a run writes
@@ -127,15 +125,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, float) or abs(value) < 2**63
 
 
-class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
-    """Refuses aliases: a few of them unfold to any size."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
-
-
 def read_yaml(path: Path, *, inside: Path) -> Any:
     """Read a file of YAML in a run folder, without tags and aliases.
 
@@ -148,10 +137,20 @@ def read_yaml(path: Path, *, inside: Path) -> Any:
     >>> read_yaml(tmp_path / "config.yaml", inside=tmp_path)
     {'seed': 3}
     """
+    import yaml  # not above: help need not wait for it
+
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
+        """Refuses aliases: a few of them unfold to any size."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases are not read")
+            return super().compose_node(parent, index)
+
     with open_regular(path, inside=inside, limit=RECORD) as file:
         content = file.read()
     try:
-        return yaml.load(content, _Plain)
+        return yaml.load(content, Plain)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError):
         raise UserError(f"{path} is damaged: it holds no plain YAML") from None
 

@@ -154,7 +154,7 @@ class Rows(Data):
 
     splits: ClassVar[str] = "random"
     planar: ClassVar[bool] = False
-    dequantize: bool = False
+    dequantize: bool
 
     def settings(self) -> dict[str, Any]:
         """Return what reads the points: all but what becomes of them."""

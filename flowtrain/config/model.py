@@ -29,7 +29,8 @@ class Model(Section):
 
     >>> from flowtrain.flows import Standardize
     >>> standardize = Standardize(torch.zeros(2), torch.ones(2))
-    >>> Affine(name="affine").build(standardize, generator=torch.Generator()).dim
+    >>> affine = Affine(name="affine", whitening="columns")
+    >>> affine.build(standardize, generator=torch.Generator()).dim
     2
     >>> Affine.continuous, FFJORD.continuous
     (False, True)
@@ -37,7 +38,7 @@ class Model(Section):
 
     continuous: ClassVar[bool] = False
     name: str
-    whitening: Literal["columns", "covariance", "johnson"] = "columns"
+    whitening: Literal["columns", "covariance", "johnson"]
 
     def settings(self) -> dict[str, Any]:
         """Return what the builder takes: all but the whitening, which `build_flow` fits."""
@@ -197,8 +198,8 @@ class FFJORD(Model):
     width: Units
     depth: Layers
     activation: Literal["tanh", "softplus", "silu", "gelu"]
-    features: Units | None = None
-    scale: Positive | None = None
+    features: Units | None
+    scale: Positive | None
     divergence: Annotated[Literal["auto", "exact", "hutchinson"], Mark.SHAPELESS]
     probes: Annotated[Annotated[int, Field(ge=1, le=1000)] | None, Mark.SHAPELESS]
     noise: Annotated[Literal["rademacher", "gaussian"] | None, Mark.SHAPELESS]
@@ -229,7 +230,8 @@ class FFJORD(Model):
     def weights(self, dim: int) -> int:
         if self.field not in FIELDS:
             return 0
-        return self.width * (2 * dim + (self.depth - 1) * self.width)
+        seen = dim + 2 * (self.features or 32) if self.field == "fourier" else dim
+        return self.width * (seen + dim + (self.depth - 1) * self.width)
 
     def units(self, dim: int) -> int:
         return self.depth * self.width if self.field in FIELDS else dim

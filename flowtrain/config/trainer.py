@@ -58,7 +58,7 @@ class Trainer(Section):
     log_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL]
     evaluate_every: Annotated[Count, OrAuto(), Mark.SETTLED, Mark.RESUMABLE]
     figures: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
-    draw_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL] = 1
+    draw_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL]
     animation: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
 
     @model_validator(mode="after")

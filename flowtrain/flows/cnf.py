@@ -212,16 +212,23 @@ class CNF(Transform):
         asked: str | None = getattr(solver, "dtype", None)
         dtype = state.dtype if asked is None else getattr(torch, asked)
         weights: dict[str, Tensor] = dict(self.field.named_parameters())
+        fixed: dict[str, Tensor] = dict(self.field.named_buffers())
         convert = dtype != state.dtype
         if convert:
             weights = {name: weight.to(dtype) for name, weight in weights.items()}
+            fixed = {
+                name: each.to(dtype) if each.is_floating_point() else each
+                for name, each in fixed.items()
+            }
         probes = probes.to(dtype)
         dim = self.dim
 
         def right_hand_side(t: Tensor, state: Tensor) -> Tensor:
             inputs = (t, state[:, :dim], probes)
             velocity, tangents = (
-                functional_call(self.field, weights, inputs) if convert else self.field(*inputs)
+                functional_call(self.field, weights | fixed, inputs)
+                if convert
+                else self.field(*inputs)
             )
             columns = [velocity]
             for name in names:

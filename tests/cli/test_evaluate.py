@@ -82,7 +82,7 @@ def test_a_continuous_flow_is_evaluated_by_the_solver_that_is_named(
     coarse = report("--solver", "euler", "--step-size", "1")
     assert coarse["solver"]["name"] == "euler"
     own_nll, tight_nll, coarse_nll = (each["metrics"]["nll/test"] for each in (own, tight, coarse))
-    assert 0 < abs(own_nll - tight_nll) < 1e-3 < abs(coarse_nll - tight_nll)
+    assert 0 < abs(own_nll - tight_nll) < 5e-3 < abs(coarse_nll - tight_nll) / 10
 
 
 @pytest.mark.parametrize("option", SOLVERS)

@@ -81,8 +81,8 @@ def test_completion_can_be_installed(flowtrain: Flowtrain) -> None:
 
 MISTAKES = [
     (["model=realnpv"], "model: no option 'realnpv'; did you mean realnvp?"),
-    (["data=sun"], "data: no option 'sun'; choose from checkerboard, circles,"),
-    (["model="], "model: no option ''; choose from affine, ffjord, glow, realnvp, spline"),
+    (["data=sun"], "data: no option 'sun'; choose from banana, checkerboard,"),
+    (["model="], "model: no option ''; choose from affine, ffjord, glow, iaf, maf, maf_spline,"),
     (["data=3"], "Config group override must be a string"),
     (["optimzer=adam"], "optimzer: no such key; did you mean optimizer"),
     (["optimizer.rl=1"], "optimizer.rl: no such key; did you mean optimizer.lr"),

@@ -66,7 +66,8 @@ def test_the_best_recipe_has_finer_splines_where_a_density_needs_them(
     finer: dict[str, dict[str, float]] = {"rings": {"bins": 32}, "checkerboard": {"bound": 3.0}}
     more = finer.get(data, {})
     assert best == {**plain, "model": {**plain["model"], **more}}
-    assert (plain["model"]["bins"], plain["model"]["bound"]) == (16, 4.0)
+    bins = 8 if data in ("table", "sklearn") else 16  # of rows, finer splines overfit
+    assert (plain["model"]["bins"], plain["model"]["bound"]) == (bins, 4.0)
 
 
 def test_a_resumed_run_keeps_its_record(

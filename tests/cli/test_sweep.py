@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flowtrain.errors import TrainingError
 from flowtrain.runs.lock import locked
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
@@ -69,18 +70,32 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_if_it_never_stopped(
 
 
 def test_failed_jobs_run_again_and_no_others(
-    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+    flowtrain: Flowtrain,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = ["-m", "hydra.sweep.dir=sweep", *tiny_overrides, "optimizer.lr=1e30,1e-3"]
-    told = flowtrain(*command)
+    command = ["-m", "hydra.sweep.dir=sweep", *tiny_overrides, "optimizer.lr=2e-3,1e-3"]
+    step = trainer.train_step
+
+    def failing(run: Run, tracker: Tracker) -> None:
+        if run.config.optimizer.settings()["lr"] == 2e-3:
+            raise TrainingError("out of luck")
+        step(run, tracker)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", failing)
+        told = flowtrain(*command)
     assert told.returncode == 1
-    name = "optimizer.lr=1e+30"
+    name = "optimizer.lr=0.002"
     last = told.stderr.splitlines()[-1]
     assert last.startswith(f"flowtrain: 1 of 2 jobs did not complete: {name} (failed); run")
-    told = flowtrain(*command, "trainer.max_failures=30")
+    done = (tmp_path / "sweep" / "optimizer.lr=0.001" / "result.json").read_bytes()
+    told = flowtrain(*command)
     assert (told.returncode, told.stderr) == (0, "")
     assert "1 failed" in told.stdout
     assert {*states(tmp_path / "sweep").values()} == {"completed"}
+    assert (tmp_path / "sweep" / "optimizer.lr=0.001" / "result.json").read_bytes() == done
 
 
 def test_a_sweep_s_folder_belongs_to_one_sweep(

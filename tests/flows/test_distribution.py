@@ -72,7 +72,7 @@ def test_a_batch_is_of_independent_draws_and_broadcasts(flow: Flow) -> None:
     assert distribution.log_prob(x).shape == (2, 4)
     one = distribution.log_prob(x[0, 0])
     assert one.shape == (4,)
-    assert len(one.unique()) == 1
+    assert one.max() - one.min() < 1e-9  # products of several rows may round otherwise
 
 
 def test_it_keeps_company_with_torch_s_distributions(flow: Flow) -> None:

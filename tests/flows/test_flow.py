@@ -111,7 +111,8 @@ def make(randomize: Randomize) -> Make:
         context: dict[str, Any] = {"generator": generator}
         if option == "ffjord":
             context["solver"] = DOPRI5
-        section = SECTIONS[option](**{"name": option, **SETTINGS[option], **changes})
+        settings = {"name": option, "whitening": "columns", **SETTINGS[option], **changes}
+        section = SECTIONS[option](**settings)
         flow: Flow = section.build(standardize, **context)
         randomize(flow, generator)
         for parameter in flow.parameters():
