@@ -92,4 +92,4 @@ tensorboard: install ## Open the curves and figures of all runs
 	$(BIN)/tensorboard --logdir outputs
 
 clean: ## Remove .venv and caches; run folders stay
-	rm -rf $(VENV) $(VENV)-extras build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-extras build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
