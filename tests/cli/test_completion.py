@@ -94,18 +94,16 @@ def test_what_is_offered_can_be_typed(name: str) -> None:
     assert split(f"flowrun {typed}x")[0] == ["flowrun", name, "x"]
 
 
-def test_an_answer_takes_a_moment_and_imports_nothing_heavy() -> None:
+def test_an_answer_imports_nothing_heavy() -> None:
     code = (
-        "import sys, time; from flowtrain.cli.flowrun import execute;"
+        "import sys; from flowtrain.cli.flowrun import execute;"
         "execute(['__complete', 'bash', '=', 'flowtrain model=ffjord model.']);"
         "heavy = {'torch', 'numpy', 'hydra', 'pydantic', 'rich'} & {*sys.modules};"
-        "print(time.process_time(), *heavy, file=sys.stderr)"
+        "print(*heavy, file=sys.stderr)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "width=" in told.stdout
-    seconds, *heavy = told.stderr.split()
-    assert heavy == []
-    assert float(seconds) < 0.3
+    assert told.stderr.split() == []
 
 
 def completed(shell: str, line: str, end: str, here: Path) -> str:
