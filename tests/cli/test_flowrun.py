@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -196,7 +197,8 @@ def test_a_run_on_a_table_keeps_to_the_table_s_columns(
     rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).tolist()
     lines = [f"{a},name {i},{b}" for i, (a, b) in enumerate(rows)]
     (tmp_path / "mine.csv").write_text("\n".join(["a,who,b", *lines]))
-    data = {"name": "table", "path": "mine.csv", "columns": ["b", "a"], "header": "auto"}
+    data: dict[str, Any] = {"name": "table", "path": "mine.csv", "columns": ["b", "a"]}
+    data |= {"header": "auto", "dequantize": True}
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     raw = tiny("trainer.max_steps=4", model="ffjord").model_dump()
     train(validate({**raw, "data": data, "splits": splits}), tmp_path / "r")
