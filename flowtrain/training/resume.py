@@ -10,6 +10,8 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.state import TrainState
 
+PATHS = ("data.path", "objective.teacher")  # typed from any folder
+
 
 def reconcile(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     """Return a run's own config with the settings asked for, where they may change.
@@ -19,7 +21,7 @@ def reconcile(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     """
     refused: list[str] = []
     free = set(marked(Config, Mark.RESUMABLE))
-    asked = _settled_as(saved, asked)
+    asked = _settled_as(saved, _absolute(asked))
     merged: dict[str, Any] = _merge(saved, asked, "", free, refused)
     if refused:
         raise ConfigError("\n".join(["this folder holds another run:", *refused]))
@@ -65,6 +67,18 @@ def refuse_unnamed_code(config: Config, asked: dict[str, Any], folder: Path) -> 
                 f"{folder}: this run uses code of its user's own, {key}={target}: if you trust "
                 "that code, add trust_code=true"
             )
+
+
+def _absolute(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked for, its paths as a checked config has them."""
+    for key in PATHS:
+        group, name = key.split(".")
+        if isinstance(path := asked.get(group, {}).get(name), str):
+            asked = {
+                **asked,
+                group: {**asked[group], name: str(Path(path).expanduser().absolute())},
+            }
+    return asked
 
 
 def _settled_as(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:

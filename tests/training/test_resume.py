@@ -195,6 +195,17 @@ def test_settings_of_the_run_may_change(tiny: Tiny) -> None:
     assert merged["evaluation"] == {**saved["evaluation"], "grid": 32}
 
 
+def test_a_path_is_the_same_however_it_is_typed(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = {**tiny().model_dump(), "data": {"name": "table", "path": str(tmp_path / "p.csv")}}
+    asked = {"data": {"name": "table", "path": "p.csv"}}
+    assert reconcile(saved, asked)["data"] == saved["data"]
+    with pytest.raises(ConfigError, match=r"data\.path: the run has .*p\.csv'"):
+        reconcile(saved, {"data": {"name": "table", "path": "q.csv"}})
+
+
 def test_contradictions_are_refused_with_both_values(tiny: Tiny) -> None:
     asked = {
         "seed": 3, "data": {"name": "moons", "noise": 0.1}, "model": {"hidden": 9, "depth": 1},
