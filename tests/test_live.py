@@ -114,9 +114,9 @@ def in_terminal(columns: int, *command: str, cwd: Path) -> tuple[bytes, int]:
     child, screen = pty.fork()
     if child == 0:
         os.chdir(cwd)
-        os.environ.pop("COLUMNS", None)
-        os.environ |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-        os.execv(command[0], command)
+        # An environment of its own: readline sets COLUMNS where os.environ does not see it.
+        known = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+        os.execve(command[0], command, known | {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"})
     ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     seen = b""
     while True:
@@ -136,18 +136,18 @@ def test_the_bytes_of_a_run_s_screen_never_wrap(
     tmp_path: Path, tiny_overrides: list[str], columns: int
 ) -> None:
     program = [sys.executable, "-m", "flowtrain"]
-    more = ["trainer.max_steps=200", "trainer.evaluate_every=100", "trainer.figures=true"]
+    more = ["trainer.max_steps=1000", "trainer.evaluate_every=500", "trainer.figures=true"]
     asked = [*tiny_overrides, *more, "hydra.run.dir=run"]
     seen, status = in_terminal(columns, *program, *asked, cwd=tmp_path)
     assert status == 0
     lines = re.split(r"\r\n|\r", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()))
     moving = [line for line in lines if "━" in line]
     assert max(map(len, moving)) < columns
-    for what in ("loading torch", "drawing step 0", r"step \d+/200  KL -?\d", r"loss \d", "left"):
+    for what in ("loading torch", "drawing step 0", r"step \d+/1,000  KL -?\d", r"loss \d", "left"):
         assert any(re.search(what, line) for line in moving), what
     logged = (tmp_path / "run" / "flowtrain.log").read_text()
-    assert "step 1/200  KL " in logged  # the lines at intervals are there
-    assert not any("INFO" in line or "step 1/200" in line for line in lines if line not in moving)
+    assert "step 1/1,000  KL " in logged  # the lines at intervals are there
+    assert not any("INFO" in line or "step 1/1,000" in line for line in lines if line not in moving)
 
 
 def test_the_log_is_told_above_the_line_and_left_as_it_was(
