@@ -1,12 +1,16 @@
 """`flowrun diagnose`: whether a flow is good, and where it is not, in words and on one page."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
+from flowtrain.progress import doing
+
+if TYPE_CHECKING:
+    from flowtrain.evaluation.diagnosis import Diagnosis
 
 SUMMARY = "say whether a run's flow fits its test points, and where it does not"
 
@@ -23,40 +27,54 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Test a flow, write a page and its figures, and print what was found in words."""
-    from flowtrain.batching import in_batches
-    from flowtrain.evaluation.diagnosis import POINTS, diagnose
-    from flowtrain.evaluation.diagnosis_figure import diagnosis_figure
-    from flowtrain.files import writing
+    from flowtrain.cli.console import say, working
 
-    saved, batch_size = shared.open_chosen(options)
-    folder = options.output or saved.folder
-    generator = shared.seeded(options)
-    test, train = saved.splits.test.x[:POINTS], saved.splits.train.x
-    try:
-        found = diagnose(
-            saved.flow, test, train,
-            columns=saved.columns, density=saved.density, generator=generator,
-            batch_size=batch_size,
-        )  # fmt: skip
-    except ValueError as error:
-        raise UserError(f"{saved.folder}: {error}") from None
-    config = saved.config
-    figure = diagnosis_figure(
-        found,
-        z=in_batches(lambda x: saved.flow.inverse(x)[0], test, batch_size),
-        test=test,
-        samples=saved.flow.sample(len(test), generator),
-        columns=saved.columns,
-        title=f"{config.model.name} on {config.data.name}, seed {config.seed}, step {saved.step:,}",
-    )
-    with writing(folder / "diagnosis.json") as file:
-        file.write(json.dumps(found.as_json(), indent=2).encode() + b"\n")
-    with writing(folder / "diagnosis.png") as file:
-        figure.savefig(file, format="png", dpi=150)
+    with working():
+        found, folder = _write(options)
     words = [*found.findings()]
     sys.stdout.writelines(f"{'fits' if good else 'off ':<5} {line}\n" for good, line in words)
     off = sum(not good for good, _ in words)
     sys.stdout.write(
         f"{len(words) - off} of {len(words)} tests find nothing, by {found.points:,} test points\n"
     )
-    sys.stderr.write(f"flowrun: wrote {folder / 'diagnosis.json'} and diagnosis.png\n")
+    say(f"wrote {folder / 'diagnosis.json'} and diagnosis.png")
+
+
+def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
+    """Write the diagnosis; return it and its folder."""
+    with doing("loading torch"):
+        from flowtrain.batching import in_batches
+        from flowtrain.evaluation.diagnosis import POINTS, diagnose
+        from flowtrain.evaluation.diagnosis_figure import diagnosis_figure
+        from flowtrain.evaluation.images import save_figure
+        from flowtrain.files import json_text, writing
+
+    saved, batch_size = shared.open_chosen(options)
+    folder = options.output or saved.folder
+    generator = shared.seeded(options)
+    test, train = saved.splits.test.x[:POINTS], saved.splits.train.x
+    try:
+        with doing("diagnosing"):
+            found = diagnose(
+                saved.flow, test, train,
+                columns=saved.columns, density=saved.density, generator=generator,
+                batch_size=batch_size,
+            )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"{saved.folder}: {error}") from None
+    config = saved.config
+    with doing("drawing"):
+        figure = diagnosis_figure(
+            found,
+            z=in_batches(lambda x: saved.flow.inverse(x)[0], test, batch_size),
+            test=test,
+            samples=saved.flow.sample(len(test), generator),
+            columns=saved.columns,
+            title=f"{config.model.name} on {config.data.name}, seed {config.seed}, "
+            f"step {saved.step:,}",
+        )
+        with writing(folder / "diagnosis.json") as file:
+            file.write(f"{json_text(found.as_json(), indent=2)}\n".encode())
+        with writing(folder / "diagnosis.png") as file:
+            save_figure(figure, file, ".png", dpi=150)
+    return found, folder

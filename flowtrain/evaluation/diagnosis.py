@@ -13,7 +13,7 @@ from torch import Tensor
 from flowtrain.batching import in_batches
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.metrics import reverse
-from flowtrain.flows.flow import Flow
+from flowtrain.flows.flow import Flow, base_log_prob
 
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # nominal coverages
 TAILS = (0.001, 0.01, 0.99, 0.999)  # quantiles of a column that are compared
@@ -174,12 +174,17 @@ def diagnose(
     if len(test) < 20:
         raise ValueError(f"a diagnosis needs at least 20 test points, there are {len(test)}")
     x = test[:POINTS]
-    samples = flow.sample(POINTS, generator)
-    log_q = in_batches(flow.log_prob, x, batch_size).cpu().double()
-    log_q_samples = in_batches(flow.log_prob, samples, batch_size).cpu().double()
+
+    def to_base(rows: Tensor) -> Tensor:
+        z, log_det = flow.inverse(rows)
+        return torch.cat([z, (base_log_prob(z) + log_det)[:, None]], 1)
+
+    samples, log_q_samples = flow.sample_with_log_prob(POINTS, generator)
+    log_q_samples = log_q_samples.cpu().double()
+    carried = in_batches(to_base, x, batch_size).cpu().double()
+    z, log_q = carried[:, :-1], carried[:, -1].contiguous()
     ordered = log_q_samples.sort().values
     above = 1 - torch.searchsorted(ordered, log_q).double() / len(ordered)  # uniform if q = p
-    z = in_batches(lambda rows: flow.inverse(rows)[0], x, batch_size).cpu().double()
     normal = torch.special.ndtr(z).numpy()
     box = train.amin(0), train.amax(0)
     beyond = int(((samples < box[0]) | (samples > box[1])).any(1).sum())
