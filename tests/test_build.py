@@ -263,6 +263,7 @@ def test_a_table_that_has_no_density_is_refused_and_a_doubtful_one_warned_of(
         build_splits(config, torch.device("cpu"))
     assert str(caught.value).startswith("data: constant, so without a density: 'b'; choose")
     path.write_text("a,b\n" + "".join(f"{row},{row**2}\n" for row in range(20)))
+    caplog.clear()
     with caplog.at_level("WARNING", logger="flowtrain"):
         build_splits(config, torch.device("cpu"))
     assert [line.split(";")[0] for line in caplog.messages] == [
