@@ -13,7 +13,7 @@ from torch import Tensor
 from flowtrain.batching import in_batches
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.metrics import reverse
-from flowtrain.flows.flow import Flow, base_log_prob
+from flowtrain.flows.flow import Flow
 
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # nominal coverages
 TAILS = (0.001, 0.01, 0.99, 0.999)  # quantiles of a column that are compared
@@ -177,7 +177,7 @@ def diagnose(
 
     def to_base(rows: Tensor) -> Tensor:
         z, log_det = flow.inverse(rows)
-        return torch.cat([z, (base_log_prob(z) + log_det)[:, None]], 1)
+        return torch.cat([z, (flow.base.log_prob(z) + log_det)[:, None]], 1)
 
     samples, log_q_samples = flow.sample_with_log_prob(POINTS, generator)
     log_q_samples = log_q_samples.cpu().double()
@@ -185,7 +185,7 @@ def diagnose(
     z, log_q = carried[:, :-1], carried[:, -1].contiguous()
     ordered = log_q_samples.sort().values
     above = 1 - torch.searchsorted(ordered, log_q).double() / len(ordered)  # uniform if q = p
-    normal = torch.special.ndtr(z).numpy()
+    uniform = flow.base.cdf(z).numpy()
     box = train.amin(0), train.amax(0)
     beyond = int(((samples < box[0]) | (samples > box[1])).any(1).sum())
     rate = min(1.0, 2 * x.shape[1] / (len(train) + 1))
@@ -197,7 +197,7 @@ def diagnose(
         points=len(x),
         coverage={level: float((above <= level).double().mean()) for level in LEVELS},
         coverage_p_value=float(ks_2samp(log_q.numpy(), log_q_samples.numpy()).pvalue),
-        base=[_gap_from_uniform(column) for column in normal.T],
+        base=[_gap_from_uniform(column) for column in uniform.T],
         auc=auc,
         auc_floor=auc_floor,
         auc_error=math.sqrt(

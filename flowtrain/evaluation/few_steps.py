@@ -10,7 +10,6 @@ from flowtrain.config.solver import FixedStep
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.metrics import weights_of
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import base_log_prob
 
 STAGES = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # evaluations a step
 
@@ -60,7 +59,7 @@ def few_steps(
     """
     one = FixedStep(name=method, step_size=1.0)  # type: ignore[arg-type] # the section checks it
     times = torch.linspace(0, 1, steps + 1).tolist()
-    log_q, folded = base_log_prob(z), torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    log_q, folded = flow.base.log_prob(z), torch.zeros(len(z), dtype=torch.bool, device=z.device)
     state = z
     for start, end in pairwise(times):
         before = state.detach().requires_grad_()

@@ -13,7 +13,7 @@ from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.distances import POINTS, sample_distances
 from flowtrain.evaluation.tags import tagged
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import Flow, base_log_prob
+from flowtrain.flows.flow import Flow
 from flowtrain.flows.ode import SolverError
 from flowtrain.progress import doing
 
@@ -251,7 +251,7 @@ def reverse(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float
 
     def log_weight(z: Tensor) -> Tensor:
         x, log_det = flow(z)
-        log_q = (base_log_prob(z) - log_det).cpu().double()
+        log_q = (flow.base.log_prob(z) - log_det).cpu().double()
         log_w: Tensor = density.log_prob(x.cpu().double()) - log_q
         return log_w
 

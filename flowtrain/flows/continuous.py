@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from flowtrain.config.model import EXACT_EVALUATION_UP_TO
 from flowtrain.config.solver import Solver
+from flowtrain.flows.bases import Base
 from flowtrain.flows.cnf import CNF, Divergence, choose_divergence
-from flowtrain.flows.flow import Flow, Standardize, base_log_prob
+from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.ode import Evaluations
 from flowtrain.flows.whiten import Whiten
 
@@ -50,6 +51,7 @@ class ContinuousFlow(Flow):
         cnf: the continuous transform.
         standardize: the fixed map from whitened to data coordinates.
         training_divergence: what an objective should pass to `likelihood`; None is the CNF's own.
+        base: what is carried; None is the standard normal law.
 
     >>> from flowtrain import load
     >>> flow = load(ffjord_folder)
@@ -66,8 +68,9 @@ class ContinuousFlow(Flow):
         standardize: Standardize | Whiten,
         *,
         training_divergence: Divergence | None = None,
+        base: Base | None = None,
     ) -> None:
-        super().__init__([cnf], standardize)
+        super().__init__([cnf], standardize, base)
         self.training_divergence = training_divergence or cnf.divergence
 
     @property
@@ -141,7 +144,7 @@ class ContinuousFlow(Flow):
         """Whiten, solve from t back to the base, and add up."""
         white, log_det = self.whiten(x)
         if t == 0:
-            log_prob = base_log_prob(white) + log_det
+            log_prob = self.base.log_prob(white) + log_det
             return Likelihood(log_prob.to(x.dtype), None, None, Evaluations())
         solution = self.cnf.solve(
             white,
@@ -154,7 +157,7 @@ class ContinuousFlow(Flow):
             solver=solver,
             divergence=divergence,
         )
-        log_prob = base_log_prob(solution.end) + cast(Tensor, solution.log_det) + log_det
+        log_prob = self.base.log_prob(solution.end) + cast(Tensor, solution.log_det) + log_det
         return Likelihood(
             log_prob.to(x.dtype), solution.kinetic, solution.jacobian, solution.evaluations
         )
@@ -217,7 +220,7 @@ class ContinuousFlow(Flow):
             The points, (m, n, d), and the log-density in nats of the flow stopped there, (m, n).
         """
         path, log_dets = self.cnf.path_with_log_det(self.accept(z), times)
-        log_base = base_log_prob(path[0])
+        log_base = self.base.log_prob(path[0])
         moments = [self.standardize(points) for points in path.to(z.dtype)]
         x = torch.stack([points for points, _ in moments])
         log_prob = torch.stack([log_base - more for _, more in moments]) - log_dets
@@ -227,7 +230,10 @@ class ContinuousFlow(Flow):
         """Return this flow, weights shared, evaluated by another solver."""
         cnf = CNF(self.cnf.field, dim=self.dim, solver=solver, divergence=self.cnf.divergence)
         return ContinuousFlow(
-            cnf, self.standardize, training_divergence=self.training_divergence
+            cnf,
+            self.standardize,
+            training_divergence=self.training_divergence,
+            base=self.base,
         ).train(self.training)
 
 

@@ -4,7 +4,6 @@ Direction, stated once: ``z`` is base (t = 0) and ``x`` is data (t = 1). ``forwa
 ``inverse`` maps x to z, and each returns the log-determinant of its own Jacobian.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import chain
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from flowtrain.flows.bases import Base, Normal
+
 if TYPE_CHECKING:
     from flowtrain.flows.distribution import FlowDistribution
     from flowtrain.flows.whiten import Whiten
-
-LOG_TWO_PI = math.log(2.0 * math.pi)
 
 
 class Transform(nn.Module, ABC):
@@ -77,7 +76,7 @@ class Standardize(Transform):
 
 
 class Flow(nn.Module):
-    """A standard normal base carried to data by a sequence of transforms, in nats.
+    """A base distribution carried to data by a sequence of transforms, in nats.
 
     Points may be of any floating dtype, and what a method returns is of the same one. The
     transforms compute in the flow's own; the whitening, where large offsets would lose digits, in
@@ -87,6 +86,7 @@ class Flow(nn.Module):
         transforms: the maps in whitened coordinates, in the order base -> data.
         standardize: the fixed map from whitened to data coordinates; it has the dimension d. It
             is a `Whiten` where the data are a table.
+        base: what is carried; None is the standard normal law.
 
     >>> from flowtrain.flows.linear import Permute
     >>> standardize = Standardize(mean=torch.ones(2), std=torch.full((2,), 0.5))
@@ -99,11 +99,15 @@ class Flow(nn.Module):
     """
 
     def __init__(
-        self, transforms: Iterable[Transform], standardize: "Standardize | Whiten"
+        self,
+        transforms: Iterable[Transform],
+        standardize: "Standardize | Whiten",
+        base: Base | None = None,
     ) -> None:
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
         self.standardize = standardize
+        self.base = base or Normal(standardize.dim)
 
     @property
     def dim(self) -> int:
@@ -146,7 +150,7 @@ class Flow(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log q(x) in nats, (n, d) -> (n,)."""
         z, log_det = self.inverse(x)
-        return base_log_prob(z) + log_det
+        return self.base.log_prob(z) + log_det
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -163,7 +167,7 @@ class Flow(nn.Module):
         """
         z = self.sample_base(n, generator).to(self.points_dtype)
         x, log_det = self(z)
-        return x, base_log_prob(z) - log_det
+        return x, self.base.log_prob(z) - log_det
 
     def to_data(self, z: Tensor) -> Tensor:
         """Map base to data, (n, d) -> (n, d): `forward` without its log-determinant."""
@@ -172,7 +176,7 @@ class Flow(nn.Module):
     def sample_base(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points of the base, (n, d), on the generator's device and then moved to ours."""
         device = self.device if generator is None else generator.device
-        z = torch.randn(n, self.dim, generator=generator, dtype=self.dtype, device=device)
+        z = self.base.sample(n, generator, dtype=self.dtype, device=device)
         return z.to(self.device)
 
     def accept(self, points: Tensor) -> Tensor:
@@ -220,12 +224,3 @@ class Flow(nn.Module):
         from flowtrain.flows.distribution import FlowDistribution
 
         return FlowDistribution(self, generator=generator)
-
-
-def base_log_prob(z: Tensor) -> Tensor:
-    """Return the standard normal's log-density in nats, (n, d) -> (n,).
-
-    >>> base_log_prob(torch.zeros(1, 2))  # -log 2π
-    tensor([-1.8379])
-    """
-    return -0.5 * (z.square().sum(-1) + z.shape[-1] * LOG_TWO_PI)

@@ -110,7 +110,8 @@ def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> G
                 "probes, which no graph draws; export sample"
             )
         steps = STEPS if steps is None else steps
-        solved = Flow([RungeKutta(flow.cnf.field, dim=flow.dim, steps=steps)], flow.standardize)
+        transform = RungeKutta(flow.cnf.field, dim=flow.dim, steps=steps)
+        solved = Flow([transform], flow.standardize, flow.base)
         error = _solver_error(flow, solved, function, points)
         told["solver"] = {"name": "rk4", "steps": steps, "error": error}
         flow = solved

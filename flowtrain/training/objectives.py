@@ -15,7 +15,7 @@ from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError
 from flowtrain.flows.cnf import Divergence
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import Flow, base_log_prob
+from flowtrain.flows.flow import Flow
 
 # A function, called only when its scalars are logged, and after the backward pass: an adjoint
 # solve counts its evaluations there.
@@ -130,7 +130,7 @@ class ReverseKL:
             with _frozen(flow):
                 log_q = flow.log_prob(samples)
         else:
-            log_q = base_log_prob(z) - log_det
+            log_q = flow.base.log_prob(z) - log_det
         loss = (log_q - self.density.log_prob(samples)).mean()
         return loss, lambda: {"kl_reverse/batch": loss.item()}
 
