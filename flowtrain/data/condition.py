@@ -54,7 +54,7 @@ class Category:
         found = [place.get(text, place.get(_whole(text), -1)) for text in texts]
         if -1 in found:
             unknown = [*dict.fromkeys(t for t, at in zip(texts, found, strict=True) if at < 0)]
-            _refuse_missing(self.name, cells)
+            refuse_missing(self.name, cells)
             raise UserError(
                 f"{_where(self.name, cells, found.index(-1))}: {listed(unknown)} "
                 f"{'is' if len(unknown) == 1 else 'are'} unknown; known: {listed(self.values)}"
@@ -103,9 +103,9 @@ class Number:
         Raises:
             UserError: a value is missing, no number, or not finite.
         """
-        values = _numbers(cells)
+        values = as_numbers(cells)
         if values is None or not np.isfinite(values).all():
-            _refuse_missing(self.name, cells)
+            refuse_missing(self.name, cells)
             for row, cell in enumerate(cells.tolist()):
                 if not _is_finite(cell):
                     raise UserError(
@@ -123,13 +123,13 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Condition:
+class ContextEncoder:
     """From the columns that points are conditional on to the context of a flow, and back.
 
     Args:
         columns: of the condition, in the order of the context.
 
-    >>> condition = Condition.fit({"species": np.repeat(["setosa", "virginica"], 20)})
+    >>> condition = ContextEncoder.fit({"species": np.repeat(["setosa", "virginica"], 20)})
     >>> condition.encode({"species": ["virginica", "setosa"]})
     tensor([[0., 1.],
             [1., 0.]], dtype=torch.float64)
@@ -170,7 +170,7 @@ class Condition:
                 rows, or has more than `MOST` kinds of text.
 
         >>> ages = np.array([31, 47, 25, 62, 38, 29])
-        >>> print(Condition.fit({"smoker": np.array(["yes", "no"] * 3), "age": ages}))
+        >>> print(ContextEncoder.fit({"smoker": np.array(["yes", "no"] * 3), "age": ages}))
         smoker (no or yes), age (a number, 25 to 62 in training)
         """
         return cls(tuple(_fit(name, column, train) for name, column in cells.items()))
@@ -185,7 +185,7 @@ class Condition:
             UserError: a column is missing or unknown, lengths differ, or a value is refused.
 
         >>> age = Number("age", mean=40.0, std=10.0, low=18.0, high=70.0)
-        >>> condition = Condition((Category("smoker", ("no", "yes")), age))
+        >>> condition = ContextEncoder((Category("smoker", ("no", "yes")), age))
         >>> condition.encode({"smoker": "yes", "age": [30, 50]}).tolist()
         [[0.0, 1.0, -1.0], [0.0, 1.0, 1.0]]
         """
@@ -212,7 +212,7 @@ class Condition:
     def decode(self, context: Tensor) -> dict[str, Cells]:
         """Return by name the values that rows of context (n, c) stand for.
 
-        >>> condition = Condition((Category("smoker", ("no", "yes")),))
+        >>> condition = ContextEncoder((Category("smoker", ("no", "yes")),))
         >>> condition.decode(condition.encode({"smoker": ["yes", "no"]}))["smoker"].tolist()
         ['yes', 'no']
         """
@@ -226,7 +226,7 @@ class Condition:
     def beyond(self, given: Mapping[str, Any]) -> Iterator[str]:
         """Yield a warning for each number that lies beyond those of the training rows.
 
-        >>> condition = Condition((Number("age", mean=40.0, std=10.0, low=18.0, high=70.0),))
+        >>> condition = ContextEncoder((Number("age", mean=40.0, std=10.0, low=18.0, high=70.0),))
         >>> list(condition.beyond({"age": 99}))
         ['age=99 lies beyond the training rows, 18 to 70: there the flow has learned nothing']
         """
@@ -242,10 +242,10 @@ class Condition:
     def state(self) -> list[dict[str, Any]]:
         """Return all of it as plain containers, as JSON takes them.
 
-        >>> condition = Condition((Category("smoker", ("no", "yes")),))
+        >>> condition = ContextEncoder((Category("smoker", ("no", "yes")),))
         >>> condition.state()
         [{'name': 'smoker', 'values': ['no', 'yes']}]
-        >>> Condition.restore(condition.state()) == condition
+        >>> ContextEncoder.restore(condition.state()) == condition
         True
         """
         states = [asdict(column) for column in self.columns]
@@ -267,8 +267,8 @@ class Condition:
 
 
 def _fit(name: str, cells: Cells, train: Sequence[int] | None) -> Category | Number:
-    _refuse_missing(name, cells)
-    numbers = None if cells.dtype.kind == "b" else _numbers(cells)
+    refuse_missing(name, cells)
+    numbers = None if cells.dtype.kind == "b" else as_numbers(cells)
     rows = slice(None) if train is None else np.asarray(train)
     constant = f"condition {name!r} is the same in every training row; leave it out"
     if numbers is None:
@@ -326,8 +326,12 @@ def _cells(name: str, values: Any) -> Cells:
     return cells
 
 
-def _numbers(cells: Cells) -> Floats | None:
-    """Return cells as numbers, (n,); None where one of them is no number."""
+def as_numbers(cells: Cells) -> Floats | None:
+    """Return cells as numbers, (n,); None where one of them is no number.
+
+    >>> as_numbers(np.array(["1", "2.5"])), as_numbers(np.array(["1", "two"]))
+    (array([1. , 2.5]), None)
+    """
     if cells.dtype.kind in "biuf":
         return cells.astype(np.float64)
     values = cells.tolist()
@@ -361,7 +365,14 @@ def _is_finite(cell: Any) -> bool:
         return False
 
 
-def _refuse_missing(name: str, cells: Cells) -> None:
+def refuse_missing(name: str, cells: Cells) -> None:
+    """Refuse a column, (n,), in which a value is missing.
+
+    Raises:
+        UserError: with its row.
+
+    >>> refuse_missing("smoker", np.array(["yes", "no"]))
+    """
     if cells.dtype.kind in "biu":
         return
     for row, cell in enumerate(cells.tolist()):

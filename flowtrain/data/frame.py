@@ -4,7 +4,7 @@ Data frames are known by their column names alone, so that pandas, polars and py
 installed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -13,21 +13,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowtrain.data.condition import as_numbers, refuse_missing
 from flowtrain.data.read import Table, listed, read_table
 from flowtrain.errors import UserError
 from flowtrain.files import writing
 
 
-def as_table(x: Any, columns: Sequence[str | int] | None = None) -> Table:
+def as_table(x: Any, columns: Sequence[str | int] | None = None, context: Any = None) -> Table:
     """Return points as a table in float64.
 
     Args:
         x: rows of numbers: an array or a tensor (n, d) or (n,), or a data frame of pandas, polars
             or pyarrow. Integers and booleans become floats. Columns without names are x0, x1, ...
         columns: those to take, in this order, by name or by position from 0; None is all.
+        context: what the rows are conditional on, as many: an array (n,) or (n, k), a data frame,
+            a series, or columns by name; of numbers or text. Without names they are c0, c1, ...
 
     Raises:
-        UserError: what is no finite number, with its row and column, or no rows.
+        UserError: what is no finite number, with its row and column, or no rows; a condition is
+            missing, or of another number of rows.
 
     >>> as_table(np.array([[1, 2], [3, 4]]), columns=["x1"]).values.tolist()
     [[2.0], [4.0]]
@@ -49,11 +53,16 @@ def as_table(x: Any, columns: Sequence[str | int] | None = None) -> Table:
     for row, column in np.argwhere(~np.isfinite(values))[:1]:
         where = f"x, row (from 0) {row}, column {chosen[column]!r}"
         raise UserError(f"{where}: {values[row, column]} is not finite; mend or drop the row")
-    return Table(torch.from_numpy(values), tuple(chosen))
+    given = {} if context is None else dict(_given(context, len(values)))
+    if twice := [name for name in given if name in chosen]:
+        raise UserError(f"{listed(twice)}: a name of both x and context; rename one")
+    return Table(torch.from_numpy(values), tuple(chosen), given=given)
 
 
 def save_points(path: Path, table: Table) -> None:
     """Write a table as an .npz, each column an array of its name; `read_table` reads it back.
+
+    What the rows are conditional on are columns among them.
 
     Raises:
         UserError: the file cannot be written.
@@ -63,9 +72,11 @@ def save_points(path: Path, table: Table) -> None:
     ('x0', 'x1')
     """
     with writing(path) as file, ZipFile(file, "w") as archive:
-        for name, values in zip(table.columns, table.values.T, strict=True):
+        columns = dict(zip(table.columns, table.values.numpy().T, strict=True))
+        columns |= table.given
+        for name, values in columns.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, values.contiguous().numpy())
+                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
 
 
 def holds(path: Path, table: Table) -> bool:
@@ -76,19 +87,40 @@ def holds(path: Path, table: Table) -> bool:
     ...     tmp_path / "points.npz", as_table(np.eye(3)))
     (True, False)
     """
-    kept = read_table(path, columns=None, header="auto")
-    return kept.columns == table.columns and torch.equal(kept.values, table.values)
+    with ZipFile(path) as archive:
+        names = [member.removesuffix(".npy") for member in archive.namelist()]
+    if names != [*table.columns, *table.given]:
+        return False
+    kept = read_table(path, columns=None, header="auto", condition=[*table.given])
+    same = all(np.array_equal(kept.given[name], table.given[name]) for name in table.given)
+    return same and torch.equal(kept.values, table.values)
 
 
-def _parts(x: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+def _given(context: Any, rows: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the columns of a condition with their names, as numbers or text."""
+    name = getattr(context, "name", None)  # a series of pandas or polars
+    columns = {name: context} if isinstance(name, str) else context
+    for column, values in _parts(columns, called="context"):
+        if values.shape != (rows,):
+            raise UserError(f"x has {rows:,} rows, context {column!r} has shape {values.shape}")
+        refuse_missing(column, values)
+        if values.dtype.kind not in "biuf":
+            texts = values.dtype.kind != "O" or any(isinstance(v, str) for v in values)
+            numbers = None if texts else as_numbers(values)
+            values = values.astype(str) if numbers is None else numbers
+        yield column, values
+
+
+def _parts(x: Any, called: str = "x") -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the columns with their names."""
     names = getattr(x, "column_names", None)  # pyarrow, whose `columns` are the data
     names = getattr(x, "columns", None) if names is None else names
+    names = [*x] if isinstance(x, Mapping) else names
     if names is not None:
-        texts = [name if isinstance(name, str) else f"x{name}" for name in names]
+        texts = [name if isinstance(name, str) else f"{called[0]}{name}" for name in names]
         for position, text in enumerate(texts):
             if text in texts[:position]:
-                raise UserError(f"x has two columns {text!r}; rename one")
+                raise UserError(f"{called} has two columns {text!r}; rename one")
         for name, text in zip(names, texts, strict=True):
             yield text, np.asarray(x[name])
         return
@@ -99,9 +131,9 @@ def _parts(x: Any) -> Iterator[tuple[str, NDArray[Any]]]:
         x = np.ma.filled(x.astype(np.float64), np.nan)
     values = np.asarray(x)
     if values.ndim not in (1, 2):
-        raise UserError(f"x has shape {values.shape}; use (rows, columns)")
+        raise UserError(f"{called} has shape {values.shape}; use (rows, columns)")
     for position, column in enumerate(values.T if values.ndim == 2 else [values]):
-        yield f"x{position}", column
+        yield f"{called[0]}{position}", column
 
 
 def _name(key: str | int, names: list[str]) -> str:

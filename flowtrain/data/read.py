@@ -4,8 +4,8 @@ import csv
 import io
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -30,6 +30,8 @@ class Table:
         columns: the d names.
         labels: (n,) booleans, true for an anomaly; None where no column of labels was asked for.
         levels: that each value had before it was dequantised onto [0, 1]; None for others.
+        given: by name the columns that the points are conditional on, (n,) each, numbers or texts
+            as they stand there.
 
     >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
     >>> table.values.shape, table.columns, table.labels
@@ -40,6 +42,7 @@ class Table:
     columns: tuple[str, ...]
     labels: Tensor | None = None
     levels: int | None = None
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def read_table(
@@ -48,6 +51,7 @@ def read_table(
     columns: Sequence[str | int] | None,
     header: Literal["auto"] | bool,
     label: str | int | None = None,
+    condition: Sequence[str | int] | None = None,
 ) -> Table:
     """Read points from .csv, .tsv, .npy, .npz or .parquet.
 
@@ -61,6 +65,8 @@ def read_table(
         header: whether the first line of a text holds names; "auto" says so when any of its cells
             is no number. Columns without names are x0, x1, ...
         label: the column of 0 (normal) and 1 (anomaly), which is no part of the values.
+        condition: the columns that the points are conditional on, of numbers or text; they are no
+            part of the values either.
 
     Raises:
         UserError: the file cannot be read as finite numbers; says at which line or row.
@@ -87,14 +93,14 @@ def read_table(
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     names = source.names
-    chosen, label_index = _choose(path, names, columns, label)
+    chosen, label_index, given = _choose(path, names, columns, label, condition or ())
     if suffix in DELIMITERS and header == "auto" and all(_is_number(names[i]) for i in chosen):
         raise UserError(
             f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
         )
     wanted = chosen if label_index is None else [*chosen, label_index]
     with doing(f"reading {path.name}"):
-        values, rows = source.read(wanted)
+        values, cells, rows = source.read(wanted, given)
     if not len(rows):
         raise UserError(f"{path}: no rows of numbers")
     for row, column in np.argwhere(~np.isfinite(values))[:1]:
@@ -108,7 +114,8 @@ def read_table(
             raise UserError(f"{where}: {flags[row]:g} is no label; use 0 (normal) and 1 (anomaly)")
         labels = torch.from_numpy(flags == 1)
         values = np.ascontiguousarray(values[:, :-1])
-    return Table(torch.from_numpy(values), tuple(names[i] for i in chosen), labels)
+    beside = dict(zip((names[i] for i in given), cells, strict=True))
+    return Table(torch.from_numpy(values), tuple(names[i] for i in chosen), labels, given=beside)
 
 
 def read_cells(path: Path, *, header: Literal["auto"] | bool) -> dict[str, Any]:
@@ -134,21 +141,29 @@ class _Source:
     Args:
         names: of all its columns.
         cells: gives all columns as they stand there; it or `read` can be asked once.
-        read: takes the columns asked for, k positions; returns their numbers, (n, k), and where
-            in the file each row lies.
+        read: takes the columns asked for, k positions of numbers and others of anything; returns
+            the numbers, (n, k), the others as they stand there, (n,) each, and where in the file
+            each row lies.
         unit: what counts the rows there.
     """
 
     names: list[str]
     cells: Callable[[], list[Any]]
-    read: Callable[[list[int]], tuple[NDArray[np.float64], Sequence[int]]]
+    read: Callable[[list[int], list[int]], "_Read"]
     unit: str
 
 
+_Read = tuple[NDArray[np.float64], list[NDArray[Any]], Sequence[int]]
+
+
 def _choose(
-    path: Path, names: list[str], columns: Sequence[str | int] | None, label: str | int | None
-) -> tuple[list[int], int | None]:
-    """Return the positions of the value columns, and the label's."""
+    path: Path,
+    names: list[str],
+    columns: Sequence[str | int] | None,
+    label: str | int | None,
+    condition: Sequence[str | int],
+) -> tuple[list[int], int | None, list[int]]:
+    """Return the positions of the value columns, the label's, and those of the condition."""
     place: dict[str, int] = {}
     for position, name in enumerate(names):
         if place.setdefault(name, position) != position:
@@ -156,22 +171,28 @@ def _choose(
                 f"{path}: columns {place[name]} and {position} are both named {name!r}; rename one"
             )
     labelled = None if label is None else _position(path, place, label)
+    given = [_position(path, place, key) for key in condition]
+    taken = dict.fromkeys(given, "a condition")
+    if labelled is not None:
+        taken[labelled] = "the label"
     if columns is None:
-        chosen = [position for position in range(len(names)) if position != labelled]
+        chosen = [position for position in range(len(names)) if position not in taken]
         if any(not names[position] for position in chosen):
             raise UserError(f"{path}: column {names.index('')} has no name; choose columns")
     else:
         chosen = [_position(path, place, key) for key in columns]
     if not chosen:
         raise UserError(f"{path}: no column is chosen; it has {listed(names)}")
-    once: set[int] = set()
-    for position in chosen:
-        if position in once:
-            raise UserError(f"{path}: column {names[position]!r} is chosen twice")
-        if position == labelled:
-            raise UserError(f"{path}: column {names[position]!r} is the label, it cannot be data")
-        once.add(position)
-    return chosen, labelled
+    for what, positions in (("data", chosen), ("a condition", given)):
+        once: set[int] = set()
+        for position in positions:
+            name, role = names[position], taken.get(position, what)
+            if position in once:
+                raise UserError(f"{path}: column {name!r} is chosen twice")
+            if role != what:
+                raise UserError(f"{path}: column {name!r} is {role}, it cannot be {what}")
+            once.add(position)
+    return chosen, labelled, given
 
 
 def _position(path: Path, place: dict[str, int], key: str | int) -> int:
@@ -243,9 +264,14 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_text(
-    path: Path, names: list[str], rows: Iterable[tuple[int, list[str]]], chosen: list[int]
-) -> tuple[NDArray[np.float64], Sequence[int]]:
+    path: Path,
+    names: list[str],
+    rows: Iterable[tuple[int, list[str]]],
+    chosen: list[int],
+    others: list[int],
+) -> _Read:
     numbers, lines = array("d"), array("q")
+    texts: list[list[str]] = [[] for _ in others]
     for line, row in rows:
         if len(row) != len(names):
             found = f"{len(row)} cell{'s' * (len(row) > 1)}, not {len(names)} as in line 1"
@@ -256,8 +282,11 @@ def _read_text(
             for position in chosen:
                 where = f"{path}, line {line}, column {names[position]!r}"
                 numbers.append(_number(path, where, row[position]))
+        for text, position in zip(texts, others, strict=True):
+            text.append(row[position])
         lines.append(line)
-    return np.array(numbers).reshape(len(lines), len(chosen)), lines
+    values = np.array(numbers).reshape(len(lines), len(chosen))
+    return values, [np.array(text, dtype=object) for text in texts], lines
 
 
 def _number(path: Path, where: str, cell: str) -> float:
@@ -336,9 +365,10 @@ def _from_arrays(path: Path, arrays: dict[str, Any], *, lone: bool) -> _Source:
         raise UserError(f"{path}: no columns")
     names = list(columns)
 
-    def read(chosen: list[int]) -> tuple[NDArray[np.float64], Sequence[int]]:
+    def read(chosen: list[int], others: list[int]) -> _Read:
         parts = [_real(path, names[position], columns[names[position]]) for position in chosen]
-        return np.stack(parts, axis=1), range(len(parts[0]))
+        beside = [columns[names[position]] for position in others]
+        return np.stack(parts, axis=1), beside, range(len(parts[0]))
 
     return _Source(names, lambda: list(columns.values()), read, "row (from 0)")
 
@@ -375,8 +405,10 @@ def _open_parquet(path: Path, _: object) -> _Source:
         column = table.column(position).cast(pa.float64(), safe=False)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
-    def read(chosen: list[int]) -> tuple[NDArray[np.float64], Sequence[int]]:
-        return np.stack([real(position) for position in chosen], axis=1), range(table.num_rows)
+    def read(chosen: list[int], others: list[int]) -> _Read:
+        beside = [np.array(table.column(i).to_pylist(), dtype=object) for i in others]
+        values = np.stack([real(position) for position in chosen], axis=1)
+        return values, beside, range(table.num_rows)
 
     def cells() -> list[Any]:
         return [column.to_pylist() for column in table.columns]

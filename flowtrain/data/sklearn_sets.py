@@ -1,7 +1,10 @@
 """The small data sets that come with scikit-learn."""
 
+from typing import Any, Literal
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from flowtrain.data.read import Table
 from flowtrain.errors import UserError
@@ -10,7 +13,7 @@ SETS = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 LEVELS = 17  # grey levels of a pixel of the digits: 0 to 16
 
 
-def load_sklearn(name: str, *, seed: int = 0) -> Table:
+def load_sklearn(name: str, *, condition: Literal["target"] | None = None, seed: int = 0) -> Table:
     """Load one of scikit-learn's sets that come with it, a name of `SETS`.
 
     The digits are dequantised, (pixel + u) / 17 with u uniform on [0, 1): 64 columns on [0, 1];
@@ -18,6 +21,7 @@ def load_sklearn(name: str, *, seed: int = 0) -> Table:
 
     Args:
         name: of the set.
+        condition: "target" if the points are to know their class, by its name, or their number.
         seed: of the noise. It belongs to the data: runs with other seeds have the same noise.
 
     Raises:
@@ -28,6 +32,8 @@ def load_sklearn(name: str, *, seed: int = 0) -> Table:
     (torch.Size([150, 4]), 'sepal length (cm)')
     >>> load_sklearn("digits").levels
     17
+    >>> load_sklearn("iris", condition="target").given["target"][-1]
+    'virginica'
     """
     if name not in SETS:
         raise UserError(f"{name!r} is no set of scikit-learn's; choose from {', '.join(SETS)}")
@@ -40,4 +46,9 @@ def load_sklearn(name: str, *, seed: int = 0) -> Table:
         noise = torch.rand(values.shape, generator=generator, dtype=values.dtype)
         values = (values + noise) / LEVELS
     levels = LEVELS if name == "digits" else None
-    return Table(values, tuple(str(column) for column in loaded.feature_names), levels=levels)
+    given: dict[str, NDArray[Any]] = {}
+    if condition is not None:
+        names, target = getattr(loaded, "target_names", None), np.asarray(loaded.target)
+        given["target"] = target if names is None else np.asarray(names)[target].astype(object)
+    columns = tuple(str(column) for column in loaded.feature_names)
+    return Table(values, columns, levels=levels, given=given)

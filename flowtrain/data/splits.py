@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.read import Table, listed
 from flowtrain.densities.density import Density
 from flowtrain.errors import UserError
@@ -26,6 +27,9 @@ class Split:
         density: what they were sampled from; None where it is not known.
         columns: names of a table's d columns.
         levels: that each value had before it was dequantised; None for others.
+        context: what the points are conditional on, (n, c), in their type and on their device;
+            None where they are on nothing.
+        condition: what turned a user's words into that context.
 
     >>> from flowtrain.densities import Rings
     >>> density = Rings(radii=[1.0, 2.0], noise=0.1)
@@ -38,6 +42,8 @@ class Split:
     density: Density | None = None
     columns: tuple[str, ...] = ()
     levels: int | None = None
+    context: Tensor | None = None
+    condition: ContextEncoder | None = None
 
     @cached_property
     def log_p(self) -> Tensor:
@@ -69,7 +75,10 @@ class Splits:
     @cached_property
     def train_sample(self) -> Split:
         """As many training points as validation has: training NLL is measured on them."""
-        return replace(self.train, x=self.train.x[: len(self.val.x)])
+        n, context = len(self.val.x), self.train.context
+        return replace(
+            self.train, x=self.train.x[:n], context=None if context is None else context[:n]
+        )
 
     @cached_property
     def val(self) -> Split:
@@ -128,7 +137,9 @@ def split_table(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Splits:
-    """Split a table's rows at random.
+    """Split a table's rows at random, each with its condition.
+
+    The kinds, means and deviations of the conditions are those of the training rows.
 
     Args:
         table: the points.
@@ -139,7 +150,7 @@ def split_table(
         dtype: of the points.
 
     Raises:
-        UserError: a split would have fewer than 2 rows.
+        UserError: a split would have fewer than 2 rows, or a condition is refused.
 
     >>> from flowtrain.data.read import Table
     >>> table = Table(torch.arange(20.0).reshape(10, 2), columns=("height", "width"))
@@ -149,33 +160,51 @@ def split_table(
     >>> splits.train.x.shape, splits.val.x.shape, splits.test.columns
     (torch.Size([6, 2]), torch.Size([2, 2]), ('height', 'width'))
     """
-    rows = split_rows(table.values, val=val, test=test, seed=seed)
+    rows = split_rows(len(table.values), val=val, test=test, seed=seed)
+    condition, context = _conditions(table, rows["train"])
 
     def make(name: str) -> Split:
-        x = rows[name].to(device=device, dtype=dtype)
-        return Split(x, columns=table.columns, levels=table.levels)
+        return Split(
+            table.values[rows[name]].to(device=device, dtype=dtype),
+            columns=table.columns,
+            levels=table.levels,
+            context=None if context is None else context[rows[name]].to(device, dtype),
+            condition=condition,
+        )
 
     return Splits(make)
 
 
-def split_rows(values: Tensor, *, val: float, test: float, seed: int) -> dict[str, Tensor]:
-    """Split rows (n, d) at random into train, val and test; the seed alone decides.
+def _conditions(table: Table, train: Tensor) -> tuple[ContextEncoder | None, Tensor | None]:
+    """Return what a table's rows are conditional on, learned from the training rows; and each's."""
+    if not table.given:
+        return None, None
+    condition = ContextEncoder.fit(table.given, train.tolist())
+    try:
+        return condition, condition.encode(table.given)
+    except UserError as error:
+        raise UserError(
+            f"{error}, in the training rows: drop such rows, or try another splits.seed"
+        ) from None
+
+
+def split_rows(n: int, *, val: float, test: float, seed: int) -> dict[str, Tensor]:
+    """Deal n rows at random to train, val and test: their positions; the seed alone decides.
 
     Args:
-        values: the rows.
+        n: the number of rows.
         val, test: fractions of the rows; train has the rest.
         seed: of the permutation.
 
     Raises:
         UserError: a split would have fewer than 2 rows.
 
-    >>> rows = split_rows(torch.arange(10.0)[:, None], val=0.2, test=0.2, seed=0)
-    >>> {name: len(values) for name, values in rows.items()}
+    >>> rows = split_rows(10, val=0.2, test=0.2, seed=0)
+    >>> {name: len(positions) for name, positions in rows.items()}
     {'train': 6, 'val': 2, 'test': 2}
-    >>> torch.cat(list(rows.values())).flatten().sort().values.tolist() == list(range(10))
+    >>> torch.cat(list(rows.values())).sort().values.tolist() == list(range(10))
     True
     """
-    n = len(values)
     sizes = {"val": round(val * n), "test": round(test * n)}
     sizes = {"train": n - sum(sizes.values())} | sizes
     for name, size in sizes.items():
@@ -185,8 +214,7 @@ def split_rows(values: Tensor, *, val: float, test: float, seed: int) -> dict[st
                 f"{max(size, 0)} for {name}; each split needs 2"
             )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    parts = order.split(list(sizes.values()))
-    return {name: values[part] for name, part in zip(sizes, parts, strict=True)}
+    return dict(zip(sizes, order.split(list(sizes.values())), strict=True))
 
 
 def check(values: Tensor, columns: Sequence[str]) -> list[str]:

@@ -16,11 +16,17 @@ from torch import Tensor
 from flowtrain.errors import UserError
 from flowtrain.files import writing
 
-Write = Callable[[IO[bytes], Sequence[str], Iterator[Tensor], int], None]
+Beside = Mapping[str, str | float]
+Write = Callable[[IO[bytes], Sequence[str], Iterator[Tensor], int, Beside], None]
 
 
 def write_rows(
-    path: Path | None, columns: Sequence[str], blocks: Iterable[Tensor], *, rows: int
+    path: Path | None,
+    columns: Sequence[str],
+    blocks: Iterable[Tensor],
+    *,
+    rows: int,
+    beside: Beside | None = None,
 ) -> None:
     """Write blocks of rows in the format that the suffix names; the file appears once whole.
 
@@ -29,6 +35,8 @@ def write_rows(
         columns: the d names; a .npy and a .npz have no room for them.
         blocks: of shape (n_i, d), one dtype, on the CPU, at least one.
         rows: of all blocks together.
+        beside: further columns that hold one value in every row, text or number; a .npy and a
+            .npz have no room for them.
 
     Raises:
         UserError: the file cannot be written.
@@ -38,12 +46,13 @@ def write_rows(
     >>> file.read_text().splitlines()
     ['height,width', '0,0', '0,0', '1,1']
     """
+    beside = beside or {}
     if path is None:
-        _write_csv(sys.stdout.buffer, columns, iter(blocks), rows)
+        _write_csv(sys.stdout.buffer, columns, iter(blocks), rows, beside)
         sys.stdout.buffer.flush()
         return
     with writing(path) as file:
-        WRITERS[path.suffix.lower()](file, columns, iter(blocks), rows)
+        WRITERS[path.suffix.lower()](file, columns, iter(blocks), rows, beside)
 
 
 def write_columns(path: Path | None, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -96,25 +105,38 @@ def _digits(values: Tensor) -> int:
 
 
 def _write_csv(
-    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], _: int, delimiter: str = ","
+    file: IO[bytes],
+    columns: Sequence[str],
+    blocks: Iterator[Tensor],
+    _: int,
+    beside: Beside,
+    delimiter: str = ",",
 ) -> None:
-    header = io.StringIO()
-    csv.writer(header, delimiter=delimiter, lineterminator="\n").writerow(columns)
-    file.write(header.getvalue().encode())
+    header, constant = (
+        _csv_line(cells, delimiter) for cells in ([*columns, *beside], beside.values())
+    )
+    file.write(header.encode())
+    end = f"{delimiter}{constant.replace('%', '%%')}" if beside else "\n"
     for block in blocks:
-        line = delimiter.join([f"%.{_digits(block)}g"] * len(columns)) + "\n"
+        line = delimiter.join([f"%.{_digits(block)}g"] * len(columns)) + end
         # One formatting of a whole block is three times as fast as one a row.
         file.write((line * len(block) % tuple(block.flatten().tolist())).encode())
 
 
+def _csv_line(cells: Iterable[Any], delimiter: str) -> str:
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
 def _write_tsv(
-    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], rows: int
+    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], rows: int, beside: Beside
 ) -> None:
-    _write_csv(file, columns, blocks, rows, delimiter="\t")
+    _write_csv(file, columns, blocks, rows, beside, delimiter="\t")
 
 
 def _write_npy(
-    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], rows: int
+    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], rows: int, _: Beside
 ) -> None:
     first = next(blocks).numpy()
     header = {
@@ -128,19 +150,20 @@ def _write_npy(
 
 
 def _write_npz(
-    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], rows: int
+    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], rows: int, beside: Beside
 ) -> None:
     with ZipFile(file, "w") as archive, archive.open("x.npy", "w", force_zip64=True) as member:
-        _write_npy(member, columns, blocks, rows)
+        _write_npy(member, columns, blocks, rows, beside)
 
 
 def _write_parquet(
-    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], _: int
+    file: IO[bytes], columns: Sequence[str], blocks: Iterator[Tensor], _: int, beside: Beside
 ) -> None:
     pa, pq = _pyarrow()
 
     def table(block: Tensor) -> Any:
-        return pa.table(dict(zip(columns, block.T.contiguous().numpy(), strict=True)))
+        named = dict(zip(columns, block.T.contiguous().numpy(), strict=True))
+        return pa.table(named | {name: [value] * len(block) for name, value in beside.items()})
 
     first = table(next(blocks))
     with pq.ParquetWriter(file, first.schema) as writer:

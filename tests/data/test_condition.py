@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from flowtrain.data.condition import Category, Condition, Number
+from flowtrain.data.condition import Category, ContextEncoder, Number
 from flowtrain.errors import UserError
 
 AGES = np.array([21.0, 80.0, 44.5, 60.0, 33.0])
 AGE = Number("age", mean=40.0, std=10.0, low=21.0, high=80.0)
-BOTH = Condition((Category("species", ("0", "1", "2")), AGE))
+BOTH = ContextEncoder((Category("species", ("0", "1", "2")), AGE))
 
 
 def refusal(action: Callable[[], Any]) -> str:
@@ -40,7 +40,7 @@ def refusal(action: Callable[[], Any]) -> str:
 )
 def test_texts_and_few_whole_numbers_are_categories(cells: Any, values: tuple[str, ...]) -> None:
     column = np.array(cells, dtype=object) if isinstance(cells, list) else cells
-    condition = Condition.fit({"kind": column})
+    condition = ContextEncoder.fit({"kind": column})
     assert condition.columns == (Category("kind", values),)
     context = condition.encode({"kind": column})
     assert context.shape == (len(column), len(values))
@@ -60,7 +60,7 @@ def test_texts_and_few_whole_numbers_are_categories(cells: Any, values: tuple[st
 )
 def test_other_numbers_are_numbers_whitened_by_the_training_rows(cells: Any) -> None:
     train = [0, 1, len(cells) - 1]
-    condition = Condition.fit({"age": cells}, train)
+    condition = ContextEncoder.fit({"age": cells}, train)
     (column,) = condition.columns
     assert isinstance(column, Number)
     values = cells.astype(np.float64)
@@ -120,14 +120,14 @@ def test_what_is_missing_or_unknown_is_refused_by_name(
     ],
 )
 def test_columns_that_are_no_condition_are_refused(cells: list[Any], expected: str) -> None:
-    message = refusal(lambda: Condition.fit({"kind": np.array(cells, dtype=object)}))
+    message = refusal(lambda: ContextEncoder.fit({"kind": np.array(cells, dtype=object)}))
     assert message.startswith("condition 'kind'")
     assert expected in message
 
 
 def test_the_kinds_are_those_of_the_training_rows() -> None:
     cells = np.array(["a", "b", "c"], dtype=object)
-    condition = Condition.fit({"kind": cells}, [0, 1])
+    condition = ContextEncoder.fit({"kind": cells}, [0, 1])
     assert "'c' is unknown; known: 'a', 'b'" in refusal(lambda: condition.encode({"kind": cells}))
 
 
@@ -139,8 +139,8 @@ def test_a_number_beyond_the_training_rows_is_told() -> None:
 
 
 def test_the_state_survives_json_to_the_last_bit() -> None:
-    condition = Condition.fit({"age": AGES, "sex": np.array(list("fmffm"))})
-    assert Condition.restore(json.loads(json.dumps(condition.state()))) == condition
+    condition = ContextEncoder.fit({"age": AGES, "sex": np.array(list("fmffm"))})
+    assert ContextEncoder.restore(json.loads(json.dumps(condition.state()))) == condition
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_the_state_survives_json_to_the_last_bit() -> None:
 )  # fmt: skip
 def test_a_state_that_is_none_is_refused(state: Any) -> None:
     with pytest.raises(ValueError, match="column"):
-        Condition.restore(state)
+        ContextEncoder.restore(state)

@@ -126,3 +126,64 @@ def test_what_a_run_keeps_reads_back_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(kept.values, torch.from_numpy(values))
     assert holds(tmp_path / "points.npz", table)
     assert not holds(tmp_path / "points.npz", as_table(values))
+
+
+LABELS = ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        (LABELS, {"c0": LABELS}),
+        (np.array(LABELS), {"c0": LABELS}),
+        (torch.tensor([1, 2, 1]), {"c0": [1, 2, 1]}),
+        (np.array([[1.5, 2.0], [3.0, 4.0], [0.0, -1.0]]), {"c0": [1.5, 3, 0], "c1": [2, 4, -1]}),
+        ({"kind": LABELS, "age": [3, 4, 5]}, {"kind": LABELS, "age": [3, 4, 5]}),
+        (Frame({"kind": LABELS, 1: [3, 4, 5]}), {"kind": LABELS, "c1": [3, 4, 5]}),
+        (np.array([Decimal(3), 1, 2], dtype=object), {"c0": [3.0, 1.0, 2.0]}),
+        (np.array(["01", 1, 2], dtype=object), {"c0": ["01", "1", "2"]}),
+        (np.array([True, False, True]), {"c0": [True, False, True]}),
+    ],
+)
+def test_a_context_of_every_kind_is_kept_by_name_beside_the_points(
+    tmp_path: Path, context: Any, expected: dict[str, list[Any]]
+) -> None:
+    table = as_table(VALUES, context=context)
+    assert table.values.tolist() == VALUES
+    assert {name: column.tolist() for name, column in table.given.items()} == expected
+    file = tmp_path / "points.npz"
+    save_points(file, table)
+    kept = read_table(file, columns=None, header="auto", condition=[*expected])
+    assert torch.equal(kept.values, table.values)
+    assert {name: column.tolist() for name, column in kept.given.items()} == expected
+    assert holds(file, table)
+    assert not holds(file, as_table(VALUES))
+    others = {name: np.roll(column, 1) for name, column in table.given.items()}
+    assert not holds(file, as_table(VALUES, context=others))
+
+
+def test_a_series_keeps_its_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    series = pandas.Series(["a", "b", "a"], name="kind", dtype="category")
+    assert {n: c.tolist() for n, c in as_table(VALUES, context=series).given.items()} == {
+        "kind": LABELS
+    }
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        (["a", "b"], "x has 3 rows, context 'c0' has shape (2,)"),
+        ({"k": np.zeros((3, 2))}, "x has 3 rows, context 'k' has shape (3, 2)"),
+        (np.zeros((3, 1, 1)), "context has shape (3, 1, 1); use (rows, columns)"),
+        ({"x1": LABELS}, "'x1': a name of both x and context; rename one"),
+        (["a", None, "b"], "condition 'c0', row (from 0) 1: the value is missing; fill it or "
+         "drop the row"),
+        ([1.0, np.nan, 2.0], "condition 'c0', row (from 0) 1: the value is missing; fill it or "
+         "drop the row"),
+    ],
+)  # fmt: skip
+def test_a_context_that_does_not_fit_is_refused(context: Any, message: str) -> None:
+    with pytest.raises(UserError) as told:
+        as_table(VALUES, context=context)
+    assert str(told.value) == message

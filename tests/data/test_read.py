@@ -27,8 +27,9 @@ def read(
     columns: Sequence[str | int] | None = None,
     header: Header = "auto",
     label: str | int | None = None,
+    condition: Sequence[str | int] | None = None,
 ) -> Table:
-    return read_table(path, columns=columns, header=header, label=label)
+    return read_table(path, columns=columns, header=header, label=label, condition=condition)
 
 
 def npy(values: Any) -> bytes:
@@ -149,6 +150,34 @@ def test_a_first_row_of_numbers_is_not_lost_to_a_text_beside_them(tmp_path: Path
         read(path, [0, 1])
     assert read(path, [0, 1], header=False).values.tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert read(path, [0, 1], header=True).values.tolist() == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize("condition", [["who", "age"], [1, 3]])
+@pytest.mark.parametrize("columns", [None, ["a", "b"]])
+def test_conditions_are_taken_out_and_may_be_text(
+    tmp_path: Path, columns: list[str | int] | None, condition: list[str | int]
+) -> None:
+    text, arrays, frame = (tmp_path / f"points{s}" for s in (".csv", ".npz", ".parquet"))
+    text.write_text("a,who,b,age\n1,Ada,2,31\n3,,4,28\n5,Bob,6,45\n")
+    columns_of = {"a": [1.0, 3, 5], "who": ["Ada", "", "Bob"], "b": [2.0, 4, 6]}
+    columns_of["age"] = [31, 28, 45]
+    arrays.write_bytes(npz(**{name: np.array(part) for name, part in columns_of.items()}))
+    frame.write_bytes(parquet(*columns_of.values(), names=[*columns_of]))
+    for path in (text, arrays, frame):
+        table = read(path, columns, condition=condition)
+        assert table.columns == ("a", "b")
+        assert table.values.tolist() == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+        assert [*table.given] == ["who", "age"]
+        assert table.given["who"].tolist() == ["Ada", "", "Bob"]
+        assert [float(age) for age in table.given["age"]] == [31.0, 28.0, 45.0]
+
+
+def test_a_text_without_names_beside_a_condition_needs_to_be_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("1,2,red\n3,4,blue\n")
+    with pytest.raises(UserError, match="line 1: numbers beside text"):
+        read(path, condition=[2])
+    assert read(path, header=False, condition=["x2"]).given["x2"].tolist() == ["red", "blue"]
 
 
 @pytest.mark.parametrize("label", ["kind", 1])
@@ -308,6 +337,13 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"columns": [-1]}, ": no column -1; its 3 columns count from 0"),
         ({"columns": ["a", "b", "a"]}, ": column 'a' is chosen twice"),
         ({"columns": ["b", 1]}, ": column 'b' is chosen twice"),
+        ({"condition": ["kind", "kind"]}, ": column 'kind' is chosen twice"),
+        ({"condition": ["b"], "columns": ["a", "b"]}, ": column 'b' is a condition, it cannot be"),
+        (
+            {"condition": ["kind"], "label": "kind"},
+            ": column 'kind' is the label, it cannot",
+        ),
+        ({"condition": ["nobody"]}, ": no column 'nobody'; it has"),
         ({"columns": []}, ": no column is chosen; it has 'a', 'b', 'kind'"),
         ({"columns": ["a", "kind"], "label": "kind"}, ": column 'kind' is the label, it cannot be"),
         ({"label": "sort"}, ": no column 'sort'; it has 'a', 'b', 'kind'"),

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from flowtrain.data.condition import Category, ContextEncoder, Number
 from flowtrain.data.sklearn_sets import SETS, load_sklearn
 from flowtrain.data.splits import check
 from flowtrain.errors import UserError
@@ -45,6 +46,31 @@ def test_digits_are_dequantised_by_their_seed() -> None:
     rest = (17 * first).frac()
     assert float(rest.mean()) == pytest.approx(0.5, abs=0.005)  # standard error 0.0009
     assert float(rest.var()) == pytest.approx(1 / 12, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("digits", {*map(str, range(10))}),
+        ("iris", {"setosa", "versicolor", "virginica"}),
+        ("wine", {"class_0", "class_1", "class_2"}),
+        ("breast_cancer", {"malignant", "benign"}),
+        ("diabetes", None),
+    ],
+)
+def test_points_given_the_target_know_their_class_or_number(
+    name: str, known: set[str] | None
+) -> None:
+    table = load_sklearn(name, condition="target")
+    assert torch.equal(table.values, load_sklearn(name).values)
+    (column,) = ContextEncoder.fit(table.given).columns
+    assert column.name == "target"
+    if known is None:
+        assert isinstance(column, Number)
+    else:
+        assert isinstance(column, Category)
+        assert {*column.values} == known
+    assert load_sklearn(name).given == {}
 
 
 def test_an_unknown_set_is_refused() -> None:

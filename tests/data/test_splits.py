@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,16 +34,15 @@ def refusal(action: Callable[[], Any]) -> str:
 
 
 def test_split_rows_deals_every_row_once_by_its_seed() -> None:
-    values = torch.arange(200.0).reshape(100, 2)
-    parts = split_rows(values, val=0.1, test=0.25, seed=3)
+    parts = split_rows(100, val=0.1, test=0.25, seed=3)
     assert {name: len(part) for name, part in parts.items()} == {
         "train": 65, "val": 10, "test": 25,
     }  # fmt: skip
     dealt = torch.cat([*parts.values()])
-    assert not torch.equal(dealt, values)
-    assert torch.equal(dealt[dealt[:, 0].argsort()], values)
-    again = split_rows(values, val=0.1, test=0.25, seed=3)
-    other = split_rows(values, val=0.1, test=0.25, seed=4)
+    assert not torch.equal(dealt, torch.arange(100))
+    assert torch.equal(dealt.sort().values, torch.arange(100))
+    again = split_rows(100, val=0.1, test=0.25, seed=3)
+    other = split_rows(100, val=0.1, test=0.25, seed=4)
     assert all(torch.equal(parts[name], again[name]) for name in parts)
     assert not torch.equal(parts["test"], other["test"])
 
@@ -60,8 +60,7 @@ def test_split_rows_deals_every_row_once_by_its_seed() -> None:
 def test_split_rows_refuses_splits_without_rows(
     rows: int, val: float, test: float, expected: str
 ) -> None:
-    values = torch.zeros(rows, 2)
-    assert expected in refusal(lambda: split_rows(values, val=val, test=test, seed=0))
+    assert expected in refusal(lambda: split_rows(rows, val=val, test=test, seed=0))
 
 
 def normal(n: int, d: int) -> torch.Tensor:
@@ -142,14 +141,14 @@ def test_a_split_is_made_when_it_is_asked_for_and_once() -> None:
 
 def test_the_splits_of_a_table_hold_its_rows_columns_and_levels() -> None:
     table = Table(torch.arange(200.0, dtype=torch.float64).reshape(100, 2), ("a", "b"), levels=17)
-    parts = split_rows(table.values, val=0.1, test=0.25, seed=3)
+    parts = split_rows(100, val=0.1, test=0.25, seed=3)
     for seeds in (SEEDS, {}):  # those of the run have no effect
         splits = split_table(
             table, val=0.1, test=0.25, seed=3, seeds=seeds, device=CPU, dtype=torch.float32
         )
         for name, part in parts.items():
             split = getattr(splits, name)
-            assert torch.equal(split.x, part.float())
+            assert torch.equal(split.x, table.values[part].float())
             assert split.x.dtype == torch.float32
             assert (split.density, split.columns, split.levels) == (None, ("a", "b"), 17)
 
@@ -159,3 +158,47 @@ def test_a_table_too_short_for_its_splits_is_refused_before_one_is_asked_for() -
     settings: dict[str, Any] = {"seeds": SEEDS, "device": CPU, "dtype": torch.float32}
     message = refusal(lambda: split_table(table, val=0.5, test=0.5, seed=0, **settings))
     assert message == "10 rows with val=0.5 and test=0.5 leave 0 for train; each split needs 2"
+
+
+# --- rows with what they are conditional on -----------------------------------------------------
+
+
+def conditional(kinds: list[str]) -> Splits:
+    """Return the splits of a table whose rows know their kind: x is its place in the alphabet."""
+    x = torch.tensor([[float(ord(kind)), 0.5] for kind in kinds], dtype=torch.float64)
+    given = {"kind": np.array(kinds, dtype=object), "size": x[:, 0].numpy() / 7}
+    table = Table(x, ("x", "y"), given=given)
+    settings: dict[str, Any] = {"seeds": {}, "device": CPU, "dtype": torch.float32}
+    return split_table(table, val=0.2, test=0.2, seed=0, **settings)
+
+
+def test_every_row_keeps_its_condition_when_it_is_dealt() -> None:
+    splits = conditional(list("abc") * 20)
+    for name in ("train", "val", "test", "train_sample"):
+        split = getattr(splits, name)
+        assert split.context is not None
+        assert (split.context.shape, split.context.dtype) == ((len(split.x), 4), torch.float32)
+        kinds = split.condition.decode(split.context)["kind"].tolist()
+        assert [float(ord(kind)) for kind in kinds] == split.x[:, 0].tolist()
+        sizes = torch.from_numpy(split.condition.decode(split.context)["size"])
+        torch.testing.assert_close(7 * sizes, split.x[:, 0].double(), rtol=1e-5, atol=1e-5)
+    train = splits.train.context
+    assert train is not None
+    torch.testing.assert_close(train[:, 3].mean(), torch.tensor(0.0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(train[:, 3].std(correction=0), torch.tensor(1.0))
+
+
+def test_the_rows_are_dealt_as_they_are_without_a_condition() -> None:
+    kinds = list("abc") * 20
+    splits = conditional(kinds)
+    parts = split_rows(60, val=0.2, test=0.2, seed=0)
+    for name, part in parts.items():
+        x = [float(ord(kinds[row])) for row in part.tolist()]
+        assert getattr(splits, name).x[:, 0].tolist() == x
+
+
+def test_a_kind_that_no_training_row_has_is_refused_by_name() -> None:
+    kinds = list("ab") * 20
+    kinds[int(split_rows(40, val=0.2, test=0.2, seed=0)["test"][0])] = "rare"
+    message = refusal(lambda: conditional([kind[0] for kind in kinds]))
+    assert "'r' is unknown; known: 'a', 'b', in the training rows: drop such rows" in message

@@ -43,6 +43,20 @@ def test_rows_come_back_to_the_bit_however_they_were_cut_into_blocks(
     assert suffix in (".npz", ".parquet") or contents[0] == contents[1]
 
 
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_value_of_every_row_is_written_beside_them(tmp_path: Path, suffix: str) -> None:
+    x, path = points(torch.float32), tmp_path / f"points{suffix}"
+    beside: dict[str, str | float] = {"kind, or sort": '100 % "a",\tb', "age": 0.1}
+    write_rows(path, ("a", "b", "c"), x.split(60), rows=100, beside=beside)
+    if suffix in (".npy", ".npz"):  # there is no room for them
+        table = read_table(path, columns=None, header="auto")
+    else:
+        table = read_table(path, columns=None, header="auto", condition=[*beside])
+        assert table.given["kind, or sort"].tolist() == [beside["kind, or sort"]] * 100
+        assert [float(age) for age in table.given["age"]] == [0.1] * 100
+    assert torch.equal(table.values.float(), x)
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_arrays_keep_their_precision(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"points{suffix}"
