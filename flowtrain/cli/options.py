@@ -27,7 +27,7 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 def add_weights_options(command: argparse.ArgumentParser) -> None:
     """Add what names a run and its weights."""
     command.add_argument(
-        "run", metavar="RUN", type=run_folder, help="the folder of a run, outputs/latest for one"
+        "run", metavar="RUN", type=run_folder, help="the folder of a run, or `latest`"
     )
     command.add_argument(
         "--checkpoint", choices=("best", "last"), default="best",

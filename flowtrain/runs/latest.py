@@ -1,31 +1,36 @@
-"""outputs/latest: a link to the run or the sweep that started last."""
+"""latest: a link beside outputs/ to the run or the sweep that started last."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
 
-LINK = Path("outputs/latest")
+NAME = "latest"
+OUTPUTS = Path("outputs")
 
 
-def point_to(folder: Path, link: Path = LINK) -> None:
-    """Make `link` point to a run or a sweep that starts, if both are in one folder of outputs.
+def point_to(folder: Path, outputs: Path = OUTPUTS) -> None:
+    """Make the link `latest` beside `outputs` lead to a run or a sweep in it that starts.
 
-    The link is relative, so that outputs may be moved. What stands in its place and is no link
-    stays. A file system without links is no reason to fail.
+    It stands beside the folder and not in it, for TensorBoard follows links: it would show the run
+    twice. The link is relative, so that both may be moved. What has its name and is no link into
+    `outputs` stays. A file system without links is no reason to fail.
 
     >>> run = tmp_path / "outputs" / "2026-01-31" / "12-00-00-ffjord-moons"
     >>> run.mkdir(parents=True)
-    >>> point_to(run, tmp_path / "outputs" / "latest")
-    >>> (tmp_path / "outputs" / "latest").readlink().as_posix()
-    '2026-01-31/12-00-00-ffjord-moons'
+    >>> point_to(run, tmp_path / "outputs")
+    >>> (tmp_path / "latest").readlink().as_posix()
+    'outputs/2026-01-31/12-00-00-ffjord-moons'
     """
-    outputs, target = link.parent.resolve(), folder.resolve()
-    if outputs not in target.parents or (os.path.lexists(link) and not link.is_symlink()):
+    link, inside = outputs.with_name(NAME), outputs.resolve()
+    if inside not in folder.resolve().parents:
+        return
+    if os.path.lexists(link) and not (link.is_symlink() and inside in link.resolve().parents):
         return
     draft = link.with_name(f".{link.name}-{os.getpid()}")
     with suppress(OSError, NotImplementedError):
         try:
-            draft.symlink_to(os.path.relpath(target, outputs), target_is_directory=True)
+            target = outputs.name / folder.resolve().relative_to(inside)
+            draft.symlink_to(target, target_is_directory=True)
             draft.replace(link)
         finally:
             draft.unlink(missing_ok=True)
@@ -43,6 +48,6 @@ def followed(path: str) -> str:
     """
     whole = Path(path)
     for place in (whole, *whole.parents):
-        if place.name == LINK.name and place.is_symlink():
+        if place.name == NAME and place.is_symlink():
             return str(place.parent / place.readlink() / whole.relative_to(place))
     return path

@@ -227,7 +227,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(
     for line in told.stdout.splitlines():
         assert line in logged
     assert f"tensorboard --logdir {folder.relative_to(tmp_path)}" in told.stdout
-    assert (tmp_path / "outputs" / "latest").resolve() == folder
+    assert (tmp_path / "latest").resolve() == folder
     command = json.loads((folder / "result.json").read_text())["environment"]["command"]
     assert command == " ".join(["flowtrain", *tiny_overrides, "seed=5"])
 
@@ -341,7 +341,7 @@ def test_in_a_sweep_the_others_finish_when_a_job_fails(
     assert [f"job {number} of 3" in told.stdout for number in range(5)] == [
         False, False, True, True, False,  # the first was refused before it had a word to say
     ]  # fmt: skip
-    assert (tmp_path / "outputs" / "latest").resolve() == folders[0].parent
+    assert (tmp_path / "latest").resolve() == folders[0].parent
     assert "kl/test" in told.stdout.partition("run folder")[2]  # the table, after the last job
     assert told.stdout.endswith(f"tensorboard --logdir {folders[0].parent.relative_to(tmp_path)}\n")
     assert (folders[0].parent / "compare.png").exists()

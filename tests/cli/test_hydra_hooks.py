@@ -33,9 +33,9 @@ def test_a_link_latest_is_followed_before_it_moves(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs" / "a=1,b").mkdir(parents=True)
-    (tmp_path / "outputs" / "latest").symlink_to("a=1,b")
-    assert understood(["resume=outputs/latest"]) == ["resume='outputs/a=1,b'"]
-    assert understood(["-m", "init_from=outputs/latest"]) == ["-m", "init_from='outputs/a=1,b'"]
+    (tmp_path / "latest").symlink_to("outputs/a=1,b")
+    assert understood(["resume=latest"]) == ["resume='outputs/a=1,b'"]
+    assert understood(["-m", "init_from=latest"]) == ["-m", "init_from='outputs/a=1,b'"]
     assert understood(["init_from=outputs/a=1,b"]) == ["init_from='outputs/a=1,b'"]
 
 

@@ -36,7 +36,7 @@ def test_runs_of_any_depth_are_listed_newest_first(flowrun: Flowrun, tmp_path: P
     failed = make(tmp_path / "outputs" / "new", age=130, status="failed", error="no", metrics={})
     (failed / "metrics.jsonl").unlink()
     os.utime(failed / "result.json", (time.time() - 130,) * 2)
-    (tmp_path / "outputs" / "latest").symlink_to("new")
+    (tmp_path / "outputs" / "link").symlink_to("new")
     header, *rows = flowrun("list").stdout.splitlines()
     assert header.split() == [*HEADER]
     assert [row.split()[-1] for row in rows] == [
