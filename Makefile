@@ -24,12 +24,15 @@ train: install ## Train the main job; give options with ARGS="data=circles seed=
 test: install ## Run the tests (six minutes on two cores)
 	$(BIN)/python -m pytest -n auto
 
-test-extras: ## Run the tests of loggers, exports and searches in an environment of their own, .venv-extras
+test-extras: ## Run the tests of loggers, exports, searches and other libraries' flows in an environment of their own, .venv-extras
 	$(PYTHON) -m venv $(VENV)-extras
-	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,wandb,mlflow,joblib,optuna]' pandas polars
+	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,wandb,mlflow,joblib,optuna,zoo]' pandas polars
 	$(VENV)-extras/bin/python -m pytest -n auto -m '' tests/training/test_loggers.py tests/data/test_frame.py \
 	  tests/runs/test_weights.py tests/runs/test_graph.py tests/cli/test_export.py \
-	  tests/sweeps tests/cli/test_search.py
+	  tests/sweeps tests/cli/test_search.py \
+	  tests/flows/test_from_zuko.py tests/flows/test_from_normflows.py
+	$(VENV)-extras/bin/python -m pytest -n auto -k 'zuko or normflows' tests/flows/test_flow.py \
+	  tests/training/test_trainer.py tests/test_build.py tests/test_docstrings.py tests/config
 
 .PHONY: test-slurm
 test-slurm: ## Run a sweep on a Slurm of one node, from Debian's packages, as root (five minutes)

@@ -79,6 +79,8 @@ SMALL = {
         for name in ("maf", "iaf", "maf_spline")
     },
     **{name: (f"model={name}", "model.layers=4") for name in ("planar", "radial")},
+    "zuko": ("model=zuko", "model.transforms=2", "++model.arguments.hidden_features=[8]"),
+    "normflows": ("model=normflows", "model.transforms=2", "model.hidden=8", "model.depth=1"),
     "ffjord": (
         "model=ffjord", "model.width=8", "model.depth=1", "trainer.batch_size=32",
         "solver=bosh3", "solver@evaluation.solver=dopri5",
@@ -105,6 +107,8 @@ def tiny(compose: Callable[..., dict[str, Any]]) -> Callable[..., Config]:
     """Return a function from overrides to the valid config of a tiny run."""
 
     def tiny(*overrides: str, model: str = "realnvp") -> Config:
+        if model in ("zuko", "normflows"):
+            pytest.importorskip(model)  # of the extra [zoo]
         return validate(compose(*TINY, *SMALL[model], *overrides))
 
     return tiny

@@ -33,6 +33,11 @@ OFFERED = tuple(
 # Groups whose options differ in their fields alone: the base class has the example.
 ALIKE = ("data", "logger", "model", "objective", "optimizer", "splits")
 NEEDED = {
+    "flowtrain.flows.from_normflows.FromNormflows": "normflows",
+    "flowtrain.flows.from_normflows.Residual": "normflows",
+    "flowtrain.flows.from_normflows.normflows": "normflows",
+    "flowtrain.flows.from_zuko.FromZuko": "zuko",
+    "flowtrain.flows.from_zuko.zuko": "zuko",
     "flowtrain.evaluation.images.save_mp4": "av",
     "flowtrain.runs.graph.save_onnx": "onnxruntime",
     "flowtrain.runs.weights.save_weights": "safetensors",

@@ -18,7 +18,7 @@ from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
 
 # What a user's own class takes: any key.
-FREE = re.compile(r"(data|objective)\.arguments[.=]")
+FREE = re.compile(r"(data|model|objective)\.arguments[.=]")
 
 
 def compare_sweep(folder: Path) -> None:
@@ -121,7 +121,7 @@ def understood(arguments: list[str]) -> list[str]:
     """Rewrite what Hydra would take amiss on the command line.
 
     A folder may be named as it is called, although = and , have a meaning to Hydra, and the
-    arguments of a user's own class may have any key.
+    arguments of a class that is not ours may have any key.
 
     A link `latest` is followed at once, before it points to the run that starts.
 

@@ -1,12 +1,14 @@
 """The group `model`: discrete flows, and the continuous one."""
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import IMPORT_STRING, import_own
 from flowtrain.config.section import Layers, Mark, OrAuto, Positive, Section, Units, imported
+from flowtrain.errors import ConfigError
 
 EXACT_EVALUATION_UP_TO = 64  # dimensions in which a continuous flow's trace is never estimated
 
@@ -188,6 +190,42 @@ class Radial(Model):
 
     def units(self, dim: int) -> int:
         return self.layers * dim
+
+
+class Peer(Model):
+    """What flows of other libraries have; the base of those below.
+
+    Attributes:
+        package: the library, of the extra [zoo].
+
+    >>> [section.__name__ for section in Peer.__subclasses__()]
+    ['Zuko', 'Normflows']
+    """
+
+    package: ClassVar[str]
+    transforms: Layers
+    arguments: dict[str, Any]
+
+    def build(self, *positional: Any, **context: Any) -> Any:
+        if find_spec(self.package) is None:
+            raise ConfigError(f"model={self.package} is an extra: pip install 'flowtrain[zoo]'")
+        return super().build(*positional, **context)
+
+
+class Zuko(Peer):
+    owner: ClassVar[str] = "flowtrain.flows.from_zuko:zuko"
+    package: ClassVar[str] = "zuko"
+    name: Literal["zuko"]
+    flow: Literal["nice", "maf", "nsf", "naf", "unaf", "sospf", "bpf", "gf"]
+
+
+class Normflows(Peer):
+    owner: ClassVar[str] = "flowtrain.flows.from_normflows:normflows"
+    package: ClassVar[str] = "normflows"
+    name: Literal["normflows"]
+    flow: Literal["residual", "realnvp", "nsf", "maf", "nsf_ar"]
+    hidden: Units
+    depth: Layers
 
 
 class FFJORD(Model):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flowtrain.config import model
 from flowtrain.config.model import FIELDS
 from flowtrain.config.schema import validate
 from flowtrain.errors import ConfigError
@@ -67,3 +68,15 @@ def test_waves_belong_to_the_field_that_has_them(compose: Compose) -> None:
     raw["model"] |= {"field": "concatsquash", "features": None}
     message = "model: scale has no effect with field=concatsquash; leave it null"
     assert refusal(raw) == message
+
+
+@pytest.mark.parametrize("name", ["zuko", "normflows"])
+def test_a_library_that_is_missing_is_told_with_what_installs_it(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(model, "find_spec", lambda package: None)
+    peer = validate(compose(f"model={name}")).model
+    with pytest.raises(
+        ConfigError, match=rf"^model={name} is an extra: pip install 'flowtrain\[zoo\]'"
+    ):
+        peer.build()

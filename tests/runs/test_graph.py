@@ -25,7 +25,12 @@ from flowtrain.runs.load import SavedRun
 
 slow = pytest.mark.slow
 FUNCTIONS: tuple[Function, ...] = ("log_prob", "sample")
-DISCRETE = [name for each in options(Model) for name in names(each) if name != "ffjord"]
+DISCRETE = [
+    name
+    for each in options(Model)
+    for name in names(each)
+    if name not in ("ffjord", "zuko", "normflows")
+]
 EXACT = Adaptive(name="dopri8", rtol=1e-8, atol=1e-8, max_steps=2000)
 
 
