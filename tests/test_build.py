@@ -28,6 +28,7 @@ from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow, Standardize
+from flowtrain.training.weights import Weights
 
 Tiny = Callable[..., Config]
 ZEROS, ONES = torch.zeros(2), torch.ones(2)
@@ -187,12 +188,12 @@ def test_mps_has_no_float64(machine: Callable[[int, bool], None]) -> None:
 
 
 def test_every_optimizer_is_built_with_its_settings(tiny: Tiny) -> None:
-    weights = [torch.nn.Parameter(torch.ones(3))]
+    weights = Weights(torch.nn.Linear(2, 1))
     for name in [name for section in options(Optimizer) for name in names(section)]:
         config = tiny(f"optimizer={name}", "optimizer.lr=0.125", "optimizer.betas=[0.5,0.75]")
-        (group,) = config.optimizer.build(weights, fused=True).param_groups
-        assert (group["lr"], list(group["betas"])) == (0.125, [0.5, 0.75])
-        assert group["weight_decay"] == config.optimizer.settings().get("weight_decay", 0)
+        built = config.optimizer.build(weights)
+        assert (built.lr, list(built.betas)) == (0.125, [0.5, 0.75])
+        assert built.weight_decay == config.optimizer.settings().get("weight_decay", 0)
 
 
 @pytest.mark.parametrize("name", [name for each in options(Model) for name in names(each)])

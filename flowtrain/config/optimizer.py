@@ -1,4 +1,4 @@
-"""The group `optimizer`: torch's own, each by its name and settings there."""
+"""The group `optimizer`: how the gradient moves the weights."""
 
 from typing import ClassVar, Literal
 
@@ -10,8 +10,9 @@ from flowtrain.config.section import Fraction, NotNegative, Positive, Section
 class Optimizer(Section):
     """The base of the group.
 
-    >>> layer = torch.nn.Linear(2, 1)
-    >>> Adam(name="adam", lr=1e-3, betas=[0.9, 0.999]).build(layer.parameters()).defaults["lr"]
+    >>> from flowtrain.training.weights import Weights
+    >>> weights = Weights(torch.nn.Linear(2, 1))
+    >>> Adam(name="adam", lr=1e-3, betas=[0.9, 0.999]).build(weights).lr
     0.001
     """
 
@@ -20,13 +21,13 @@ class Optimizer(Section):
 
 
 class Adam(Optimizer):
-    owner: ClassVar[str] = "torch.optim:Adam"
+    owner: ClassVar[str] = "flowtrain.training.adam:Adam"
     name: Literal["adam"]
     betas: list[Fraction] = Field(min_length=2, max_length=2)
 
 
 class AdamW(Optimizer):
-    owner: ClassVar[str] = "torch.optim:AdamW"
+    owner: ClassVar[str] = "flowtrain.training.adam:Adam"
     name: Literal["adamw"]
     betas: list[Fraction] = Field(min_length=2, max_length=2)
     weight_decay: NotNegative

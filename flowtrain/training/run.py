@@ -18,9 +18,9 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, write_result
-from flowtrain.training.gradient import Gradient
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
+from flowtrain.training.weights import Weights
 
 log = logging.getLogger("flowtrain")
 # What may help a training that diverges.
@@ -37,7 +37,7 @@ class Run:
     splits: Splits
     phases: list[Phase]
     state: TrainState
-    gradient: Gradient
+    weights: Weights
 
     @property
     def density(self) -> Density | None:
@@ -108,12 +108,13 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     average = None
     if config.trainer.ema:
         average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema))
+    weights = Weights(flow)
     state = TrainState(
         flow=flow,
         average=average,
-        optimizer=config.optimizer.build(flow.parameters(), fused=True),  # one call a step
+        optimizer=config.optimizer.build(weights),
         generator=torch.Generator(device).manual_seed(seeds["batches"]),
         progress=Progress(),
     )
     phases = build_phases(config, flow)
-    return Run(config, folder, device, splits, phases, state, Gradient(flow.parameters()))
+    return Run(config, folder, device, splits, phases, state, weights)

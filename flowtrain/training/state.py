@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -52,13 +52,36 @@ class Progress:
         return cls(**whole)
 
 
+class Optimizer(Protocol):
+    """Moves weights by their gradient.
+
+    Attributes:
+        lr: the learning rate, which the schedule sets before each step.
+    """
+
+    lr: float
+
+    def step(self) -> None:
+        """Move the weights."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept between steps: plain containers of tensors and numbers."""
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what was kept.
+
+        Raises:
+            ValueError: it is not of these weights; says why.
+        """
+
+
 @dataclass
 class TrainState:
     """Everything that training changes: saved and loaded, a run goes on as if never stopped."""
 
     flow: Flow
     average: AveragedModel | None  # of the weights, where the config asks for one
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     generator: torch.Generator  # of batches and probes, the only randomness of training
     progress: Progress
 
@@ -92,39 +115,14 @@ class TrainState:
         load_weights(self.flow, state["model"])
         if self.average is not None:
             load_weights(self.average, state["ema"] or {})
-        self._load_optimizer(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"the optimizer's state does not fit the model: {error}"
+            ) from None
         self.progress = Progress.restored(state["progress"])
         try:
             self.generator.set_state(state["generator"])
         except RuntimeError:  # it is of another kind of device: draw other batches from here on
             self.generator.manual_seed(self.generator.initial_seed() + self.progress.step)
-
-    def _load_optimizer(self, saved: dict[str, Any]) -> None:
-        """Take over what the optimizer keeps of each weight; its settings are the config's."""
-        own, kept = self.optimizer.state_dict(), saved.get("state")
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        if not isinstance(kept, dict) or (kept and kept.keys() != {*range(len(weights))}):
-            raise CheckpointError("the optimizer's state does not fit the model")
-        names = kept_names(self.optimizer)
-        for position, of_weight in kept.items():
-            shape = weights[position].shape
-            fits = isinstance(of_weight, dict) and of_weight.keys() == names
-            if not fits or not all(
-                isinstance(value, torch.Tensor)
-                and value.is_floating_point()
-                and value.shape in (shape, torch.Size([]))
-                for value in of_weight.values()
-            ):
-                raise CheckpointError("the optimizer's state does not fit the model")
-        self.optimizer.load_state_dict({"state": kept, "param_groups": own["param_groups"]})
-
-
-def kept_names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """Return the names of what an optimizer keeps of each weight, as a step shows."""
-    weight = torch.zeros(1, requires_grad=True)
-    weight.grad = torch.zeros(1)
-    settings = {key: v for key, v in optimizer.param_groups[0].items() if key != "params"}
-    kind: Any = type(optimizer)
-    other = kind([{"params": [weight], **settings}])
-    other.step()
-    return {*other.state[weight]}

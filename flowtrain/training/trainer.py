@@ -297,14 +297,13 @@ def train_step(run: Run, tracker: Tracker) -> None:
     config, state, progress = run.config, run.state, run.state.progress
     phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
     lr = config.scheduler.lr(phase.max_lr, phase_done)
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
+    state.optimizer.lr = lr
     x = run.splits.train.x
     rows = torch.randint(
         len(x), (config.trainer.batch_size,), generator=state.generator, device=run.device
     )
     progress.step += 1
-    run.gradient.zero()
+    run.weights.zero_gradient()
     try:
         loss, scalars = phase.objective(state.flow, x[rows], state.generator)
         with solver_errors():
@@ -312,7 +311,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
     except SolverError as error:
         count_failure(run, str(error))
         return
-    norm = run.gradient.clip(config.trainer.clip)
+    norm = run.weights.clip(config.trainer.clip)
     if not torch.isfinite(loss.detach() + norm):  # one look at the device
         count_failure(run, f"the loss is {loss.item():g}, its gradient's norm {norm.item():g}")
         return
@@ -367,6 +366,8 @@ def count_failure(run: Run, what: str) -> None:
 def run_validation(run: Run, tracker: Tracker) -> None:
     """Evaluate on the validation split, draw the densities, and write the checkpoints.
 
+    The untrained flow is not drawn: training begins a second earlier, of a continuous flow three.
+
     Raises:
         CheckpointError: a checkpoint cannot be written.
 
@@ -404,14 +405,13 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     for line in warnings_about(metrics):
         log.warning(line)
     evaluations = progress.step // config.trainer.evaluate_every
-    if config.trainer.figures and evaluations % config.trainer.draw_every == 0:
+    if progress.step and config.trainer.figures and evaluations % config.trainer.draw_every == 0:
         began = time.monotonic()
         with doing(f"drawing step {progress.step:,}"):
             images = draw(run, f"step-{progress.step:06d}", step=progress.step)
         for kind, image in images.items():
             tracker.picture(progress.step, f"figures/{kind}", image)
-        if progress.step:
-            progress.drawing_seconds += time.monotonic() - began
+        progress.drawing_seconds += time.monotonic() - began
     tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
 
 

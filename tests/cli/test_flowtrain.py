@@ -44,6 +44,24 @@ def test_help_and_mistakes_are_told_without_heavy_imports(arguments: list[str]) 
     assert told.stdout.splitlines()[-1] == "heavy:"
 
 
+def test_the_first_step_waits_for_no_heavy_import(
+    tmp_path: Path, tiny_overrides: list[str]
+) -> None:
+    code = (
+        "import os, sys; from flowtrain.cli import flowtrain;"
+        "from flowtrain.training import trainer;"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'sympy', 'matplotlib', 'sklearn', 'scipy'};"
+        "trainer.train_step = lambda *_: (print(*heavy & {*sys.modules}, flush=True), os._exit(3));"
+        f"sys.argv = ['flowtrain', *{tiny_overrides}, 'trainer.figures=true'];"
+        "flowtrain.main()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 3
+    assert told.stdout.splitlines()[-1] == ""
+
+
 def test_the_version_is_ours(flowtrain: Flowtrain) -> None:
     assert flowtrain("--version").stdout == f"flowtrain {__version__}\n"
 

@@ -66,9 +66,8 @@ def test_a_table_of_any_dimension_trains(
     assert not any(tag.startswith(("kl", "mass", "nll/entropy")) for tag in result.metrics)
     assert all(math.isfinite(value) for value in result.metrics.values())
     pictures = {path.name for path in (tmp_path / "run" / "figures").glob("marginals-*")}
-    assert pictures == {
-        f"marginals-{step}.png" for step in ("step-000000", "step-000002", "step-000004", "final")
-    }
+    steps = ("step-000002", "step-000004", "final")
+    assert pictures == {f"marginals-{step}.png" for step in steps}
 
 
 def test_a_held_out_nll_stands_beside_its_baselines_and_distances_beside_their_floors(
