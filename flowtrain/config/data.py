@@ -14,7 +14,8 @@ class Data(Section):
 
     Attributes:
         splits: the option of the group `splits` that it needs.
-        planar: whether its density is known, and its points lie in a plane that can be drawn.
+        known: whether its density is known.
+        planar: whether it is, on a plane, which can be drawn and integrated over.
 
     >>> density = Rings(name="rings", radii=[1.0, 2.0], noise=0.1).build()
     >>> type(density).__module__, density.sample(5, torch.Generator()).shape
@@ -22,8 +23,12 @@ class Data(Section):
     """
 
     splits: ClassVar[str] = "sampled"
-    planar: ClassVar[bool] = True
+    known: ClassVar[bool] = True
     name: str
+
+    @property
+    def planar(self) -> bool:
+        return self.known
 
 
 class Moons(Data):
@@ -106,6 +111,17 @@ class Banana(Data):
     curvature: Positive
 
 
+class Funnel(Data):
+    owner: ClassVar[str] = "flowtrain.densities.funnel:Funnel"
+    name: Literal["funnel"]
+    dim: int = Field(ge=2, le=1000)
+    spread: Positive
+
+    @property
+    def planar(self) -> bool:
+        return self.dim == 2
+
+
 class U1(Data):
     owner: ClassVar[str] = "flowtrain.densities.energies:TwoArcs"
     name: Literal["u1"]
@@ -153,7 +169,7 @@ class Rows(Data):
     """
 
     splits: ClassVar[str] = "random"
-    planar: ClassVar[bool] = False
+    known: ClassVar[bool] = False
     dequantize: bool
 
     def settings(self) -> dict[str, Any]:
