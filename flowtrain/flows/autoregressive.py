@@ -56,9 +56,9 @@ class Constant(nn.Module):
 class Autoregressive(Transform):
     """Move coordinate i by an elementwise map that depends on coordinates 1 to i - 1 of the data.
 
-    x_i = g(z_i; h_i(x_1 .. x_{i-1})) (MAF, arXiv 1705.07057, eq. 2 and 3). `inverse`, the direction
-    of training, is one pass of the masked network h; `forward` takes d of them. The last layer of
-    h starts at zero: the identity.
+    x_i = g(z_i; h_i(x_1 .. x_{i-1}, c)) (MAF, arXiv 1705.07057, eq. 2 and 3), c a condition if
+    there is one. `inverse`, the direction of training, is one pass of the masked network h;
+    `forward` takes d of them. The last layer of h starts at zero: the identity.
 
     Args:
         dim: d, at least 1.
@@ -66,6 +66,7 @@ class Autoregressive(Transform):
         hidden: width of the conditioner h.
         depth: its hidden layers.
         activation: of the conditioner, a name of `ACTIVATIONS`.
+        context_dim: numbers of a condition.
 
     >>> from flowtrain.flows.elementwise import Affine
     >>> layer = Autoregressive(3, elementwise=Affine(2.0), hidden=8, depth=1, activation="tanh")
@@ -76,19 +77,29 @@ class Autoregressive(Transform):
     """
 
     def __init__(
-        self, dim: int, *, elementwise: Elementwise, hidden: int, depth: int, activation: str
+        self,
+        dim: int,
+        *,
+        elementwise: Elementwise,
+        hidden: int,
+        depth: int,
+        activation: str,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
+        self.context_dim = context_dim
         self.elementwise = elementwise
         self.conditioner: nn.Module
-        if dim == 1:
+        if dim == 1 and not context_dim:
             self.conditioner = Constant(elementwise.size)
             return
         # A unit of degree k depends on the first k coordinates; output i on units of degree < i.
-        degrees = torch.arange(1, dim + 1)
+        # A condition is of degree 0, as are the units that depend on it alone.
+        lowest = 0 if context_dim else 1
+        degrees = torch.cat([torch.arange(1, dim + 1), torch.zeros(context_dim, dtype=torch.int64)])
         layers: list[nn.Module] = []
         for _ in range(depth):
-            above = torch.arange(hidden) % (dim - 1) + 1
+            above = torch.arange(hidden) % (dim - lowest) + lowest
             layers.append(MaskedLinear((above[:, None] >= degrees).float()))
             layers.append(ACTIVATIONS[activation]())
             degrees = above
@@ -98,19 +109,20 @@ class Autoregressive(Transform):
         zero_init(last)
         self.conditioner = nn.Sequential(*layers, last)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = log_slope = torch.zeros_like(z)
         for _ in range(z.shape[-1]):  # each pass settles one more coordinate
-            x, log_slope = self.elementwise.forward(z, self.parameters_at(x))
+            x, log_slope = self.elementwise.forward(z, self.parameters_at(x, context))
         return x, log_slope.sum(-1)
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_slope = self.elementwise.inverse(x, self.parameters_at(x))
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_slope = self.elementwise.inverse(x, self.parameters_at(x, context))
         return z, log_slope.sum(-1)
 
-    def parameters_at(self, x: Tensor) -> Tensor:
+    def parameters_at(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of the elementwise maps, (n, d, size)."""
-        parameters: Tensor = self.conditioner(x)
+        seen = x if context is None else torch.cat([x, context], -1)
+        parameters: Tensor = self.conditioner(seen)
         return parameters.reshape(*x.shape, self.elementwise.size)
 
 
@@ -124,13 +136,18 @@ class Reversed(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
-        self.transform = transform
+        self.context_dim = transform.context_dim
+        self.transform: Any = transform
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self.transform.inverse(z)
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        condition = () if context is None else (context,)
+        moved: tuple[Tensor, Tensor] = self.transform.inverse(z, *condition)
+        return moved
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.transform.forward(x)
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        condition = () if context is None else (context,)
+        moved: tuple[Tensor, Tensor] = self.transform.forward(x, *condition)
+        return moved
 
 
 def autoregressive_stack(
@@ -143,6 +160,7 @@ def autoregressive_stack(
     elementwise: Elementwise,
     mixing: str,
     generator: torch.Generator,
+    context_dim: int = 0,
 ) -> list[Transform]:
     """Build autoregressive layers, each followed by another order of the coordinates.
 
@@ -155,6 +173,7 @@ def autoregressive_stack(
         elementwise: what a layer does to a coordinate.
         mixing: "reverse" turns the order round, "random" permutes, "lu" is a learned linear map.
         generator: draws the permutations.
+        context_dim: numbers of a condition that every conditioner sees.
 
     >>> from flowtrain.flows import Standardize
     >>> from flowtrain.flows.elementwise import Affine
@@ -170,7 +189,12 @@ def autoregressive_stack(
     for _ in range(layers):
         transforms.append(
             Autoregressive(
-                dim, elementwise=elementwise, hidden=hidden, depth=depth, activation=activation
+                dim,
+                elementwise=elementwise,
+                hidden=hidden,
+                depth=depth,
+                activation=activation,
+                context_dim=context_dim,
             )
         )
         match mixing:
@@ -196,7 +220,8 @@ def maf(
         standardize: the fixed map to data coordinates.
         log_scale_bound: a layer scales a coordinate by at most exp(+-this).
         generator: draws the permutations.
-        stack: layers, hidden, depth, activation and mixing, as `autoregressive_stack` has them.
+        stack: layers, hidden, depth, activation, mixing and context_dim, as
+            `autoregressive_stack` has them.
 
     >>> from flowtrain.flows import Standardize
     >>> flow = maf(
@@ -227,7 +252,8 @@ def maf_spline(
         bins: of each spline.
         bound: half the side of a spline's square, in whitened coordinates.
         generator: draws the permutations.
-        stack: layers, hidden, depth, activation and mixing, as `autoregressive_stack` has them.
+        stack: layers, hidden, depth, activation, mixing and context_dim, as
+            `autoregressive_stack` has them.
 
     >>> from flowtrain.flows import Standardize
     >>> flow = maf_spline(  # of a single column: one spline after another

@@ -118,6 +118,7 @@ class CNF(Transform):
         dim: d.
         solver: of `forward` and `inverse`, and of `solve` where no other is given.
         divergence: likewise.
+        context_dim: numbers of a condition, which the field then takes.
 
     >>> from flowtrain.config.solver import Adaptive
     >>> from flowtrain.flows.fields import ConcatSquash
@@ -129,20 +130,27 @@ class CNF(Transform):
     """
 
     def __init__(
-        self, field: nn.Module, *, dim: int, solver: Solver, divergence: Divergence
+        self,
+        field: nn.Module,
+        *,
+        dim: int,
+        solver: Solver,
+        divergence: Divergence,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
+        self.context_dim = context_dim
         self.field = field
         self.dim = dim
         self.solver = solver
         self.divergence = divergence
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        solution = self.solve(z, 0.0, 1.0, log_det=True)
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        solution = self.solve(z, 0.0, 1.0, context=context, log_det=True)
         return solution.end, cast(Tensor, solution.log_det)
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        solution = self.solve(x, 1.0, 0.0, log_det=True)
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        solution = self.solve(x, 1.0, 0.0, context=context, log_det=True)
         return solution.end, cast(Tensor, solution.log_det)
 
     def solve(
@@ -151,6 +159,7 @@ class CNF(Transform):
         t0: float,
         t1: float,
         *,
+        context: Tensor | None = None,
         log_det: bool = False,
         kinetic: bool = False,
         jacobian: bool = False,
@@ -164,6 +173,7 @@ class CNF(Transform):
             start: the state at t0, (n, d).
             t0: in [0, 1].
             t1: in [0, 1], and not t0.
+            context: the condition of each point, (n, context_dim).
             log_det: integrate the divergence.
             kinetic: integrate the kinetic energy.
             jacobian: integrate the Jacobian's squared Frobenius norm.
@@ -182,7 +192,7 @@ class CNF(Transform):
         extra = start.new_zeros(len(start), len(names))
         times = torch.tensor([t0, t1], dtype=start.dtype, device=start.device)
         states, evaluations = self._integrate(
-            torch.cat([start, extra], -1), times, probes, names, solver or self.solver
+            torch.cat([start, extra], -1), times, probes, names, solver or self.solver, context
         )
         end = dict(zip(names, states[-1, :, self.dim :].unbind(-1), strict=True))
         sign = 1.0 if t1 > t0 else -1.0  # penalties are energies: positive in either direction
@@ -194,20 +204,30 @@ class CNF(Transform):
             evaluations=evaluations,
         )
 
-    def path(self, start: Tensor, times: Tensor) -> Tensor:
+    def path(self, start: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the states at strictly monotonic times, (m, n, d); the first is the start."""
         probes = start.new_empty(0, *start.shape)
-        return self._integrate(start, times.to(start), probes, [], self.solver)[0]
+        return self._integrate(start, times.to(start), probes, [], self.solver, context)[0]
 
-    def path_with_log_det(self, start: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    def path_with_log_det(
+        self, start: Tensor, times: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the states at strictly monotonic times, (m, n, d), and log_det to each, (m, n)."""
         probes = self.divergence.draw(start, None)
         state = torch.cat([start, start.new_zeros(len(start), 1)], -1)
-        states, _ = self._integrate(state, times.to(start), probes, ["log_det"], self.solver)
+        states, _ = self._integrate(
+            state, times.to(start), probes, ["log_det"], self.solver, context
+        )
         return states[..., : self.dim], states[..., self.dim]
 
     def _integrate(
-        self, state: Tensor, times: Tensor, probes: Tensor, names: Sequence[str], solver: Solver
+        self,
+        state: Tensor,
+        times: Tensor,
+        probes: Tensor,
+        names: Sequence[str],
+        solver: Solver,
+        context: Tensor | None,
     ) -> tuple[Tensor, Evaluations]:
         asked: str | None = getattr(solver, "dtype", None)
         dtype = state.dtype if asked is None else getattr(torch, asked)
@@ -221,10 +241,11 @@ class CNF(Transform):
                 for name, each in fixed.items()
             }
         probes = probes.to(dtype)
+        condition = () if context is None else (context.to(dtype),)
         dim = self.dim
 
         def right_hand_side(t: Tensor, state: Tensor) -> Tensor:
-            inputs = (t, state[:, :dim], probes)
+            inputs = (t, state[:, :dim], probes, *condition)
             velocity, tangents = (
                 functional_call(self.field, weights | fixed, inputs)
                 if convert
@@ -246,7 +267,7 @@ class CNF(Transform):
             state.to(dtype),
             times.to(dtype),
             solver,
-            parameters=list(weights.values()),
+            parameters=[*weights.values(), *condition],
             path=dim,
         )
         return states.to(state.dtype), evaluations

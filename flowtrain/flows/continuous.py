@@ -12,6 +12,7 @@ from flowtrain.config.model import EXACT_EVALUATION_UP_TO
 from flowtrain.config.solver import Solver
 from flowtrain.flows.bases import Base
 from flowtrain.flows.cnf import CNF, Divergence, choose_divergence
+from flowtrain.flows.fields import GivenField
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.ode import Evaluations
 from flowtrain.flows.whiten import Whiten
@@ -88,6 +89,7 @@ class ContinuousFlow(Flow):
         x: Tensor,
         generator: torch.Generator | None = None,
         *,
+        context: Tensor | None = None,
         solver: Solver | None = None,
         divergence: Divergence | None = None,
         kinetic: bool = False,
@@ -101,6 +103,7 @@ class ContinuousFlow(Flow):
         Args:
             x: points in data coordinates, (n, d).
             generator: draws the probes of an estimated divergence; None draws them from seed 0.
+            context: the condition of each point, (n, context_dim), of a flow that has one.
             solver: None is the flow's own, that of evaluation.
             divergence: None is the flow's own, that of evaluation.
             kinetic: integrate the kinetic energy.
@@ -112,6 +115,7 @@ class ContinuousFlow(Flow):
         return self._likelihood(
             x,
             1.0,
+            context,
             generator,
             solver=solver,
             divergence=divergence,
@@ -119,21 +123,22 @@ class ContinuousFlow(Flow):
             jacobian=jacobian,
         )
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log q(x) in nats, (n, d) -> (n,), by the flow's own solver."""
-        return self._likelihood(x, 1.0).log_prob
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return log q(x), or log q(x | c), in nats, (n, d) -> (n,), by the flow's own solver."""
+        return self._likelihood(x, 1.0, context).log_prob
 
-    def log_prob_at(self, t: float, x: Tensor) -> Tensor:
+    def log_prob_at(self, t: float, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the log-density in nats of the flow stopped at time t in [0, 1], (n, d) -> (n,).
 
         At t = 1 it is `log_prob`; x is in data coordinates throughout.
         """
-        return self._likelihood(x, t).log_prob
+        return self._likelihood(x, t, context).log_prob
 
     def _likelihood(
         self,
         x: Tensor,
         t: float,
+        context: Tensor | None,
         generator: torch.Generator | None = None,
         *,
         solver: Solver | None = None,
@@ -143,6 +148,7 @@ class ContinuousFlow(Flow):
     ) -> Likelihood:
         """Whiten, solve from t back to the base, and add up."""
         white, log_det = self.whiten(x)
+        context = self.accept_context(context, len(x))
         if t == 0:
             log_prob = self.base.log_prob(white) + log_det
             return Likelihood(log_prob.to(x.dtype), None, None, Evaluations())
@@ -150,6 +156,7 @@ class ContinuousFlow(Flow):
             white,
             t,
             0.0,
+            context=context,
             log_det=True,
             kinetic=kinetic,
             jacobian=jacobian,
@@ -162,27 +169,34 @@ class ContinuousFlow(Flow):
             log_prob.to(x.dtype), solution.kinetic, solution.jacobian, solution.evaluations
         )
 
-    def to_data(self, z: Tensor) -> Tensor:
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Map base to data, (n, d) -> (n, d): one solve of z alone, without a trace."""
-        end = self.cnf.solve(self.accept(z), 0.0, 1.0).end
+        given = self.accept_context(context, len(z))
+        end = self.cnf.solve(self.accept(z), 0.0, 1.0, context=given).end
         x: Tensor = self.standardize(end.to(z.dtype))[0]
         return x.to(z.dtype)
 
-    def velocity(self, t: float | Tensor, z: Tensor) -> Tensor:
+    def velocity(self, t: float | Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return dz/dt at z, (n, d), in the whitened coordinates in which the ODE lives.
 
         Args:
             t: one time for all rows, or each row's own, (n,).
             z: (n, d).
+            context: the condition of each point, (n, context_dim), of a flow that has one.
         """
-        own = self.accept(z)
+        own, given = self.accept(z), self.accept_context(context, len(z))
         time = torch.as_tensor(t, dtype=own.dtype, device=own.device)
-        velocity: Tensor = self.cnf.field(time, own, own.new_empty(0, *own.shape))[0]
+        condition = () if given is None else (given,)
+        velocity: Tensor = self.cnf.field(time, own, own.new_empty(0, *own.shape), *condition)[0]
         return velocity.to(z.dtype)
 
     @torch.no_grad()
     def trajectory(
-        self, z: Tensor | int, times: Tensor, generator: torch.Generator | None = None
+        self,
+        z: Tensor | int,
+        times: Tensor,
+        generator: torch.Generator | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Return the paths of base points in data coordinates, (m, n, d).
 
@@ -190,6 +204,7 @@ class ContinuousFlow(Flow):
             z: base points, (n, d), or how many to draw.
             times: strictly increasing, in [0, 1], (m,).
             generator: draws the base points.
+            context: the condition of each point, (n, context_dim), of a flow that has one.
 
         Raises:
             ValueError: no times, or times that do not increase strictly within [0, 1].
@@ -199,15 +214,18 @@ class ContinuousFlow(Flow):
             raise ValueError(f"times must increase strictly within [0, 1], got {times.tolist()}")
         given = self.sample_base(z, generator) if isinstance(z, int) else z
         start = self.accept(given)
+        condition = self.accept_context(context, len(start))
         if len(times) > 1 or times[0] > 0:
             since_base = torch.cat([times.new_zeros(1), times[times > 0]])
-            path = self.cnf.path(start, since_base)[-len(times) :]
+            path = self.cnf.path(start, since_base, condition)[-len(times) :]
         else:
             path = start[None]
         return torch.stack([self.standardize(points)[0] for points in path.to(given.dtype)])
 
     @torch.no_grad()
-    def evolution(self, z: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    def evolution(
+        self, z: Tensor, times: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the paths of base points in data coordinates, and the log-density along them.
 
         One solve gives the density of every moment, where `log_prob_at` needs one for each.
@@ -215,11 +233,13 @@ class ContinuousFlow(Flow):
         Args:
             z: base points, (n, d).
             times: strictly increasing from 0, in [0, 1], (m,) with m > 1.
+            context: the condition of each point, (n, context_dim), of a flow that has one.
 
         Returns:
             The points, (m, n, d), and the log-density in nats of the flow stopped there, (m, n).
         """
-        path, log_dets = self.cnf.path_with_log_det(self.accept(z), times)
+        given = self.accept_context(context, len(z))
+        path, log_dets = self.cnf.path_with_log_det(self.accept(z), times, given)
         log_base = self.base.log_prob(path[0])
         moments = [self.standardize(points) for points in path.to(z.dtype)]
         x = torch.stack([points for points, _ in moments])
@@ -228,7 +248,24 @@ class ContinuousFlow(Flow):
 
     def with_solver(self, solver: Solver) -> "ContinuousFlow":
         """Return this flow, weights shared, evaluated by another solver."""
-        cnf = CNF(self.cnf.field, dim=self.dim, solver=solver, divergence=self.cnf.divergence)
+        return self._with(self.cnf.field, solver, self.context_dim)
+
+    def given(self, context: Tensor) -> "ContinuousFlow":
+        """Return p(x | c) of one condition, (context_dim,), as a flow without one, weights shared.
+
+        Raises:
+            ValueError: the flow has no condition, or one of another shape.
+        """
+        return self._with(GivenField(self.cnf.field, self.one_context(context)), self.solver, 0)
+
+    def _with(self, field: nn.Module, solver: Solver, context_dim: int) -> "ContinuousFlow":
+        cnf = CNF(
+            field,
+            dim=self.dim,
+            solver=solver,
+            divergence=self.cnf.divergence,
+            context_dim=context_dim,
+        )
         return ContinuousFlow(
             cnf,
             self.standardize,
@@ -251,6 +288,7 @@ def ffjord(
     generator: torch.Generator,
     features: int | None = None,
     scale: float | None = None,
+    context_dim: int = 0,
 ) -> ContinuousFlow:
     """Build FFJORD: a field, its divergence and the solver of evaluation, in whitened coordinates.
 
@@ -268,6 +306,7 @@ def ffjord(
         generator: draws the waves of `fields.Fourier`; weights come from torch's own.
         features: of `fields.Fourier`, which is called with (features=, scale=, generator=) too.
         scale: likewise; None is `SCALE` in the plane, SCALE sqrt(2 / d) in d dimensions.
+        context_dim: numbers of a condition; a field that has one is called with it too.
 
     Raises:
         ValueError: probes or noise are given and the trace is exact.
@@ -284,15 +323,16 @@ def ffjord(
     dim = standardize.dim
     trained = choose_divergence(divergence, dim, probes=probes, noise=noise)
     evaluated = Divergence() if dim <= EXACT_EVALUATION_UP_TO else trained
-    waves: dict[str, Any] = {}
+    more: dict[str, Any] = {"context_dim": context_dim} if context_dim else {}
     if features is not None:
         if scale is None:  # however many coordinates, a unit of length has as many waves
             scale = SCALE * math.sqrt(2 / dim)
-        waves = {"features": features, "scale": scale, "generator": generator}
+        more |= {"features": features, "scale": scale, "generator": generator}
     cnf = CNF(
-        field(dim, width=width, depth=depth, activation=activation, **waves),
+        field(dim, width=width, depth=depth, activation=activation, **more),
         dim=dim,
         solver=solver,
         divergence=evaluated,
+        context_dim=context_dim,
     )
     return ContinuousFlow(cnf, standardize, training_divergence=trained)

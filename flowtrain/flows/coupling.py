@@ -17,8 +17,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "ta
 class Coupling(Transform):
     """Move the second half of the coordinates by elementwise maps that depend on the first.
 
-    x_b = g(z_b; h(z_a)), x_a = z_a (arXiv 1410.8516, eq. 6). The last layer of the conditioner h
-    starts at zero: the identity.
+    x_b = g(z_b; h(z_a, c)), x_a = z_a (arXiv 1410.8516, eq. 6), c a condition if there is one. The
+    last layer of the conditioner h starts at zero: the identity.
 
     Args:
         dim: d; the first d // 2 coordinates are given, the others move.
@@ -26,6 +26,7 @@ class Coupling(Transform):
         hidden: width of the conditioner.
         depth: its hidden layers.
         activation: of the conditioner, a name of `ACTIVATIONS`.
+        context_dim: numbers of a condition.
 
     >>> from flowtrain.flows.elementwise import Affine
     >>> coupling = Coupling(3, elementwise=Affine(2.0), hidden=8, depth=1, activation="tanh")
@@ -36,33 +37,42 @@ class Coupling(Transform):
     """
 
     def __init__(
-        self, dim: int, *, elementwise: Elementwise, hidden: int, depth: int, activation: str
+        self,
+        dim: int,
+        *,
+        elementwise: Elementwise,
+        hidden: int,
+        depth: int,
+        activation: str,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
+        self.context_dim = context_dim
         self.elementwise = elementwise
         self.split = [dim // 2, dim - dim // 2]
         given, changed = self.split
         layers: list[nn.Module] = []
-        for width in [given] + [hidden] * (depth - 1):
+        for width in [given + context_dim] + [hidden] * (depth - 1):
             layers += [nn.Linear(width, hidden), ACTIVATIONS[activation]()]
         scale_first_layer(cast(nn.Linear, layers[0]))
         last = nn.Linear(hidden, changed * elementwise.size)
         zero_init(last)
         self.conditioner = nn.Sequential(*layers, last)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         given, changed = z.split(self.split, dim=-1)
-        moved, log_slope = self.elementwise.forward(changed, self.parameters_at(given))
+        moved, log_slope = self.elementwise.forward(changed, self.parameters_at(given, context))
         return torch.cat([given, moved], dim=-1), log_slope.sum(-1)
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         given, changed = x.split(self.split, dim=-1)
-        moved, log_slope = self.elementwise.inverse(changed, self.parameters_at(given))
+        moved, log_slope = self.elementwise.inverse(changed, self.parameters_at(given, context))
         return torch.cat([given, moved], dim=-1), log_slope.sum(-1)
 
-    def parameters_at(self, given: Tensor) -> Tensor:
+    def parameters_at(self, given: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of the elementwise maps, (n, dim - dim // 2, size)."""
-        parameters: Tensor = self.conditioner(given)
+        seen = given if context is None else torch.cat([given, context], -1)
+        parameters: Tensor = self.conditioner(seen)
         return parameters.reshape(len(given), self.split[1], self.elementwise.size)
 
 
@@ -76,6 +86,7 @@ def coupling_stack(
     elementwise: Elementwise,
     mixing: str,
     generator: torch.Generator,
+    context_dim: int = 0,
 ) -> Flow:
     """Build couplings, each followed by a mixing of the coordinates, in whitened coordinates.
 
@@ -88,6 +99,7 @@ def coupling_stack(
         elementwise: what a coupling does to a coordinate.
         mixing: "alternate" swaps the halves, "random" permutes, "lu" is a learned linear map.
         generator: draws the permutations.
+        context_dim: numbers of a condition that every conditioner sees.
 
     Raises:
         ValueError: the data have fewer than two dimensions, which leave nothing to couple.
@@ -110,7 +122,12 @@ def coupling_stack(
     for _ in range(couplings):
         transforms.append(
             Coupling(
-                dim, elementwise=elementwise, hidden=hidden, depth=depth, activation=activation
+                dim,
+                elementwise=elementwise,
+                hidden=hidden,
+                depth=depth,
+                activation=activation,
+                context_dim=context_dim,
             )
         )
         match mixing:
@@ -136,7 +153,8 @@ def realnvp(
         standardize: the fixed map to data coordinates.
         log_scale_bound: a coupling scales a coordinate by at most exp(+-this).
         generator: draws the permutations.
-        stack: couplings, hidden, depth, activation and mixing, as `coupling_stack` has them.
+        stack: couplings, hidden, depth, activation, mixing and context_dim, as `coupling_stack`
+            has them.
 
     Raises:
         ValueError: the data have fewer than two dimensions.
@@ -192,7 +210,8 @@ def spline(
         bins: of each spline.
         bound: half the side of a spline's square, in whitened coordinates.
         generator: draws the permutations.
-        stack: couplings, hidden, depth, activation and mixing, as `coupling_stack` has them.
+        stack: couplings, hidden, depth, activation, mixing and context_dim, as `coupling_stack`
+            has them.
 
     Raises:
         ValueError: the data have fewer than two dimensions.

@@ -2,12 +2,15 @@
 
 Direction, stated once: ``z`` is base (t = 0) and ``x`` is data (t = 1). ``forward`` maps z to x,
 ``inverse`` maps x to z, and each returns the log-determinant of its own Jacobian.
+
+A flow may be conditional, p(x | c): then its methods take the condition of each point, encoded as
+numbers, as ``context``.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 class Transform(nn.Module, ABC):
     """An invertible map of R^d. Everything fixed (masks, permutations, scales) is a buffer.
 
+    Attributes:
+        context_dim: how many numbers of a condition it depends on. Where there are some, its two
+            methods take them as a second argument, (n, context_dim).
+
     >>> class Flip(Transform):
     ...     def forward(self, z):
     ...         return -z, z.new_zeros(len(z))
@@ -29,6 +36,8 @@ class Transform(nn.Module, ABC):
     >>> Flip()(torch.tensor([[1.0, 2.0]]))
     (tensor([[-1., -2.]]), tensor([0.]))
     """
+
+    context_dim: int = 0
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,11 +91,21 @@ class Flow(nn.Module):
     transforms compute in the flow's own; the whitening, where large offsets would lose digits, in
     the finer of both. Points of another shape, kind or device are refused.
 
+    Where transforms depend on a condition the flow is p(x | c), and every method needs `context`:
+    a condition for each point, (n, context_dim), or one for all, (context_dim,). `given` fixes it.
+
     Args:
         transforms: the maps in whitened coordinates, in the order base -> data.
         standardize: the fixed map from whitened to data coordinates; it has the dimension d. It
             is a `Whiten` where the data are a table.
         base: what is carried; None is the standard normal law.
+
+    Attributes:
+        context_dim: numbers of a condition; 0 where there is none.
+
+    Raises:
+        ValueError: transforms depend on conditions of different sizes; of the methods: context is
+            missing, of another shape or device, or given to a flow without a condition.
 
     >>> from flowtrain.flows.linear import Permute
     >>> standardize = Standardize(mean=torch.ones(2), std=torch.full((2,), 0.5))
@@ -105,9 +124,14 @@ class Flow(nn.Module):
         base: Base | None = None,
     ) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(transforms)
+        ordered = list(transforms)
+        sizes = {transform.context_dim for transform in ordered} - {0}
+        if len(sizes) > 1:
+            raise ValueError(f"transforms depend on conditions of different sizes: {sorted(sizes)}")
+        self.transforms = nn.ModuleList(ordered)
         self.standardize = standardize
         self.base = base or Normal(standardize.dim)
+        self.context_dim = max(sizes, default=0)
 
     @property
     def dim(self) -> int:
@@ -129,49 +153,73 @@ class Flow(nn.Module):
         """The type that keeps all digits of the data: the whitening's; samples have it."""
         return next(self.standardize.buffers()).dtype
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map base to data: (n, d) -> x (n, d), log|det dx/dz| (n,)."""
         x = self.accept(z)
+        given = self.accept_context(context, len(z))
         log_det = x.new_zeros(len(x))
         for transform in self.transforms:
-            x, term = transform(x)
+            x, term = transform(x, given) if transform.context_dim else transform(x)
             log_det = log_det + term
         x, term = self.standardize(x.to(z.dtype))
         return x.to(z.dtype), (log_det + term).to(z.dtype)
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data to base: (n, d) -> z (n, d), log|det dz/dx| (n,)."""
         z, log_det = self.whiten(x)
+        given = self.accept_context(context, len(x))
         for transform in reversed(self.transforms):
-            z, term = transform.inverse(z)  # type: ignore[operator]
+            backwards: Any = transform.inverse
+            z, term = backwards(z, given) if transform.context_dim else backwards(z)
             log_det = log_det + term
         return z.to(x.dtype), log_det.to(x.dtype)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log q(x) in nats, (n, d) -> (n,)."""
-        z, log_det = self.inverse(x)
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return log q(x), or log q(x | c), in nats, (n, d) -> (n,)."""
+        z, log_det = self.inverse(x, context)
         return self.base.log_prob(z) + log_det
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, context: Tensor | None = None
+    ) -> Tensor:
         """Draw n points, (n, d). Without a generator, torch's default one is used."""
-        return self.to_data(self.sample_base(n, generator).to(self.points_dtype))
+        return self.to_data(self.sample_base(n, generator).to(self.points_dtype), context)
 
     @torch.no_grad()
     def sample_with_log_prob(
-        self, n: int, generator: torch.Generator | None = None
+        self, n: int, generator: torch.Generator | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draw the points of `sample`, (n, d), and their log q in nats, (n,), in one direction.
 
         log q is the base's at z less the log-determinant on the way: no inverse is taken.
         """
         z = self.sample_base(n, generator).to(self.points_dtype)
-        x, log_det = self(z)
+        x, log_det = self(z, context)
         return x, self.base.log_prob(z) - log_det
 
-    def to_data(self, z: Tensor) -> Tensor:
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Map base to data, (n, d) -> (n, d): `forward` without its log-determinant."""
-        return self.forward(z)[0]
+        return self.forward(z, context)[0]
+
+    def given(self, context: Tensor) -> "Flow":
+        """Return p(x | c) of one condition, (context_dim,), as a flow without one, weights shared.
+
+        Raises:
+            ValueError: the flow has no condition, or one of another shape.
+
+        >>> from flowtrain.flows.linear import ConditionalLinear
+        >>> layer = ConditionalLinear(dim=2, context_dim=1)
+        >>> flow = Flow([layer], Standardize(torch.zeros(2), torch.ones(2)))
+        >>> flow.given(torch.ones(1)).log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+        """
+        condition, transforms = self.one_context(context), cast(list[Transform], self.transforms)
+        return Flow(
+            (Given(each, condition) if each.context_dim else each for each in transforms),
+            self.standardize,
+            self.base,
+        ).train(self.training)
 
     def sample_base(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points of the base, (n, d), on the generator's device and then moved to ours."""
@@ -209,6 +257,56 @@ class Flow(nn.Module):
             )
         return points.to(self.dtype)
 
+    def accept_context(self, context: Tensor | None, n: int) -> Tensor | None:
+        """Return the conditions of n points, (n, context_dim), in the flow's dtype; or None.
+
+        Args:
+            context: (n, context_dim); or (context_dim,), that of all points; None for a flow
+                without a condition.
+            n: how many points.
+
+        Raises:
+            TypeError: it is no tensor of floating-point numbers.
+            ValueError: it is missing, not expected, or of another shape or device.
+
+        >>> from flowtrain import load
+        >>> load(run_folder).log_prob(torch.zeros(5, 2), context=torch.zeros(5, 1))
+        Traceback (most recent call last):
+            ...
+        ValueError: this flow has no condition: leave context out
+        """
+        if not self.context_dim:
+            if context is not None:
+                raise ValueError("this flow has no condition: leave context out")
+            return None
+        wanted = f"({n}, {self.context_dim})"
+        if context is None:
+            raise ValueError(f"this flow is of p(x | c): context is needed, of shape {wanted}")
+        if not isinstance(context, Tensor) or not context.is_floating_point():
+            got = context.dtype if isinstance(context, Tensor) else type(context).__name__
+            raise TypeError(f"context must be a floating-point torch tensor, got {got}")
+        if context.shape not in ((n, self.context_dim), (self.context_dim,)):
+            raise ValueError(
+                f"context must have shape {wanted}, or ({self.context_dim},) for all points alike, "
+                f"got {(*context.shape,)}"
+            )
+        if context.device != self.device:
+            raise ValueError(
+                f"the context is on {context.device}, the flow on {self.device}: "
+                "try context.to(flow.device)"
+            )
+        return context.to(self.dtype).expand(n, -1)
+
+    def one_context(self, context: Tensor) -> Tensor:
+        """Return a single condition, (context_dim,), in the flow's dtype.
+
+        Raises:
+            TypeError, ValueError: as `accept_context`.
+        """
+        accepted = self.accept_context(context, 1)
+        assert accepted is not None
+        return accepted[0]
+
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map data to whitened coordinates, (n, d), in the flow's dtype, with its log-determinant.
 
@@ -219,8 +317,43 @@ class Flow(nn.Module):
         white, log_det = self.standardize.inverse(x)
         return white.to(self.dtype), log_det.to(self.dtype)
 
-    def distribution(self, generator: torch.Generator | None = None) -> "FlowDistribution":
-        """Return the flow as a `torch.distributions.Distribution` over points (d,)."""
+    def distribution(
+        self, context: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> "FlowDistribution":
+        """Return the flow as a `torch.distributions.Distribution` over points (d,).
+
+        Args:
+            context: conditions, (*batch_shape, context_dim); None for a flow without one.
+            generator: draws the samples; without one, torch's default generator does.
+        """
         from flowtrain.flows.distribution import FlowDistribution
 
-        return FlowDistribution(self, generator=generator)
+        return FlowDistribution(self, context=context, generator=generator)
+
+
+class Given(Transform):
+    """A conditional transform at one condition.
+
+    Args:
+        transform: that depends on a condition.
+        context: the condition, (context_dim,).
+
+    >>> from flowtrain.flows.linear import ConditionalLinear
+    >>> Given(ConditionalLinear(dim=2, context_dim=3), torch.ones(3))(torch.ones(1, 2))[0].tolist()
+    [[1.0, 1.0]]
+    """
+
+    context: Tensor
+
+    def __init__(self, transform: Transform, context: Tensor) -> None:
+        super().__init__()
+        self.transform: Any = transform
+        self.register_buffer("context", context)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        moved: tuple[Tensor, Tensor] = self.transform(z, self.context.expand(len(z), -1))
+        return moved
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        moved: tuple[Tensor, Tensor] = self.transform.inverse(x, self.context.expand(len(x), -1))
+        return moved

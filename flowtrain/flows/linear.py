@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.flows.flow import Flow, Standardize, Transform
+from flowtrain.flows.nets import zero_init
 from flowtrain.flows.whiten import Whiten
 
 
@@ -83,12 +84,57 @@ class LULinear(Transform):
         return nn.functional.linear(x, weight, self.shift), self.packed.trace().expand(len(x))
 
 
-def affine(standardize: Standardize | Whiten, *, generator: torch.Generator) -> Flow:
+class ConditionalLinear(Transform):
+    """The linear map z = L U x + c of `LULinear`, each of its numbers linear in a condition.
+
+    So p(x | c) is a Gaussian of its own for every class of a one-hot condition; of a number its
+    mean moves and its shape changes. It starts as the identity.
+
+    Args:
+        dim: d.
+        context_dim: numbers of the condition.
+
+    >>> layer = ConditionalLinear(dim=2, context_dim=1)
+    >>> _ = torch.nn.init.ones_(layer.shift.bias)
+    >>> layer.inverse(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 1))[0].tolist()
+    [[2.0, 3.0]]
+    """
+
+    def __init__(self, dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.context_dim = context_dim
+        # L below the diagonal, U above it, its logarithm on it.
+        self.packed = nn.Linear(context_dim, dim * dim)
+        self.shift = nn.Linear(context_dim, dim)
+        zero_init(self.packed, self.shift)
+
+    def triangles(self, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return L and U, each (n, d, d), and log|det dz/dx|, (n,)."""
+        packed = self.packed(context).unflatten(-1, (self.shift.out_features, -1))
+        diagonal = packed.diagonal(dim1=-2, dim2=-1)
+        lower = packed.tril(-1) + torch.eye(packed.shape[-1]).to(packed)
+        return lower, packed.triu(1) + diagonal.exp().diag_embed(), diagonal.sum(-1)
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        lower, upper, log_det = self.triangles(context)
+        columns = (z - self.shift(context))[..., None]
+        columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, columns, upper=True)[..., 0], -log_det
+
+    def inverse(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        lower, upper, log_det = self.triangles(context)
+        return (lower @ upper @ x[..., None])[..., 0] + self.shift(context), log_det
+
+
+def affine(
+    standardize: Standardize | Whiten, *, generator: torch.Generator, context_dim: int = 0
+) -> Flow:
     """Build x = A z + b: every Gaussian and nothing else, the baseline of all flows.
 
     Args:
         standardize: the fixed map to data coordinates; it has the dimension.
         generator: unused, as nothing is drawn; every builder of a flow takes it.
+        context_dim: numbers of a condition that A and b follow.
 
     >>> from flowtrain.flows import Standardize
     >>> standardize = Standardize(mean=torch.zeros(3), std=torch.ones(3))
@@ -96,4 +142,6 @@ def affine(standardize: Standardize | Whiten, *, generator: torch.Generator) -> 
     >>> sum(weight.numel() for weight in flow.parameters())  # d² + d
     12
     """
-    return Flow([LULinear(torch.arange(standardize.dim))], standardize)
+    dim = standardize.dim
+    layer = ConditionalLinear(dim, context_dim) if context_dim else LULinear(torch.arange(dim))
+    return Flow([layer], standardize)

@@ -31,7 +31,7 @@ def seeded() -> torch.Generator:
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 4)])
 def test_samples_and_densities_have_the_shapes_of_torch(flow: Flow, shape: tuple[int, ...]) -> None:
-    distribution = flow.distribution(seeded())
+    distribution = flow.distribution(generator=seeded())
     assert (distribution.event_shape, distribution.batch_shape) == ((3,), ())
     x = distribution.sample(torch.Size(shape))
     assert x.shape == (*shape, 3)
@@ -42,7 +42,7 @@ def test_samples_and_densities_have_the_shapes_of_torch(flow: Flow, shape: tuple
 
 
 def test_the_draws_are_the_flow_s_own(flow: Flow) -> None:
-    assert torch.equal(flow.distribution(seeded()).sample((7,)), flow.sample(7, seeded()))
+    assert torch.equal(flow.distribution(generator=seeded()).sample((7,)), flow.sample(7, seeded()))
     torch.manual_seed(5)
     drawn = flow.distribution().sample((7,))
     torch.manual_seed(5)
@@ -51,7 +51,7 @@ def test_the_draws_are_the_flow_s_own(flow: Flow) -> None:
 
 @pytest.mark.parametrize("way", ["rsample", "log_prob"])
 def test_gradients_reach_every_weight(flow: Flow, way: str) -> None:
-    distribution = flow.distribution(seeded())
+    distribution = flow.distribution(generator=seeded())
     assert distribution.has_rsample
     outcome = (
         distribution.rsample((9,))
@@ -65,7 +65,7 @@ def test_gradients_reach_every_weight(flow: Flow, way: str) -> None:
 
 
 def test_a_batch_is_of_independent_draws_and_broadcasts(flow: Flow) -> None:
-    distribution = flow.distribution(seeded()).expand(torch.Size([4]))
+    distribution = flow.distribution(generator=seeded()).expand(torch.Size([4]))
     x = distribution.sample((2,))
     assert x.shape == (2, 4, 3)
     assert len(x.reshape(-1, 3).unique(dim=0)) == 8
@@ -76,7 +76,7 @@ def test_a_batch_is_of_independent_draws_and_broadcasts(flow: Flow) -> None:
 
 
 def test_it_keeps_company_with_torch_s_distributions(flow: Flow) -> None:
-    distribution = flow.distribution(seeded())
+    distribution = flow.distribution(generator=seeded())
     batch = Independent(distribution.expand(torch.Size([4])), 1)
     x = batch.sample()
     assert x.shape == (4, 3)
@@ -89,7 +89,7 @@ def test_it_keeps_company_with_torch_s_distributions(flow: Flow) -> None:
 
 
 def test_its_divergence_can_be_estimated_by_differentiable_samples(flow: Flow) -> None:
-    distribution = flow.distribution(seeded())
+    distribution = flow.distribution(generator=seeded())
     mean, std = (torch.tensor(values, dtype=flow.dtype) for values in ([0.5, 1, 2], [2.0, 3, 4]))
     x = distribution.rsample((1000,))
     divergence = (distribution.log_prob(x) - Independent(Normal(mean, std), 1).log_prob(x)).mean()
@@ -114,3 +114,27 @@ def test_the_flow_keeps_its_mode(flow: Flow) -> None:
     flow.train()
     flow.distribution().sample((2,))
     assert flow.training
+
+
+def test_a_batch_of_conditions_is_a_batch_of_distributions(
+    tiny: Callable[..., Config], randomize: Randomize
+) -> None:
+    standardize = Standardize(torch.zeros(3), torch.ones(3))
+    flow = build_flow(tiny("dtype=float64"), standardize, seed=0, context_dim=2)
+    randomize(flow, torch.Generator().manual_seed(0))
+    contexts = torch.randn(4, 2, generator=seeded(), dtype=torch.float64)
+    distribution = flow.distribution(contexts, generator=seeded())
+    assert (distribution.batch_shape, distribution.event_shape) == ((4,), (3,))
+    x = distribution.sample((6,))
+    log_q = distribution.log_prob(x)
+    assert (x.shape, log_q.shape) == ((6, 4, 3), (6, 4))
+    for position, context in enumerate(contexts):
+        torch.testing.assert_close(log_q[:, position], flow.log_prob(x[:, position], context))
+    one = flow.distribution(contexts[0])
+    assert one.batch_shape == ()
+    assert one.expand(torch.Size([5])).sample().shape == (5, 3)
+    assert torch.equal(one.log_prob(x[:, 0]), log_q[:, 0])
+    with pytest.raises(ValueError, match="context is needed"):
+        flow.distribution()
+    with pytest.raises(ValueError, match="got"):
+        flow.distribution(torch.zeros(4, 3))

@@ -19,6 +19,7 @@ from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.fields import SMOOTH
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.from_zuko import FromZuko
+from flowtrain.flows.linear import ConditionalLinear
 
 Make = Callable[..., Flow]
 Randomize = Callable[[nn.Module, torch.Generator], None]
@@ -64,7 +65,9 @@ MILD = {
 DOPRI5 = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5, max_steps=200)
 TIGHT = Adaptive(name="dopri8", rtol=1e-8, atol=1e-8)
 
-# name: (option, dimensions, what differs from the defaults)
+CONTEXT = torch.tensor([0.7, -1.2], dtype=torch.float64)  # of the conditional flows
+# name: (option, dimensions, what differs from the defaults). Those of p(x | c), which have a
+# `context_dim`, are walked at one condition; CONDITIONAL ones below at several.
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     **{
         f"realnvp-{order}-{dim}d": ("realnvp", dim, {"mixing": order})
@@ -121,14 +124,30 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
         for noise in ("rademacher", "gaussian")
         for probes in (1, 3)
     },
-}
+    **{
+        f"conditional-{option}-{dim}d": (option, dim, {"context_dim": 2, **changes})
+        for option, dim, changes in (
+            ("affine", 1, {}), ("affine", 3, {}), ("realnvp", 2, {"mixing": "random"}),
+            ("glow", 2, {}), ("spline", 3, {"mixing": "lu"}), ("maf", 3, {"mixing": "lu"}),
+            ("iaf", 3, {"mixing": "reverse"}), ("maf_spline", 1, {"mixing": "lu"}),
+            ("maf_spline", 3, {"mixing": "random"}),
+        )
+    },
+    **{
+        f"conditional-ffjord-{field}": ("ffjord", 2, {"context_dim": 2, "field": field})
+        for field in FIELDS
+    },
+}  # fmt: skip
+CONDITIONAL = [name for name in CASES if name.startswith("conditional")]
 
 
 @pytest.fixture
 def make(randomize: Randomize) -> Make:
     """Return a builder of the named case; other seeds also whiten otherwise."""
 
-    def build(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Flow:
+    def build(
+        name: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, given: bool = True
+    ) -> Flow:
         option, dim, changes = CASES[name]
         if option in ("zuko", "normflows"):
             pytest.importorskip(option)
@@ -138,18 +157,22 @@ def make(randomize: Randomize) -> Make:
         if option == "ffjord":
             context["solver"] = DOPRI5
         settings = {"name": option, "whitening": "columns", **SETTINGS[option], **changes}
+        if "context_dim" in settings:
+            context["context_dim"] = settings.pop("context_dim")
         section = SECTIONS[option](**settings)
         with torch.random.fork_rng(devices=[]):  # other libraries draw permutations from it
             torch.manual_seed(seed)
             flow: Flow = section.build(standardize, **context)
         randomize(flow, generator)
         for parameter in flow.parameters():
-            parameter.data.mul_(next((v for k, v in MILD.items() if name.startswith(k)), 1.0))
+            kind = name.removeprefix("conditional-")
+            parameter.data.mul_(next((v for k, v in MILD.items() if kind.startswith(k)), 1.0))
         if changes.get("flow") == "residual":
             for _ in range(20):  # the norms of its matrices are followed as gradients arrive
                 flow.log_prob(points(name)).sum().backward()
             flow.zero_grad()
-        return flow.to(dtype)
+        flow = flow.to(dtype)
+        return flow.given(CONTEXT.to(dtype)) if flow.context_dim and given else flow
 
     return build
 
@@ -380,3 +403,93 @@ def test_points_that_do_not_fit_are_refused_in_words(
     for method in (flow.log_prob, flow.inverse, flow, flow.to_data):
         with pytest.raises(error, match=message):
             method(points)
+
+
+# --- conditions ---------------------------------------------------------------------------------
+
+
+def test_every_model_that_takes_a_condition_is_walked_with_one() -> None:
+    able = {
+        option for option, section in SECTIONS.items() if getattr(section, "takes_condition", False)
+    }
+    assert {CASES[name][0] for name in CONDITIONAL} == able
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_each_row_is_of_its_own_condition(name: str, make: Make) -> None:
+    flow, tolerance = accurate(make(name, given=False))
+    z = points(name)
+    contexts = torch.stack([CONTEXT + row for row in range(len(z))])
+    x, log_det = flow(z, contexts)
+    back, back_log_det = flow.inverse(x, contexts)
+    log_q = flow.log_prob(x, contexts)
+    close = partial(torch.testing.assert_close, rtol=0, atol=10 * tolerance)
+    for row, context in enumerate(contexts):
+        at, one = flow.given(context), slice(row, row + 1)
+        for found, expected in (
+            ((x[one], log_det[one]), at(z[one])),
+            ((back[one], back_log_det[one]), at.inverse(x[one])),
+            ((log_q[one],), (at.log_prob(x[one]),)),
+            ((flow.to_data(z, contexts)[one],), (at.to_data(z[one]),)),
+        ):
+            for each, wanted in zip(found, expected, strict=True):
+                close(each, wanted)
+    close(back, z)
+    assert (x - flow(z, contexts[0])[0])[1:].abs().amax(1).min() > 0.01, "no row depends on it"
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_gradients_of_a_conditional_likelihood_reach_every_weight(name: str, make: Make) -> None:
+    flow = make(name, given=False)
+    context = torch.randn(5, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    flow.log_prob(points(name), context).sum().backward()
+    for key, weight in flow.named_parameters():
+        assert weight.grad is not None, key
+        assert weight.grad.any(), key
+
+
+@pytest.mark.parametrize("name", ["conditional-spline-3d", "conditional-ffjord-fourier"])
+def test_samples_are_of_the_conditions_asked_for(name: str, make: Make) -> None:
+    flow, _ = accurate(make(name, given=False))
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    at = flow.given(CONTEXT)
+    assert torch.equal(flow.sample(4, seeded(), CONTEXT), at.sample(4, seeded()))
+    x, log_q = flow.sample_with_log_prob(4, seeded(), CONTEXT.expand(4, -1))
+    assert torch.equal(x, at.sample_with_log_prob(4, seeded())[0])
+    torch.testing.assert_close(log_q, flow.log_prob(x, CONTEXT), rtol=0, atol=1e-3)
+    if isinstance(flow, ContinuousFlow) and isinstance(at, ContinuousFlow):
+        times = torch.linspace(0, 1, 3, dtype=torch.float64)
+        z = points(name)
+        assert torch.equal(flow.trajectory(z, times, context=CONTEXT), at.trajectory(z, times))
+        evolved = flow.evolution(z, times, CONTEXT), at.evolution(z, times)
+        assert all(torch.equal(*pair) for pair in zip(*evolved, strict=True))
+        assert torch.equal(flow.velocity(0.3, z, CONTEXT), at.velocity(0.3, z))
+        assert torch.equal(flow.log_prob_at(0.5, z, CONTEXT), at.log_prob_at(0.5, z))
+
+
+def test_a_condition_that_is_missing_misplaced_or_misshapen_is_refused(make: Make) -> None:
+    flow, plain = make("conditional-spline-3d", given=False), make("spline-lu-3d")
+    x = points("spline-lu-3d")
+    with pytest.raises(
+        ValueError, match=r"is of p\(x \| c\): context is needed, of shape \(5, 2\)"
+    ):
+        flow.log_prob(x)
+    with pytest.raises(ValueError, match=r"context must have shape \(5, 2\).*got \(4, 2\)"):
+        flow.log_prob(x, torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"or \(2,\) for all points alike, got \(3,\)"):
+        flow.sample(5, context=torch.zeros(3))
+    with pytest.raises(TypeError, match=r"floating-point torch tensor, got torch.int64"):
+        flow.inverse(x, torch.zeros(5, 2, dtype=torch.int64))
+    for call in (plain.log_prob, plain.inverse, plain, plain.to_data):
+        with pytest.raises(ValueError, match="has no condition: leave context out"):
+            call(x, CONTEXT)
+    with pytest.raises(ValueError, match="has no condition"):
+        plain.given(CONTEXT)
+    with pytest.raises(ValueError, match="conditions of different sizes"):
+        Flow(
+            [ConditionalLinear(3, context_dim=1), ConditionalLinear(3, context_dim=2)],
+            plain.standardize,
+        )
