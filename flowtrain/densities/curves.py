@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from flowtrain.densities.blur import BlurredCurve, curve_nodes
-from flowtrain.densities.density import require_positive
+from flowtrain.densities.density import Density, require_positive
+from flowtrain.densities.rotated import Rotated
 
 
 class Moons(BlurredCurve):
@@ -37,10 +38,17 @@ class Moons(BlurredCurve):
         self.noise = noise
         self.scale = scale
         self.shift = torch.tensor(shift, dtype=torch.float64)
-        t, weights = curve_nodes(_unit_circle, 0.0, math.pi, noise)
-        arcs = torch.cat([_unit_circle(t), _lower(_unit_circle(t))])
-        weights = weights.repeat(2) / (2 * math.pi)
-        super().__init__(arcs * scale + self.shift, weights, sd=noise * scale)
+        self.arcs = [
+            Arc(upper=upper, noise=noise, scale=scale, shift=shift) for upper in (True, False)
+        ]
+        super().__init__(
+            torch.cat([arc.centres for arc in self.arcs]),
+            torch.cat([arc.weights for arc in self.arcs]) / 2,
+            sd=noise * scale,
+        )
+
+    def components(self) -> Sequence[tuple[float, Density]]:
+        return [(0.5, arc) for arc in self.arcs]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         t = math.pi * torch.rand(n, dtype=torch.float64, generator=generator)
@@ -48,6 +56,35 @@ class Moons(BlurredCurve):
         noise = self.noise * torch.randn(n, 2, dtype=torch.float64, generator=generator)
         arc = _unit_circle(t)
         return (torch.where(upper, arc, _lower(arc)) + noise) * self.scale + self.shift
+
+
+class Arc(BlurredCurve):
+    """One of the half circles of `Moons`, whose other arguments it has.
+
+    Args:
+        upper: whether it is the first.
+
+    >>> arc = Arc(upper=False, noise=0.1, scale=1.0, shift=[0.0, 0.0])
+    >>> x = arc.sample(1000, torch.Generator().manual_seed(0))
+    >>> [round(mean, 1) for mean in x.mean(0).tolist()]  # 1 and 1/2 - 2/π
+    [1.0, -0.1]
+    """
+
+    def __init__(self, *, upper: bool, noise: float, scale: float, shift: Sequence[float]) -> None:
+        self.upper = upper
+        self.noise = noise
+        self.scale = scale
+        self.shift = torch.tensor(shift, dtype=torch.float64)
+        t, weights = curve_nodes(self._curve, 0.0, math.pi, noise)
+        super().__init__(self._curve(t) * scale + self.shift, weights / math.pi, sd=noise * scale)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        t = math.pi * torch.rand(n, dtype=torch.float64, generator=generator)
+        noise = self.noise * torch.randn(n, 2, dtype=torch.float64, generator=generator)
+        return (self._curve(t) + noise) * self.scale + self.shift
+
+    def _curve(self, t: Tensor) -> Tensor:
+        return _unit_circle(t) if self.upper else _lower(_unit_circle(t))
 
 
 class TwoSpirals(BlurredCurve):
@@ -77,10 +114,14 @@ class TwoSpirals(BlurredCurve):
         self.scale = scale
         require_positive(turns=turns, scale=scale)
         self.span = 2 * math.pi * turns
-        t, weights = curve_nodes(lambda t: scale * _spiral(t), 0.0, self.span, noise)
-        arm = scale * (_spiral(t) + jitter / 2)
-        weights = weights * t / self.span**2  # half of 2t / span², the density of span · √U
-        super().__init__(torch.cat([arm, -arm]), weights.repeat(2), sd=noise, jitter=scale * jitter)
+        self.arm = Spiral(noise=noise, turns=turns, jitter=jitter, scale=scale)
+        centres, weights = self.arm.centres, self.arm.weights
+        super().__init__(
+            torch.cat([centres, -centres]), weights.repeat(2) / 2, sd=noise, jitter=scale * jitter
+        )
+
+    def components(self) -> Sequence[tuple[float, Density]]:
+        return [(0.5, self.arm), (0.5, Rotated(self.arm, math.pi))]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         t = self.span * torch.rand(n, dtype=torch.float64, generator=generator).sqrt()
@@ -88,6 +129,32 @@ class TwoSpirals(BlurredCurve):
         sign = 2 * torch.randint(2, (n, 1), generator=generator) - 1
         noise = self.noise * torch.randn(n, 2, dtype=torch.float64, generator=generator)
         return sign * self.scale * (_spiral(t) + jitter) + noise
+
+
+class Spiral(BlurredCurve):
+    """One arm of `TwoSpirals`, whose arguments it has.
+
+    >>> arm = Spiral(noise=0.1, turns=0.25, jitter=0.0, scale=1.0)
+    >>> x = arm.sample(1000, torch.Generator().manual_seed(0))
+    >>> bool((x.mean(0) > 0).tolist() == [False, True])  # upwards, from right to left
+    True
+    """
+
+    def __init__(self, *, noise: float, turns: float, jitter: float, scale: float) -> None:
+        self.noise = noise
+        self.jitter = jitter
+        self.scale = scale
+        self.span = 2 * math.pi * turns
+        t, weights = curve_nodes(lambda t: scale * _spiral(t), 0.0, self.span, noise)
+        weights = weights * 2 * t / self.span**2  # the density of span · √U
+        centres = scale * (_spiral(t) + jitter / 2)
+        super().__init__(centres, weights, sd=noise, jitter=scale * jitter)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        t = self.span * torch.rand(n, dtype=torch.float64, generator=generator).sqrt()
+        jitter = self.jitter * torch.rand(n, 2, dtype=torch.float64, generator=generator)
+        noise = self.noise * torch.randn(n, 2, dtype=torch.float64, generator=generator)
+        return self.scale * (_spiral(t) + jitter) + noise
 
 
 class Swissroll(BlurredCurve):

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -69,6 +70,10 @@ class Density(ABC):
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """Evaluate log p in nats, (n, 2) -> (n,), in the dtype and on the device of x."""
+
+    def components(self) -> Sequence[tuple[float, "Density"]]:
+        """Return the densities that it is a mixture of, each with its weight; none by default."""
+        return ()
 
     @cached_property
     def entropy(self) -> float:

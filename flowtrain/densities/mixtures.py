@@ -53,6 +53,7 @@ class GaussianMixture(Density):
         weight = torch.tensor(weights, dtype=torch.float64)
         weight = weight / weight.max()  # the sum of huge ones would overflow
         self.weights = weight / weight.sum()
+        self.covariances = covariance
         self._factors: Tensor = factors
         self._whiten: Tensor = torch.linalg.inv(factors)
         log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(1) + math.log(2 * math.pi)
@@ -67,6 +68,14 @@ class GaussianMixture(Density):
         component = torch.searchsorted(edges, u, right=True)
         z = torch.randn(n, 2, dtype=torch.float64, generator=generator)
         return self.means[component] + torch.einsum("nij,nj->ni", self._factors[component], z)
+
+    def components(self) -> Sequence[tuple[float, Density]]:
+        return [
+            (weight, GaussianMixture(means=[mean], covariances=[covariance], weights=[1.0]))
+            for weight, mean, covariance in zip(
+                self.weights.tolist(), self.means.tolist(), self.covariances.tolist(), strict=True
+            )
+        ]
 
     def log_prob(self, x: Tensor) -> Tensor:
         means, whiten, offset = self.means.to(x), self._whiten.to(x), self._offset.to(x)

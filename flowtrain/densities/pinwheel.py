@@ -1,6 +1,7 @@
 """A warped Gaussian with several preimages: the pinwheel."""
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from flowtrain.batching import by_rows
 from flowtrain.densities.density import REACH, Density, require_positive
 from flowtrain.densities.numerics import logsumexp_by_row, midpoint
+from flowtrain.densities.rotated import Rotated
 from flowtrain.roots import rising_root
 
 MAX_TURNS = 50.0  # of the spiral for which preimages are enumerated: at most 100 x arms of them
@@ -71,6 +73,17 @@ class Pinwheel(Density):
         blade = stds * torch.randn(n, 2, dtype=torch.float64, generator=generator)
         arm = torch.randint(self.arms, (n,), generator=generator)
         return self._warp(blade + torch.tensor([1.0, 0.0], dtype=torch.float64), arm)
+
+    def components(self) -> Sequence[tuple[float, Density]]:
+        one = Pinwheel(
+            arms=1,
+            radial_std=self.radial_std,
+            tangential_std=self.tangential_std,
+            rate=self.rate,
+            scale=self.scale,
+        )
+        turn = 2 * math.pi / self.arms
+        return [(1 / self.arms, Rotated(one, -turn * arm)) for arm in range(self.arms)]
 
     def log_prob(self, x: Tensor) -> Tensor:
         # Beyond 50 turns, farther out than any mass, it is the mean over the circle through x.

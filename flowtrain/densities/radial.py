@@ -43,6 +43,10 @@ class Rings(Density):
         noise = self.noise * torch.randn(n, 2, dtype=torch.float64, generator=generator)
         return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1) + noise
 
+    def components(self) -> Sequence[tuple[float, Density]]:
+        radii = self.radii.tolist()
+        return [(1 / len(radii), Rings(radii=[radius], noise=self.noise)) for radius in radii]
+
     def log_prob(self, x: Tensor) -> Tensor:
         radii, variance = self.radii.to(x), self.noise**2
 

@@ -34,7 +34,11 @@ def settings_of(name: str, **changes: Any) -> dict[str, Any]:
 
 def build_density(name: str, **changes: Any) -> Density:
     settings = settings_of(name, **changes)
-    density: Density = imported(SECTIONS[settings.pop("name")].owner)(**settings)
+    section = SECTIONS[settings.pop("name")]
+    of_the_points = {"condition", "interval"}  # not of the density
+    density: Density = imported(section.owner)(
+        **{key: value for key, value in settings.items() if key not in of_the_points}
+    )
     return density
 
 
