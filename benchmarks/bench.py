@@ -127,7 +127,7 @@ def pairs(data: str, scratch: Path) -> dict[str, dict[str, Make]]:
 def density_of(data: str) -> Density:
     """Return the density that conf/data/<data>.yaml names."""
     density = build_density(configured(["model=affine", f"data={data}"]))
-    assert density is not None
+    assert isinstance(density, Density)
     return density
 
 

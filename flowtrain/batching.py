@@ -20,17 +20,26 @@ def by_rows(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tens
 
 
 @torch.no_grad()
-def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int) -> Tensor:
+def in_batches(
+    function: Callable[..., Tensor], x: Tensor, batch_size: int, beside: Tensor | None = None
+) -> Tensor:
     """Apply a function (n, ...) -> (n, ...) to the rows of x, so many at a time, without gradients.
 
     Each batch is a part of the work that is told as progress.
+
+    Args:
+        function: of some rows of x and, if there are any, those beside.
+        x: (n, ...).
+        batch_size: rows at a time.
+        beside: other rows of the same points, their conditions say, (n, ...).
 
     >>> in_batches(lambda rows: rows.sum(1), torch.ones(5, 2), batch_size=2)
     tensor([2., 2., 2., 2., 2.])
     """
     results, begun = [], 0
     for rows in x.split(batch_size):
+        more = () if beside is None else (beside[begun : begun + len(rows)],)
         with part(begun / len(x), (begun + len(rows)) / len(x)):
-            results.append(function(rows))
+            results.append(function(rows, *more))
         begun += len(rows)
     return torch.cat(results)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flowtrain.config.data import Rows
+from flowtrain.config.data import Known, Rows
 from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
@@ -17,6 +17,7 @@ from flowtrain.data.dequantize import dequantize
 from flowtrain.data.read import Table
 from flowtrain.data.splits import Split, Splits, check
 from flowtrain.densities.check import check_density
+from flowtrain.densities.conditional import Conditional, conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
@@ -29,8 +30,8 @@ log = logging.getLogger("flowtrain")
 _SEEDING = threading.Lock()
 
 
-def build_data(config: Config) -> Density | Table:
-    """Build the density that `data` names, or read its points.
+def build_data(config: Config) -> Density | Conditional | Table:
+    """Build the density that `data` names, p(x) or p(x | c), or read its points.
 
     Raises:
         UserError: parameters that the density refuses, an entropy that is out of reach, a file
@@ -53,14 +54,16 @@ def build_data(config: Config) -> Density | Table:
             return _checked(data)
         if target is not None:
             check_density(data)
+        if isinstance(config.data, Known) and config.data.condition is not None:
+            data = conditional(data, config.data.condition, config.data.interval)
         if not math.isfinite(data.entropy):  # computed here, so that it is refused here
             raise ValueError(f"the entropy of this density is {data.entropy:g}")
-    density: Density = data
+    density: Density | Conditional = data
     return density
 
 
-def build_density(config: Config) -> Density | None:
-    """Build the density that `data` names; None where the data have no known density.
+def build_density(config: Config) -> Density | Conditional | None:
+    """Build the density that `data` names, p(x) or p(x | c); None where none is known.
 
     Raises:
         UserError: as `build_data`.
@@ -69,10 +72,10 @@ def build_density(config: Config) -> Density | None:
     >>> round(build_density(open_run(run_folder).config).entropy, 4)
     2.3178
     """
-    if not config.data.known:
+    if not config.data.planar:
         return None
     data = build_data(config)
-    assert isinstance(data, Density)
+    assert not isinstance(data, Table)
     return data
 
 
@@ -97,8 +100,22 @@ def build_splits(config: Config, device: torch.device) -> Splits:
     >>> splits.train.x.shape, splits.val.x.shape, splits.train.x.dtype
     (torch.Size([512, 2]), torch.Size([64, 2]), torch.float32)
     """
+    return split_data(config, build_data(config), device)
+
+
+def split_data(config: Config, data: Density | Conditional | Table, device: torch.device) -> Splits:
+    """Sample the splits of a run from a density, or split a table's rows, as `splits` says.
+
+    Raises:
+        UserError: a split would have too few rows.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> split_data(run.config, run.density, torch.device("cpu")).test.x.shape
+    torch.Size([64, 2])
+    """
     splits: Splits = config.splits.build(
-        build_data(config),
+        data,
         seeds=derive_seeds(config),
         device=device,
         dtype=getattr(torch, config.points_dtype),
@@ -152,13 +169,16 @@ def blank_whitening(config: Config, dim: int) -> Standardize | Whiten:
     return Whiten.blank(dim)
 
 
-def build_flow(config: Config, standardize: Standardize | Whiten, *, seed: int) -> Flow:
+def build_flow(
+    config: Config, standardize: Standardize | Whiten, *, seed: int, context_dim: int = 0
+) -> Flow:
     """Build the flow that `model` names, its weights drawn from the seed alone, on the CPU.
 
     Args:
         config: the run's config.
         standardize: the fixed map to data coordinates; it has the dimension.
         seed: of the weights and of whatever else the model draws once.
+        context_dim: numbers of a condition; 0 where there is none.
 
     Raises:
         ConfigError: the model does not fit the data, or a field of the user's own is refused.
@@ -179,13 +199,15 @@ def build_flow(config: Config, standardize: Standardize | Whiten, *, seed: int) 
     settings: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed)}
     if config.model.continuous:
         settings["solver"] = config.evaluation.solver
+    if context_dim:
+        settings["context_dim"] = context_dim
     own = "model.field" if "model.field" in config.own_code else None
     # nn.Linear draws its weights from torch's global generator: lend it ours, one thread at a time.
     with _refusals("model", own=own), _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow: Flow = config.model.build(standardize, **settings)
         if own is not None and isinstance(flow, ContinuousFlow):
-            check_field(flow.cnf.field, flow.dim)
+            check_field(flow.cnf.field, flow.dim, context_dim)
     return flow.to(getattr(torch, config.dtype))
 
 

@@ -236,7 +236,7 @@ def test_splits_are_sampled_in_the_dtype_of_the_config_from_the_run_s_seeds(tiny
     config = tiny("dtype=float64", "seed=5")
     splits = build_splits(config, torch.device("cpu"))
     density = build_density(config)
-    assert density is not None
+    assert isinstance(density, Density)
     seeds = derive_seeds(config)
     for name, size in (("train", 512), ("val", 64), ("test", 64)):
         x = density.sample(size, torch.Generator().manual_seed(seeds[name]))

@@ -14,6 +14,7 @@ SUMMARY = "write a continuous flow's way from base to data"
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     command.add_argument(
         "-o", "--output", metavar="FILE", type=Path,
         help=".gif or .mp4 (default: figures/flow.gif in the run's folder)",

@@ -18,6 +18,7 @@ SUMMARY = "say whether a run's flow fits its test points, and where it does not"
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     command.add_argument(
         "-o", "--output", metavar="FOLDER", type=Path,
         help="for diagnosis.json and diagnosis.png (default: the run's folder)",
@@ -70,8 +71,7 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
             test=test,
             samples=saved.flow.sample(len(test), generator),
             columns=saved.columns,
-            title=f"{config.model.name} on {config.data.name}, seed {config.seed}, "
-            f"step {saved.step:,}",
+            title=f"{saved.name}, seed {config.seed}, step {saved.step:,}",
         )
         with writing(folder / "diagnosis.json") as file:
             file.write(f"{json_text(found.as_json(), indent=2)}\n".encode())

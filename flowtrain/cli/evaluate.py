@@ -21,6 +21,7 @@ SOLVER_OPTIONS = ("rtol", "atol", "step_size", "dtype")
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     solver = command.add_argument_group(
         "solver of a continuous flow", "what is not given stays as in the run's evaluation.solver"
     )
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], int | None]:
     """Return the run, its metrics and, if those are of a user's points, how many these are."""
-    saved, batch_size = shared.open_chosen(options)
+    saved, batch_size = shared.open_chosen(options, conditional=options.points is None)
     saved = _solved_by(saved, options)
     if options.points is None:
         from flowtrain.evaluation.metrics import evaluate
@@ -128,7 +129,7 @@ def print_report(
     }
     if config.model.continuous:
         told["solver"] = shared.solver(saved)
-    print(f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats")
+    print(f"{saved.name}, seed {config.seed}, in nats")
     for line in listed(told):
         print(line)
 

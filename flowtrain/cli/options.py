@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowtrain.errors import UserError
 from flowtrain.progress import doing
 from flowtrain.runs.latest import followed
 
@@ -22,6 +23,22 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
         "--batch-size", metavar="ROWS", type=at_least(1),
         help="rows at a time; bounds the memory (default: the run's evaluation.batch_size)",
     )  # fmt: skip
+
+
+def add_given_option(command: argparse.ArgumentParser) -> None:
+    """Add what is given of the points of a flow of p(x | c)."""
+    command.add_argument(
+        "--given", metavar="NAME=VALUE", nargs="+", type=condition, default=[],
+        help="of a run of p(x | c): the condition, as component=1",
+    )  # fmt: skip
+
+
+def condition(text: str) -> tuple[str, str]:
+    """Read a condition, NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is refused: it should be NAME=VALUE")
+    return name, value
 
 
 def add_weights_options(command: argparse.ArgumentParser) -> None:
@@ -57,20 +74,43 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=seed, default=0, help="of the points (default: 0)")
 
 
-def open_chosen(options: argparse.Namespace) -> tuple["SavedRun", int]:
-    """Return the run that the options name, and how many rows to take at a time."""
+def open_chosen(
+    options: argparse.Namespace, *, conditional: bool = False
+) -> tuple["SavedRun", int]:
+    """Return the run that the options name, and how many rows to take at a time.
+
+    A run of p(x | c) is at the condition that --given names.
+
+    Args:
+        options: of the command.
+        conditional: whether the command also takes a run of p(x | c) as it is.
+
+    Raises:
+        UserError: a condition is missing, unknown, or of a run that has none.
+    """
     with doing("loading torch"):
         from flowtrain.runs.load import open_run
     with doing("opening the run"):
         run = open_run(
             options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
         )
+    given = dict(getattr(options, "given", []))
+    if run.condition is None and given:
+        raise UserError(f"--given: {run.folder} is no run of p(x | c); leave it out")
+    if run.condition is not None and given:
+        try:
+            run = run.given(run.condition.encode(given)[0])
+        except UserError as error:
+            raise UserError(f"--given: {error}") from None
+    elif run.condition is not None and not conditional:
+        what = "name one with --given" if hasattr(options, "given") else "this command takes p(x)"
+        raise UserError(f"{run.folder} is a run of p(x | c), c: {run.condition}; {what}")
     return run, options.batch_size or run.config.evaluation.batch_size
 
 
 def about(run: "SavedRun", options: argparse.Namespace) -> str:
     """Say which flow a command used: its run, its weights and, if it solves an ODE, by what."""
-    told = f"{run.config.model.name} on {run.config.data.name} in {run.folder}"
+    told = f"{run.name} in {run.folder}"
     told += f", {options.checkpoint} weights, of step {run.step:,}"
     return f"{told}, {solver(run)}" if run.config.model.continuous else told
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "draw a figure of a run, for a slide or a paper"
 WHAT = {
+    "conditions": "p(x | c) for several c, exact density, model density, samples",
     "density": "data, exact density, model density, samples",
     "paths": "a continuous flow's ways from base to data",
     "field": "its velocity over its density",
@@ -26,10 +27,11 @@ WHAT = {
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     command.add_argument(
         "--what", choices=WHAT,
         help="; ".join(f"{name}: {shown}" for name, shown in WHAT.items())
-        + " (default: density; marginals for a table)",
+        + " (default: density; marginals for a table; conditions for p(x | c))",
     )  # fmt: skip
     command.add_argument(
         "-o", "--output", metavar="FILE", type=Path,
@@ -67,7 +69,7 @@ def _write(options: argparse.Namespace) -> tuple[Path, str]:
 
     if options.output is not None:
         check_output(options.output, (".png", ".pdf", ".svg"))
-    saved, batch_size = shared.open_chosen(options)
+    saved, batch_size = shared.open_chosen(options, conditional=True)
     with doing("drawing"):
         figure, what = _figure(saved, options, batch_size)
         path = options.output or RunFolder(saved.folder).figure(f"{what}.png")
@@ -87,7 +89,7 @@ def _figure(
 
     title = _title(saved) if options.title is None else options.title
     splits = saved.splits
-    data = splits.train if saved.density is None else splits.test
+    data = splits.train if saved.law is None else splits.test
     names = pictures.names_of(saved.flow, data)
     what = options.what or names[0]
     if options.columns and what != "marginals":
@@ -118,6 +120,8 @@ def _title(saved: "SavedRun") -> str:
     from flowtrain.runs.result import read_history, read_result
     from flowtrain.training.report import figure_title
 
+    if saved.context is not None:  # the figures of merit are of all conditions
+        return f"{saved.name}, step {saved.step:,}"
     folder = RunFolder(saved.folder)
     result = read_result(folder)
     metrics = result.get("metrics", {})

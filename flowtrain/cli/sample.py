@@ -20,6 +20,7 @@ SUMMARY = "draw points from a run's flow into a file"
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     command.add_argument("-n", type=shared.at_least(1), required=True, help="number of points")
     command.add_argument(
         "-o", "--output", metavar="FILE", required=True,

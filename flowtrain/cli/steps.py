@@ -14,6 +14,7 @@ METHODS = ("euler", "midpoint", "heun2", "heun3", "rk4")
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     command.add_argument(
         "--steps", metavar="NUMBERS", type=numbers(shared.at_least(1)), default=[1, 2, 4, 8, 16],
         help="how many steps, several by commas (default: 1,2,4,8,16)",
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
              f"{each.folded:.1%}"]
         )  # fmt: skip
     header = ["steps", "evaluations", "KL(model | data)", "ESS", "folded"]
-    title = f"{saved.config.model.name} on {saved.config.data.name}, {options.solver}, in nats"
+    title = f"{saved.name}, {options.solver}, in nats"
     print_table(header, rows, left=0, title=title)
     print(
         f"straightness {straight:.4f}: E|z_1 - z_0 - dz/dt|² on the flow's own paths, 0 if straight"

@@ -1,9 +1,9 @@
 """The group `data`: densities that are known exactly, and points of the user's own."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import ImportString, build_own
 from flowtrain.config.section import NotNegative, Positive, Section
@@ -14,24 +14,55 @@ class Data(Section):
 
     Attributes:
         splits: the option of the group `splits` that it needs.
-        known: whether its density is known.
-        planar: whether it is, on a plane, which can be drawn and integrated over.
+        planar: whether its density is known, and its points lie in a plane that can be drawn.
+        conditional: whether something is given of each point, so that p(x | c) is learned.
 
-    >>> density = Rings(name="rings", radii=[1.0, 2.0], noise=0.1).build()
+    >>> section = Rings(
+    ...     name="rings", radii=[1.0, 2.0], noise=0.1, condition=None, interval=None)
+    >>> density = section.build()
     >>> type(density).__module__, density.sample(5, torch.Generator()).shape
     ('flowtrain.densities.radial', torch.Size([5, 2]))
     """
 
     splits: ClassVar[str] = "sampled"
-    known: ClassVar[bool] = True
+    planar: ClassVar[bool] = True
     name: str
 
     @property
-    def planar(self) -> bool:
-        return self.known
+    def conditional(self) -> bool:
+        return getattr(self, "condition", None) is not None
 
 
-class Moons(Data):
+class Known(Data):
+    """What all data with a known density have; the base of those below.
+
+    Attributes:
+        condition: what is given of a point: p(x | c) is learned; null learns p(x).
+        interval: of the angle of a rotation, in radians.
+
+    >>> moons = {"name": "moons", "noise": 0.1, "scale": 1.0, "shift": [0.0, 0.0]}
+    >>> sorted(Moons(condition="component", interval=None, **moons).settings())
+    ['noise', 'scale', 'shift']
+    """
+
+    condition: Literal["component", "rotation"] | None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what builds the density: all but what is given of its points."""
+        given = ("condition", "interval")
+        return {key: value for key, value in super().settings().items() if key not in given}
+
+    @model_validator(mode="after")
+    def _an_interval_is_of_a_rotation(self) -> Self:
+        if self.condition == "rotation" and self.interval is None:
+            raise ValueError("condition=rotation needs interval, two angles as [0,1.57]")
+        if self.condition != "rotation" and self.interval is not None:
+            raise ValueError("interval belongs to condition=rotation; leave it null")
+        return self
+
+
+class Moons(Known):
     owner: ClassVar[str] = "flowtrain.densities.curves:Moons"
     name: Literal["moons"]
     noise: Positive
@@ -39,7 +70,7 @@ class Moons(Data):
     shift: list[float] = Field(min_length=2, max_length=2)
 
 
-class Circles(Data):
+class Circles(Known):
     owner: ClassVar[str] = "flowtrain.densities.radial:circles"
     name: Literal["circles"]
     noise: Positive
@@ -47,7 +78,7 @@ class Circles(Data):
     scale: Positive
 
 
-class Pinwheel(Data):
+class Pinwheel(Known):
     owner: ClassVar[str] = "flowtrain.densities.pinwheel:Pinwheel"
     name: Literal["pinwheel"]
     arms: int = Field(ge=1, le=100)
@@ -57,7 +88,7 @@ class Pinwheel(Data):
     scale: Positive
 
 
-class EightGaussians(Data):
+class EightGaussians(Known):
     owner: ClassVar[str] = "flowtrain.densities.mixtures:eight_gaussians"
     name: Literal["eight_gaussians"]
     radius: Positive
@@ -65,7 +96,7 @@ class EightGaussians(Data):
     scale: Positive
 
 
-class TwoSpirals(Data):
+class TwoSpirals(Known):
     owner: ClassVar[str] = "flowtrain.densities.curves:TwoSpirals"
     name: Literal["two_spirals"]
     noise: Positive
@@ -74,28 +105,28 @@ class TwoSpirals(Data):
     scale: Positive
 
 
-class Checkerboard(Data):
+class Checkerboard(Known):
     owner: ClassVar[str] = "flowtrain.densities.checkerboard:Checkerboard"
     name: Literal["checkerboard"]
     squares: int = Field(ge=2, le=1000)
     side: Positive
 
 
-class Rings(Data):
+class Rings(Known):
     owner: ClassVar[str] = "flowtrain.densities.radial:Rings"
     name: Literal["rings"]
     radii: list[Positive] = Field(min_length=1, max_length=1000)
     noise: Positive
 
 
-class Swissroll(Data):
+class Swissroll(Known):
     owner: ClassVar[str] = "flowtrain.densities.curves:Swissroll"
     name: Literal["swissroll"]
     noise: Positive
     scale: Positive
 
 
-class GaussianMixture(Data):
+class GaussianMixture(Known):
     owner: ClassVar[str] = "flowtrain.densities.mixtures:GaussianMixture"
     name: Literal["gaussian_mixture"]
     means: list[list[float]] = Field(min_length=1, max_length=1000)
@@ -103,7 +134,7 @@ class GaussianMixture(Data):
     weights: list[Positive] = Field(min_length=1, max_length=1000)
 
 
-class Banana(Data):
+class Banana(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:Banana"
     name: Literal["banana"]
     spread: Positive
@@ -111,43 +142,32 @@ class Banana(Data):
     curvature: Positive
 
 
-class Funnel(Data):
-    owner: ClassVar[str] = "flowtrain.densities.funnel:Funnel"
-    name: Literal["funnel"]
-    dim: int = Field(ge=2, le=1000)
-    spread: Positive
-
-    @property
-    def planar(self) -> bool:
-        return self.dim == 2
-
-
-class U1(Data):
+class U1(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:TwoArcs"
     name: Literal["u1"]
     thickness: Positive
 
 
-class U2(Data):
+class U2(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:u2"
     name: Literal["u2"]
     thickness: Positive
 
 
-class U3(Data):
+class U3(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:u3"
     name: Literal["u3"]
     thickness: Positive
 
 
-class U4(Data):
+class U4(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:u4"
     name: Literal["u4"]
     thickness: Positive
     second_thickness: Positive
 
 
-class Custom(Data):
+class Custom(Known):
     """A density of the user's own: a class or function of a Python file, and its arguments."""
 
     name: Literal["custom"]
@@ -169,7 +189,7 @@ class Rows(Data):
     """
 
     splits: ClassVar[str] = "random"
-    known: ClassVar[bool] = False
+    planar: ClassVar[bool] = False
     dequantize: bool
 
     def settings(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Model(Section):
 
     Attributes:
         continuous: whether an ODE is solved between base and data.
+        takes_condition: whether it can learn p(x | c).
         whitening: the fixed map from data to the coordinates in which it learns: "columns",
             each with its mean and deviation; "covariance", decorrelated as well, in float64;
             "johnson", columns with heavy or skewed tails bent besides.
@@ -39,6 +40,7 @@ class Model(Section):
     """
 
     continuous: ClassVar[bool] = False
+    takes_condition: ClassVar[bool] = True
     name: str
     whitening: Literal["columns", "covariance", "johnson"]
 
@@ -175,6 +177,7 @@ class MAFSpline(Autoregressive):
 
 
 class Planar(Model):
+    takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.planar:planar"
     name: Literal["planar"]
     layers: Layers
@@ -184,6 +187,7 @@ class Planar(Model):
 
 
 class Radial(Model):
+    takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.planar:radial"
     name: Literal["radial"]
     layers: Layers
@@ -202,6 +206,7 @@ class Peer(Model):
     ['Zuko', 'Normflows']
     """
 
+    takes_condition: ClassVar[bool] = False
     package: ClassVar[str]
     transforms: Layers
     arguments: dict[str, Any]

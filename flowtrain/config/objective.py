@@ -18,6 +18,7 @@ class Objective(Section):
         integrates_path: whether it can penalise the path of a continuous flow.
         needs_velocity: whether it trains a velocity, so that it fits continuous flows alone.
         needs_density: whether it asks the data for their log-density, at the flow's own samples.
+        takes_condition: whether it can train a flow of p(x | c).
 
     >>> objective = MaximumLikelihood(name="maximum_likelihood")
     >>> list(objective.phases(lr=1e-3))  # one, of the whole run
@@ -28,6 +29,7 @@ class Objective(Section):
     integrates_path: ClassVar[bool] = False
     needs_velocity: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
+    takes_condition: ClassVar[bool] = True
     name: str
 
     def phases(self, lr: float) -> Iterator[tuple["Objective", float, float]]:
@@ -118,6 +120,7 @@ class FlowMatchingThenLikelihood(FlowMatching):
 class Reflow(Objective):
     owner: ClassVar[str] = "flowtrain.training.reflow:reflow"
     needs_velocity: ClassVar[bool] = True
+    takes_condition: ClassVar[bool] = False
     name: Literal["reflow"]
     teacher: Annotated[str, Field(min_length=1)]
     pairs: Count

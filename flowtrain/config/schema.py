@@ -95,15 +95,19 @@ def _without_effect(config: Config) -> Iterator[str]:
             yield f"trainer.animation: {data.name} has no plane to animate in; leave it false"
         if not model.continuous:
             yield f"trainer.animation: {model.name} has no time to animate; leave it false"
+        if data.conditional:
+            yield "trainer.animation: it shows one p(x), not p(x | c); leave it false"
     if objective.needs_velocity and not model.continuous:
         yield (
             f"objective: {model.name} has no velocity to match; leave objective=maximum_likelihood"
         )
-    if objective.needs_density and not data.known:
+    if objective.needs_density and not data.planar:
         yield (
             f"objective: {objective.name} needs data whose density is known, {data.name} has none; "
             "leave objective=maximum_likelihood"
         )
+    if data.conditional:
+        yield from _condition_fits(data, model, objective)
     solves = model.continuous and objective.solves_ode
     idle = f"{objective.name} solves no ODE in training" if model.continuous else None
     yield from _solver_fits("solver", "solver", config.solver, solves, model, idle)
@@ -115,6 +119,18 @@ def _without_effect(config: Config) -> Iterator[str]:
         what = f"{objective.name} integrates no path" if model.continuous else None
         what = what or f"{model.name} has no path"
         yield f"regularization: {what} to penalise; leave regularization=none"
+
+
+def _condition_fits(data: Data, model: Model, objective: Objective) -> Iterator[str]:
+    for owner, part in (("model", model), ("objective", objective)):
+        if not part.takes_condition:
+            yield f"data.condition: {owner}={part.name} learns no p(x | c); leave it null"
+    paired = getattr(objective, "coupling", None) == "optimal_transport"
+    if paired and getattr(data, "condition", None) == "rotation":
+        yield (
+            "objective.coupling: optimal_transport pairs points of one condition, and no two have "
+            "the same rotation; leave it independent"
+        )
 
 
 def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -> None:
@@ -146,8 +162,7 @@ def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -
         )
     if "evaluation.grid" in typed and not config.data.planar:
         raise ConfigError(
-            f"evaluation.grid: {config.data.name} has no known density in a plane to integrate; "
-            "leave it out"
+            f"evaluation.grid: {config.data.name} has no known density to integrate; leave it out"
         )
 
 

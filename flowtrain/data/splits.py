@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition import Category, ContextEncoder, Number
 from flowtrain.data.read import Table, listed
+from flowtrain.densities.conditional import Components, Conditional, Rotations
 from flowtrain.densities.density import Density
 from flowtrain.errors import UserError
 
@@ -39,7 +40,7 @@ class Split:
     """
 
     x: Tensor
-    density: Density | None = None
+    density: Density | Conditional | None = None
     columns: tuple[str, ...] = ()
     levels: int | None = None
     context: Tensor | None = None
@@ -49,7 +50,16 @@ class Split:
     def log_p(self) -> Tensor:
         """The points' exact log-density in nats, (n,), in float64 on the CPU."""
         assert self.density is not None
-        return self.density.log_prob(self.x.cpu().double())
+        x = self.x.cpu().double()
+        if isinstance(self.density, Conditional):
+            assert self.context is not None
+            return self.density.log_prob(x, self.context.cpu().double())
+        return self.density.log_prob(x)
+
+    def first(self, n: int) -> "Split":
+        """Return a split of its first points, n at most."""
+        context = None if self.context is None else self.context[:n]
+        return replace(self, x=self.x[:n], context=context)
 
 
 class Splits:
@@ -75,10 +85,7 @@ class Splits:
     @cached_property
     def train_sample(self) -> Split:
         """As many training points as validation has: training NLL is measured on them."""
-        n, context = len(self.val.x), self.train.context
-        return replace(
-            self.train, x=self.train.x[:n], context=None if context is None else context[:n]
-        )
+        return self.train.first(len(self.val.x))
 
     @cached_property
     def val(self) -> Split:
@@ -90,9 +97,25 @@ class Splits:
         """What is reported once, at the end."""
         return self._make("test")
 
+    def given(self, context: Tensor) -> "Splits":
+        """Return the points of one condition, (c,), without it.
+
+        >>> split = Split(torch.arange(3.0)[:, None], context=torch.tensor([[0.0], [1.0], [0.0]]))
+        >>> Splits(lambda name: split).given(torch.zeros(1)).train.x.flatten().tolist()
+        [0.0, 2.0]
+        """
+
+        def make(name: str) -> Split:
+            split: Split = getattr(self, name)
+            assert split.context is not None
+            rows = (split.context == context.to(split.context)).all(1)
+            return replace(split, x=split.x[rows], context=None, condition=None)
+
+        return Splits(make)
+
 
 def sample_splits(
-    density: Density,
+    density: Density | Conditional,
     *,
     train: int,
     val: int,
@@ -104,7 +127,7 @@ def sample_splits(
     """Sample each split from a density, from a seed of its own.
 
     Args:
-        density: what to sample.
+        density: what to sample, with conditions if it is of some.
         train, val, test: numbers of points.
         seeds: by the name of the split.
         device: of the points.
@@ -121,10 +144,32 @@ def sample_splits(
     sizes = {"train": train, "val": val, "test": test}
 
     def make(name: str) -> Split:
-        x = density.sample(sizes[name], torch.Generator().manual_seed(seeds[name]))
-        return Split(x.to(device=device, dtype=dtype), density)
+        generator = torch.Generator().manual_seed(seeds[name])
+        if isinstance(density, Density):
+            return Split(density.sample(sizes[name], generator).to(device, dtype), density)
+        x, context = density.sample(sizes[name], generator)
+        return Split(
+            x.to(device, dtype),
+            density,
+            context=context.to(device, dtype),
+            condition=condition_of(density),
+        )
 
     return Splits(make)
+
+
+def condition_of(law: Conditional) -> ContextEncoder:
+    """Return what reads and writes the conditions of a known law.
+
+    >>> from flowtrain.densities import Rings
+    >>> from flowtrain.densities.conditional import Components
+    >>> print(condition_of(Components(Rings(radii=[1.0, 2.0], noise=0.1))))
+    component (0 or 1)
+    """
+    if isinstance(law, Components):
+        return ContextEncoder((Category(law.name, tuple(map(str, range(law.context_dim)))),))
+    assert isinstance(law, Rotations)
+    return ContextEncoder((Number(law.name, law.mean, law.std, law.low, law.high),))
 
 
 def split_table(

@@ -8,6 +8,7 @@ from torch import Tensor
 from flowtrain.batching import in_batches
 from flowtrain.config.solver import Solver
 from flowtrain.data.splits import Split, Splits
+from flowtrain.densities.conditional import Case, Conditional
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.distances import POINTS, sample_distances
@@ -20,6 +21,7 @@ from flowtrain.progress import doing
 SEEN = 0.2  # of the mass of p may be missed by a grid, or be too much, for KL to be worth telling
 TAIL = 1e-6  # of the mass of p, left out of KL by quadrature
 SAMPLES = 10_000  # of the model, for KL(model | data)
+FEWEST = 64  # nodes per axis of the window of a conditional law's case
 CHECK_POINTS = 2_000  # tell a solver's gap and an inverse's error as well as a whole split would
 
 
@@ -41,7 +43,7 @@ def likelihood(flow: Flow, split: Split, *, batch_size: int) -> dict[str, float]
     >>> {name: round(value, 2) for name, value in found.items()}
     {'nll': 3.69, 'nll_error': 0.06, 'kl': 1.4, 'kl_error': 0.11, 'nll_paired': 3.72}
     """
-    log_q = in_batches(flow.log_prob, split.x, batch_size).cpu().double()
+    log_q = in_batches(flow.log_prob, split.x, batch_size, split.context).cpu().double()
     found = {"nll": -log_q.mean().item(), "nll_error": _standard_error(log_q)}
     if split.density is not None:
         gap = split.log_p - log_q
@@ -75,13 +77,13 @@ def training_metrics(
     metrics = tagged({k: v for k, v in train.items() if k in ("nll", "nll_paired")}, "train")
     with doing("validation points"):
         metrics |= tagged(likelihood(flow, splits.val, batch_size=batch_size), "val")
-    some = splits.val.x[:CHECK_POINTS]
+    some = splits.val.first(CHECK_POINTS)
     gap = solver_gap(flow, some, training_solver, batch_size=batch_size)
     return metrics | tagged(gap, "val")
 
 
 def solver_gap(
-    flow: Flow, x: Tensor, training_solver: Solver | None, *, batch_size: int
+    flow: Flow, split: Split, training_solver: Solver | None, *, batch_size: int
 ) -> dict[str, float]:
     """Return the NLL in nats by the training solver, minus the true one by the flow's own.
 
@@ -91,20 +93,21 @@ def solver_gap(
     >>> from flowtrain.config.solver import FixedStep
     >>> from flowtrain.runs.load import open_run
     >>> run, coarse = open_run(ffjord_folder), FixedStep(name="euler", step_size=1.0)
-    >>> gap = solver_gap(run.flow, run.splits.val.x, coarse, batch_size=1024)["solver_gap"]
+    >>> gap = solver_gap(run.flow, run.splits.val, coarse, batch_size=1024)["solver_gap"]
     >>> abs(gap) > 1e-4  # a single step of Euler reads another likelihood
     True
     """
     if training_solver is None or not isinstance(flow, ContinuousFlow):
         return {}
+    plain = Split(split.x, context=split.context)
     try:
         trained = flow.with_solver(training_solver)
         with doing("training solver"):
-            claimed = likelihood(trained, Split(x), batch_size=batch_size)["nll"]
+            claimed = likelihood(trained, plain, batch_size=batch_size)["nll"]
     except SolverError:
         return {}
     with doing("evaluation solver"):
-        return {"solver_gap": claimed - likelihood(flow, Split(x), batch_size=batch_size)["nll"]}
+        return {"solver_gap": claimed - likelihood(flow, plain, batch_size=batch_size)["nll"]}
 
 
 def evaluate(
@@ -112,8 +115,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return every metric of a trained flow, by tag, in nats and in the data's coordinates.
 
-    Where the density of the data is known that is KL by the test points and, in the plane, by
-    quadrature; elsewhere the NLL stands beside two baselines'.
+    Where the density of the data is known that is KL, by quadrature and by the test points;
+    elsewhere the NLL stands beside two baselines'.
 
     Args:
         flow: in evaluation mode.
@@ -140,13 +143,18 @@ def evaluate(
         with doing("baselines and samples"):
             found |= without_density(flow, splits, found["nll"])
     else:
-        found["kl_paired"], found["kl_paired_error"] = found["kl"], found["kl_error"]
-        if density.dim == 2:
+        found["kl_paired"], found["kl_paired_error"] = found.pop("kl"), found.pop("kl_error")
+        if isinstance(density, Conditional):
+            by_case = quadratures(flow, density, points=grid, batch_size=batch_size)
+            found |= averaged(by_case)
+            for case, each in by_case:
+                metrics |= tagged(each, case.label)
+        else:
             found |= quadrature(flow, density, points=grid, batch_size=batch_size)
         with doing("samples of the model"):
             found |= reverse(flow, density, batch_size=batch_size)
         metrics["nll/entropy"] = density.entropy
-    some = splits.test.x[:CHECK_POINTS]
+    some = splits.test.first(CHECK_POINTS)
     with doing("inverse"):
         found |= inverse_error(flow, some, batch_size=batch_size)
     found |= solver_gap(flow, some, training_solver, batch_size=batch_size)
@@ -181,7 +189,8 @@ def without_density(flow: Flow, splits: Splits, nll: float) -> dict[str, float]:
             nll, dim=flow.dim, levels=splits.test.levels
         )
     generator = torch.Generator().manual_seed(0)
-    samples = flow.sample(min(len(test), POINTS), generator)
+    some = splits.test.first(POINTS)
+    samples = flow.sample(len(some.x), generator, some.context)
     return found | sample_distances(samples, test, generator=generator)
 
 
@@ -211,6 +220,54 @@ def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) ->
     return {"kl": kl, "kl_error": abs(kl - coarse), "mass": mass}
 
 
+def quadratures(
+    flow: Flow, law: Conditional, *, points: int, batch_size: int
+) -> list[tuple[Case, dict[str, float]]]:
+    """Return KL(p|q) in nats and the mass of q at each case of a conditional law.
+
+    Args:
+        flow: the model, q(x | c).
+        law: p(x | c).
+        points: nodes per axis in the window of all; the narrower one of a case has fewer.
+        batch_size: rows at a time.
+
+    >>> from flowtrain.densities import Rings
+    >>> from flowtrain.densities.conditional import Components
+    >>> from flowtrain.flows import Standardize
+    >>> from flowtrain.flows.linear import affine
+    >>> unit = Standardize(torch.zeros(2), torch.ones(2))
+    >>> flow = affine(unit, generator=torch.Generator(), context_dim=2)
+    >>> law = Components(Rings(radii=[1.0, 2.0], noise=0.1))
+    >>> found = quadratures(flow, law, points=128, batch_size=4096)
+    >>> [(case.label, round(figures["kl"], 2)) for case, figures in found]
+    [('component=0', 1.4), ('component=1', 2.2)]
+    """
+    whole = float((law.window[1] - law.window[0]).max())
+    found = []
+    for case in law.cases:
+        low, high = case.density.window
+        nodes = max(FEWEST, math.ceil(points * float((high - low).max()) / whole))
+        given = flow.given(case.context.to(flow.device, flow.dtype))
+        with doing(case.label):
+            found.append(
+                (case, quadrature(given, case.density, points=nodes, batch_size=batch_size))
+            )
+    return found
+
+
+def averaged(by_case: list[tuple[Case, dict[str, float]]]) -> dict[str, float]:
+    """Return the mean of each figure over the cases of a conditional law, by their weights.
+
+    >>> from flowtrain.densities import Rings
+    >>> from flowtrain.densities.conditional import Components
+    >>> cases = Components(Rings(radii=[1.0, 2.0], noise=0.1)).cases
+    >>> averaged([(cases[0], {"kl": 0.1}), (cases[1], {"kl": 0.3})])
+    {'kl': 0.2}
+    """
+    (_, first), *_ = by_case
+    return {name: sum(case.weight * each[name] for case, each in by_case) for name in first}
+
+
 def _integrate(
     flow: Flow, density: Density, points: int, batch_size: int
 ) -> tuple[float, float, float]:
@@ -230,7 +287,7 @@ def _integrate(
 
 
 @torch.no_grad()
-def reverse(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float]:
+def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> dict[str, float]:
     """Return KL(q|p) in nats by samples of q, and how far their weights p / q are from equal.
 
     `ess` is (sum w)² / n sum w², the effective sample size as a fraction: 1 where q = p; samples
@@ -239,7 +296,7 @@ def reverse(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float
 
     Args:
         flow: the model, q.
-        density: p.
+        density: p; of p(x | c) the conditions are drawn from their own law.
         batch_size: rows at a time.
 
     >>> from flowtrain.runs.load import open_run
@@ -248,15 +305,18 @@ def reverse(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float
     >>> found["kl_reverse"] > 0, 0 < found["ess"] < 1
     (True, True)
     """
-    z = flow.sample_base(SAMPLES, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    z, context = flow.sample_base(SAMPLES, generator), None
+    if isinstance(density, Conditional):
+        context = density.sample(SAMPLES, generator)[1].to(flow.device, flow.dtype)
 
-    def log_weight(z: Tensor) -> Tensor:
-        x, log_det = flow(z)
+    def log_weight(z: Tensor, context: Tensor | None = None) -> Tensor:
+        x, log_det = flow(z, context)
         log_q = (flow.base.log_prob(z) - log_det).cpu().double()
-        log_w: Tensor = density.log_prob(x.cpu().double()) - log_q
+        log_w: Tensor = Split(x, density, context=context).log_p - log_q
         return log_w
 
-    return weights_of(in_batches(log_weight, z, batch_size))
+    return weights_of(in_batches(log_weight, z, batch_size, context))
 
 
 def weights_of(log_w: Tensor) -> dict[str, float]:
@@ -274,20 +334,24 @@ def weights_of(log_w: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def inverse_error(flow: Flow, x: Tensor, *, batch_size: int) -> dict[str, float]:
+def inverse_error(flow: Flow, split: Split, *, batch_size: int) -> dict[str, float]:
     """Return the largest and the rms entry of x - forward(inverse(x)), in the data's units.
 
     Args:
         flow: the model.
-        x: (n, d).
+        split: the points, x.
         batch_size: rows at a time.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = open_run(run_folder)
-    >>> inverse_error(run.flow, run.splits.test.x, batch_size=1024)["inverse_error"] < 1e-5
+    >>> inverse_error(run.flow, run.splits.test, batch_size=1024)["inverse_error"] < 1e-5
     True
     """
-    error = in_batches(lambda rows: rows - flow.to_data(flow.inverse(rows)[0]), x, batch_size)
+
+    def off(x: Tensor, context: Tensor | None = None) -> Tensor:
+        return x - flow.to_data(flow.inverse(x, context)[0], context)
+
+    error = in_batches(off, split.x, batch_size, split.context)
     return {
         "inverse_error": error.abs().max().item(),
         "inverse_error_rms": error.square().mean().sqrt().item(),

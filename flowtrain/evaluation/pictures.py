@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from flowtrain.batching import in_batches
 from flowtrain.data.splits import Split
+from flowtrain.densities.conditional import Conditional
+from flowtrain.evaluation.conditions_figure import conditions_figure
 from flowtrain.evaluation.figures import PIXELS, density_figure, marginals_figure
 from flowtrain.evaluation.motion import field_figure, path_figure
 from flowtrain.flows.continuous import ContinuousFlow
@@ -26,6 +28,8 @@ def names_of(flow: Flow, data: Split) -> list[str]:
     ['density', 'paths', 'field', 'marginals']
     """
     planar = flow.dim == 2
+    if flow.context_dim:  # one of p(x | c) at a single condition has the others
+        return ["conditions"] if isinstance(data.density, Conditional) else ["marginals"]
     names = ["density"] if planar else []
     names += ["paths", "field"] if planar and isinstance(flow, ContinuousFlow) else []
     return ["marginals", *names] if data.density is None else [*names, "marginals"]
@@ -61,7 +65,12 @@ def draw(
     5
     """
     generator = torch.Generator(flow.device).manual_seed(seed)
-    x, density = data.x[:POINTS], data.density
+    data = data.first(POINTS)
+    x, density = data.x, data.density
+    if isinstance(density, Conditional):
+        return conditions_figure(
+            flow, density, title=title, generator=generator, batch_size=batch_size, side=side
+        )
     if name in ("paths", "field"):
         assert isinstance(flow, ContinuousFlow)
         z = flow.sample_base(WAYS, generator)
@@ -69,15 +78,20 @@ def draw(
             return path_figure(flow, density, z, title=title)
         return field_figure(flow, density, z, title=title, batch_size=batch_size)
     if name == "density":
-        samples = _samples(flow, len(x), generator, batch_size)
+        samples = _samples(flow, len(x), generator, batch_size, None)
         return density_figure(
             flow, density, x, samples, title=title, batch_size=batch_size, side=side
         )
-    samples = _samples(flow, max(len(x), FEW_ROWS), generator, batch_size)
+    n, context = max(len(x), FEW_ROWS), data.context
+    if context is not None:  # the data's own, over and over
+        context = context[torch.arange(n, device=context.device) % len(context)]
+    samples = _samples(flow, n, generator, batch_size, context)
     columns = data.columns or [f"x{position}" for position in range(flow.dim)]
     return marginals_figure(x, samples, columns, title=title, shown=shown)
 
 
-def _samples(flow: Flow, n: int, generator: torch.Generator, batch_size: int) -> torch.Tensor:
+def _samples(
+    flow: Flow, n: int, generator: torch.Generator, batch_size: int, context: torch.Tensor | None
+) -> torch.Tensor:
     z = flow.sample_base(n, generator).to(flow.points_dtype)
-    return in_batches(flow.to_data, z, batch_size)
+    return in_batches(flow.to_data, z, batch_size, context)

@@ -92,6 +92,11 @@ def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> G
     ({'z': ['n', 2]}, {'x': ['n', 2]})
     """
     model = saved.config.model.name
+    if saved.flow.context_dim:
+        raise UserError(
+            f"{saved.folder}: its flow is of p(x | c), and a graph takes no conditions; export "
+            ".safetensors"
+        )
     flow = copy.deepcopy(saved.flow).requires_grad_(False)
     given, gives = NAMES[function]
     told: dict[str, Any] = {

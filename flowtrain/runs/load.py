@@ -5,9 +5,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flowtrain.build import blank_whitening, build_density, build_flow, build_splits, pick_device
+from torch import Tensor
+
+from flowtrain.build import (
+    blank_whitening,
+    build_density,
+    build_flow,
+    build_splits,
+    pick_device,
+    split_data,
+)
 from flowtrain.config.schema import Config, validate
+from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.splits import Splits
+from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
@@ -26,6 +37,8 @@ class SavedRun:
         config: the run's own.
         flow: with the weights it is judged by, averaged ones where the run kept an average.
         step: at which the weights were saved.
+        condition: what reads the conditions of a flow of p(x | c) from a user's words.
+        context: the one condition that its flow is given, (c,); None until `given`.
 
     >>> run = open_run(ffjord_folder)
     >>> run.config.data.name, run.step, run.splits.test.x.shape, run.columns
@@ -39,6 +52,8 @@ class SavedRun:
     flow: Flow
     step: int
     named: tuple[str, ...] = ()  # columns of the table that it learned; release 0.1 saved none
+    condition: ContextEncoder | None = None
+    context: Tensor | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -47,13 +62,45 @@ class SavedRun:
 
     @cached_property
     def splits(self) -> Splits:
-        """The points that the run trained on and was judged by, on the flow's device."""
-        return build_splits(self.config, self.flow.device)
+        """The points that the run trained on and was judged by, on the flow's device.
+
+        Those of a known law at one condition are drawn anew, as many of that one.
+        """
+        if self.context is None:
+            return build_splits(self.config, self.flow.device)
+        if self.density is not None:
+            return split_data(self.config, self.density, self.flow.device)
+        return build_splits(self.config, self.flow.device).given(self.context)
+
+    @cached_property
+    def law(self) -> Density | Conditional | None:
+        """The density of the run's data, p(x) or p(x | c), where it is known."""
+        return build_density(self.config)
 
     @cached_property
     def density(self) -> Density | None:
-        """The density of the run's data, where it is known."""
-        return build_density(self.config)
+        """The density of the flow's points, where it is known; at one condition if it has some."""
+        if isinstance(self.law, Conditional):
+            return None if self.context is None else self.law.at(self.context)
+        return self.law
+
+    def given(self, context: Tensor) -> "SavedRun":
+        """Return this run at one condition, (c,), weights shared: its flow is p(x) of that one.
+
+        Raises:
+            ValueError: the flow has no condition, or one of another shape.
+        """
+        own = context.to(self.flow.device, self.flow.dtype)
+        return replace(self, flow=self.flow.given(own), context=context)
+
+    @property
+    def name(self) -> str:
+        """The run's model and data in words, with the condition that its flow is given."""
+        told = f"{self.config.model.name} on {self.config.data.name}"
+        if self.condition is None or self.context is None:
+            return told
+        values = self.condition.decode(self.context[None])
+        return ", ".join([told, *(f"{name}={value[0]}" for name, value in values.items())])
 
     def with_solver(self, settings: dict[str, Any]) -> "SavedRun":
         """Return this run, weights shared, evaluated by the solver that these settings name.
@@ -131,7 +178,12 @@ def open_run(
             "say --trust-code (flowrun) or trust_code=True (Python)"
         )
     blank = blank_whitening(config, state["dim"])  # it is among the loaded buffers
-    flow = build_flow(config, blank, seed=0)
+    try:
+        condition = ContextEncoder.restore(state["condition"]) if state.get("condition") else None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: its condition is damaged: {error}") from None
+    context_dim = 0 if condition is None else condition.dim
+    flow = build_flow(config, blank, seed=0, context_dim=context_dim)
     try:
         checkpoints.load_eval_weights(flow, state)
     except CheckpointError as error:
@@ -139,4 +191,5 @@ def open_run(
     flow = flow.eval().to(pick_device(device, config.points_dtype))
     columns = state.get("columns", ())
     step = state["progress"]["step"]
-    return SavedRun(folder, config, flow, step, tuple(columns) if len(columns) == flow.dim else ())
+    names = tuple(columns) if len(columns) == flow.dim else ()
+    return SavedRun(folder, config, flow, step, names, condition)

@@ -11,7 +11,7 @@ from flowtrain.config.objective import FlowMatchingThenLikelihood
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -42,6 +42,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = _from_0(config)
     if version < 2:
         config = _from_1(config)
+    if version < 3:
+        config = _from_2(config)
     return config
 
 
@@ -125,6 +127,13 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
     if "switch" in objective:
         steps, cost = objective["switch"], FlowMatchingThenLikelihood.COST
         config["objective"]["switch"] = steps / (steps + cost * (1 - steps))
+    return config
+
+
+def _from_2(config: dict[str, Any]) -> dict[str, Any]:
+    """0.2 in the making: nothing was given of a point."""
+    if config.get("splits", {}).get("name") == "sampled" and "data" in config:
+        config = {**config, "data": {"condition": None, "interval": None, **config["data"]}}
     return config
 
 

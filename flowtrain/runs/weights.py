@@ -41,6 +41,7 @@ def about(saved: SavedRun) -> dict[str, Any]:
         "step": saved.step,
         "dim": saved.flow.dim,
         "columns": list(saved.columns),
+        **({} if saved.condition is None else {"condition": saved.condition.state()}),
         "config": saved_config(saved.config),
     }
 
@@ -91,6 +92,7 @@ def read_weights(path: Path) -> dict[str, Any]:
                 "dim": told["dim"],
                 "model": weights,
                 "ema": None,
+                "condition": told.get("condition"),
                 "progress": {"step": told["step"]},
             }
         )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from flowtrain.densities.conditional import Conditional
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.progress import doing, done
 from flowtrain.runs.result import read_history
@@ -19,7 +20,7 @@ FRAMES = 31  # of an animation
 
 
 def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
-    """Draw densities and samples, a continuous flow's paths, or marginals of what is in no plane.
+    """Draw densities and samples, a continuous flow's paths, or a table's marginals.
 
     They go into figures/<kind>-<name>.png.
     """
@@ -28,7 +29,7 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
     config, flow = run.config, run.state.eval_flow
     data = run.splits.train if run.density is None else run.splits.val
     # The field is for `flowrun plot`; marginals repeat what a density in the plane shows.
-    skipped = {"field", *(["marginals"] if config.data.planar else [])}
+    skipped = {"field", *([] if run.density is None else ["marginals"])}
     kinds = [kind for kind in pictures.names_of(flow, data) if kind not in skipped]
     title = figure_title(config, step, run.state.progress.metrics)
     rendered = {}
@@ -60,6 +61,7 @@ def animate(run: Run) -> None:
 
     flow = run.state.eval_flow
     assert isinstance(flow, ContinuousFlow)
+    assert not isinstance(run.density, Conditional)  # the config has refused it
     z = flow.sample_base(2000, torch.Generator(run.device).manual_seed(run.config.seed))
     frames = motion.animation(
         flow, run.density, z, frames=FRAMES, batch_size=run.config.evaluation.batch_size

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.solver import Solver
+from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError
 from flowtrain.flows.cnf import Divergence
@@ -26,12 +28,13 @@ SHORTEST = 3e-2  # 1 - t at which the likelihood's weight of times is cut off
 class Objective(Protocol):
     """A loss of a flow on a batch of points (n, d), and what else is worth a curve.
 
-    Returns a scalar to minimise and a function without arguments that gives scalars by tag; `dict`
-    gives none.
+    Conditions of the points, (n, c), are a fourth argument where the data have some. Returns a
+    scalar to minimise and a function without arguments that gives scalars by tag; `dict` gives
+    none.
     """
 
     def __call__(
-        self, flow: Flow, x: Tensor, generator: torch.Generator
+        self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
     ) -> tuple[Tensor, Scalars]: ...
 
 
@@ -60,13 +63,16 @@ class MaximumLikelihood:
     kinetic: float = 0.0
     jacobian: float = 0.0
 
-    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+    def __call__(
+        self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> tuple[Tensor, Scalars]:
         if not isinstance(flow, ContinuousFlow):
-            nll = -flow.log_prob(x).mean()
+            nll = -flow.log_prob(x, context).mean()
             return nll, lambda: {"nll/batch": nll.item()}
         found = flow.likelihood(
             x,
             generator,
+            context=context,
             solver=self.solver,
             divergence=self.divergence,
             kinetic=self.kinetic > 0,
@@ -97,7 +103,8 @@ class ReverseKL:
     """KL(model | data) at the flow's own samples: variational inference, arXiv 1505.05770, eq. 15.
 
     loss = E log q(x) - log p(x), x = flow(z): log Z - ELBO where p = exp(-U) / Z. The batch of
-    data says how many samples, and nothing else: the target is known by its log-density alone.
+    data says how many samples, and at which conditions, and nothing else: the target is known by
+    its log-density alone.
 
     The gradient has a part that is zero on average, that of log q by its weights at given points.
     "path" leaves it out (arXiv 1703.09194, eq. 7): its noise is zero where q = p, at the cost of
@@ -117,21 +124,23 @@ class ReverseKL:
     (torch.Size([]), True)
     """
 
-    density: Density
+    density: Density | Conditional
     gradient: str
     solver: Solver | None = None
 
-    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+    def __call__(
+        self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> tuple[Tensor, Scalars]:
         if self.solver is not None and isinstance(flow, ContinuousFlow):
             flow = flow.with_solver(self.solver)
         z = flow.sample_base(len(x), generator)
-        samples, log_det = flow(z)
+        samples, log_det = flow(z, context)
         if self.gradient == "path":
             with _frozen(flow):
-                log_q = flow.log_prob(samples)
+                log_q = flow.log_prob(samples, context)
         else:
             log_q = flow.base.log_prob(z) - log_det
-        loss = (log_q - self.density.log_prob(samples)).mean()
+        loss = (log_q - log_prob_under(self.density, samples, context)).mean()
         return loss, lambda: {"kl_reverse/batch": loss.item()}
 
 
@@ -163,6 +172,13 @@ class FlowMatching:
     exact velocity of the empirical law of the r_j. They are points of the batch, x among them:
     any of them is as likely as x to be the one that z_t was made from, so by the tower property
     the mean of u over batches is that of the pairs' targets. It is unbiased at any n.
+
+    **Conditions.** Of p(x | c) the velocity wanted is E[dz_t/dt | z_t, c]. The points that z_t may
+    come from are those of the batch with the very same c, and the argument above holds among them;
+    a mean over all would be the velocity of p(x). Where no two conditions are the same, as those
+    on the real line, it is the pair's own target. Likewise a coupling pairs base and data points
+    of one condition only: over the whole batch it would give the classes different base laws, each
+    the part of the normal law nearest to it, which no sampler draws from.
 
     **Times by likelihood.** An error e of the velocity is an error e a / (b (a' b - a b')) of the
     score, as both come from E[z | z_t]. The stochastic sampler with the same marginals and noise
@@ -197,23 +213,28 @@ class FlowMatching:
     targets: str = "sample"
     reference: int | None = None
 
-    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+    def __call__(
+        self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> tuple[Tensor, Scalars]:
         assert isinstance(flow, ContinuousFlow)
         data, _ = flow.standardize.inverse(x)
         kind: dict[str, Any] = {"generator": generator, "dtype": data.dtype, "device": x.device}
         base = torch.randn(x.shape, **kind)
+        groups = None if context is None else context.unique(dim=0, return_inverse=True)[1]
         if self.coupling == "optimal_transport":
-            base = base[_assignment(data, base)]
+            base = base[_assignment(data, base, groups)]
         t = self.draw_times(len(x), kind)
         a, b, da, db = (each[:, None] for each in self.coefficients(t))
         target = da * data + db * base
         if self.targets == "posterior_mean":
             # By how much the mean differs from x: no difference of large numbers where b is small.
             n = self.reference or len(x)
-            parts = zip(data.split(n), base.split(n), (a / b).split(n), strict=True)
-            drawn = torch.cat([_posterior_mean(*part) for part in parts]) - data
+            parts = [each.split(n) for each in (data, base, a / b)]
+            same = [None] * len(parts[0]) if groups is None else groups.split(n)
+            means = [_posterior_mean(*part) for part in zip(*parts, same, strict=True)]
+            drawn = torch.cat(means) - data
             target = target + (da - a * db / b) * drawn
-        residual = flow.velocity(t, a * data + b * base) - target
+        residual = flow.velocity(t, a * data + b * base, context) - target
         return residual.square().sum(-1).mean(), dict
 
     def draw_times(self, n: int, kind: dict[str, Any]) -> Tensor:
@@ -249,22 +270,47 @@ class FlowMatching:
         return a, b, quarter * b, -quarter * a
 
 
-def _posterior_mean(data: Tensor, base: Tensor, ratio: Tensor) -> Tensor:
+def _posterior_mean(data: Tensor, base: Tensor, ratio: Tensor, groups: Tensor | None) -> Tensor:
     """Return the mean of the data points given each a x + b z, (n, d), for a / b of (n, 1).
 
     |z_t - a r|^2 / 2 b^2 = |a / b (x - r) + z|^2 / 2, of which a softmax needs what depends on r.
+    Only points of its own group count, (n,); None is a single group.
     """
     scaled = ratio * data + base
     logits = ratio * (scaled @ data.T) - 0.5 * ratio.square() * data.square().sum(-1)
+    if groups is not None:
+        logits = logits.masked_fill(groups[:, None] != groups, -torch.inf)
     return logits.softmax(-1) @ data
 
 
-def _assignment(data: Tensor, base: Tensor) -> Tensor:
-    """Return the base point that belongs to each data point, (n,), on the device of both."""
+def _assignment(data: Tensor, base: Tensor, groups: Tensor | None) -> Tensor:
+    """Return the base point that belongs to each data point, (n,), on the device of both.
+
+    Rows of a group, (n,), are paired with one another; None is a single group.
+    """
     from scipy.optimize import linear_sum_assignment  # 0.2 s that other objectives need not wait
 
     cost = torch.cdist(data, base).square().cpu().numpy()
-    return torch.from_numpy(linear_sum_assignment(cost)[1]).to(data.device)
+    if groups is None:
+        return torch.from_numpy(linear_sum_assignment(cost)[1]).to(data.device)
+    numbers, paired = groups.cpu().numpy(), np.empty(len(data), dtype=np.int64)
+    for number in np.unique(numbers):
+        (rows,) = np.nonzero(numbers == number)
+        paired[rows] = rows[linear_sum_assignment(cost[rows[:, None], rows])[1]]
+    return torch.from_numpy(paired).to(data.device)
+
+
+def log_prob_under(density: Density | Conditional, x: Tensor, context: Tensor | None) -> Tensor:
+    """Return the log-density in nats of points, or of points given their conditions, (n,).
+
+    >>> from flowtrain.densities import Rings
+    >>> log_prob_under(Rings(radii=[1.0], noise=0.1), torch.zeros(5, 2), None).shape
+    torch.Size([5])
+    """
+    if isinstance(density, Density):
+        return density.log_prob(x)
+    assert context is not None
+    return density.log_prob(x, context)
 
 
 def check_objective(objective: object, flow: Flow) -> None:
@@ -286,8 +332,9 @@ def check_objective(objective: object, flow: Flow) -> None:
     """
     generator = torch.Generator(flow.device).manual_seed(0)
     x = flow.standardize(flow.sample_base(8, generator))[0]
+    given = (x.new_zeros(8, flow.context_dim),) if flow.context_dim else ()
     try:
-        loss, scalars = objective(flow, x, generator)  # type: ignore[operator]
+        loss, scalars = objective(flow, x, generator, *given)  # type: ignore[operator]
         logged = scalars()
     except Exception as error:
         raise ConfigError(f"objective: {in_one_line(error)}") from error

@@ -38,7 +38,9 @@ class Reflow:
     base: Tensor
     data: Tensor
 
-    def __call__(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
+    def __call__(
+        self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> tuple[Tensor, Scalars]:
         assert isinstance(flow, ContinuousFlow)
         if flow.dim != self.base.shape[1]:
             raise ConfigError(
@@ -77,6 +79,10 @@ def reflow(*, teacher: str, pairs: int) -> Reflow:
         raise ConfigError(
             f"objective.teacher: {teacher} is a run of {run.config.model.name}, which has no "
             "paths to straighten; name one of a continuous flow"
+        )
+    if run.flow.context_dim:
+        raise ConfigError(
+            f"objective.teacher: {teacher} is of p(x | c), which reflow does not straighten"
         )
     z = run.flow.sample_base(pairs, torch.Generator().manual_seed(0))
     with doing("the teacher's pairs"):

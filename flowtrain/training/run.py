@@ -12,6 +12,7 @@ from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config
 from flowtrain.config.sizing import settle
 from flowtrain.data.splits import Splits
+from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import TrainingError
 from flowtrain.runs import checkpoint
@@ -40,8 +41,8 @@ class Run:
     weights: Weights
 
     @property
-    def density(self) -> Density | None:
-        """The density that the points were sampled from, where it is known."""
+    def density(self) -> Density | Conditional | None:
+        """The density that the points were sampled from, p(x) or p(x | c), where it is known."""
         return self.splits.val.density
 
     @property
@@ -63,6 +64,8 @@ class Run:
             )
         state = self.state.state_dict(saved_config(self.config))
         state["columns"] = list(self.splits.val.columns)
+        if (condition := self.splits.val.condition) is not None:
+            state["condition"] = condition.state()
         checkpoint.save(self.folder.checkpoint(name), state)
 
     def report(self, status: str, **more: Any) -> None:
@@ -104,7 +107,13 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         log.info("for %s rows of %d columns: %s", f"{rows:,}", columns, chosen)
     refuse_beyond_memory(config, columns)
     standardize = fit_whitening(config, splits.train)
-    flow = build_flow(config, standardize, seed=seeds["weights"]).to(device)
+    condition = splits.train.condition
+    flow = build_flow(
+        config,
+        standardize,
+        seed=seeds["weights"],
+        context_dim=0 if condition is None else condition.dim,
+    ).to(device)
     average = None
     if config.trainer.ema:
         average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema))

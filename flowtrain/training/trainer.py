@@ -298,14 +298,15 @@ def train_step(run: Run, tracker: Tracker) -> None:
     phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
     lr = config.scheduler.lr(phase.max_lr, phase_done)
     state.optimizer.lr = lr
-    x = run.splits.train.x
+    data = run.splits.train
     rows = torch.randint(
-        len(x), (config.trainer.batch_size,), generator=state.generator, device=run.device
+        len(data.x), (config.trainer.batch_size,), generator=state.generator, device=run.device
     )
+    given = () if data.context is None else (data.context[rows],)
     progress.step += 1
     run.weights.zero_gradient()
     try:
-        loss, scalars = phase.objective(state.flow, x[rows], state.generator)
+        loss, scalars = phase.objective(state.flow, data.x[rows], state.generator, *given)
         with solver_errors():
             loss.backward()
     except SolverError as error:
@@ -452,7 +453,7 @@ def finish(run: Run, tracker: Tracker) -> None:
             grid=config.evaluation.grid,
             batch_size=config.evaluation.batch_size,
         )
-    final = {tag: value for tag, value in progress.metrics.items() if tag.endswith("/test")}
+    final = {tag: value for tag, value in progress.metrics.items() if tag not in last}
     tracker.scalars(progress, final)  # the others have their point of this step
     tracker.summary(config.model_dump(), progress.metrics)
     if config.trainer.figures:

@@ -149,3 +149,32 @@ def test_a_config_knows_the_code_of_its_user_s_own(
     compose: Compose, overrides: list[str], expected: dict[str, str]
 ) -> None:
     assert validate(compose(*overrides)).own_code == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=planar"], "data.condition: model=planar learns no p(x | c); leave it null"),
+        (["model=radial"], "data.condition: model=radial learns no p(x | c); leave it null"),
+        (
+            ["model=ffjord", "objective=reflow", "objective.teacher=x"],
+            "data.condition: objective=reflow learns no p(x | c); leave it null",
+        ),
+        (
+            ["model=ffjord", "trainer.animation=true"],
+            "trainer.animation: it shows one p(x), not p(x | c); leave it false",
+        ),
+        (["data.condition=arc"], "data.condition: 'arc' is refused"),
+        (["data.condition=rotation"], "condition=rotation needs interval"),
+        (["data.interval=[0,1]"], "interval belongs to condition=rotation; leave it null"),
+        (
+            ["model=ffjord", "objective=flow_matching", "objective.coupling=optimal_transport",
+             "objective.targets=sample", "data.condition=rotation", "data.interval=[0,1]"],
+            "objective.coupling: optimal_transport pairs points of one condition",
+        ),
+    ],
+)  # fmt: skip
+def test_a_condition_that_nothing_can_be_made_of_is_refused(
+    compose: Compose, overrides: list[str], message: str
+) -> None:
+    assert message in refusal(compose("data.condition=component", *overrides))

@@ -17,6 +17,7 @@ from flowtrain.data.splits import (
     split_table,
 )
 from flowtrain.densities.curves import Moons
+from flowtrain.densities.density import Density
 from flowtrain.errors import UserError
 
 
@@ -119,7 +120,7 @@ def test_the_size_of_a_split_changes_no_other() -> None:
 
 def test_the_points_of_a_density_know_it() -> None:
     split = sampled().test
-    assert split.density is not None
+    assert isinstance(split.density, Density)
     assert (split.columns, split.levels) == ((), None)
     assert torch.equal(split.log_p, split.density.log_prob(split.x.double()))
     assert split.log_p.dtype == torch.float64

@@ -105,7 +105,7 @@ def test_reverse_kl_is_infinite_where_the_data_never_are(flow: Flow) -> None:
 
 def test_the_true_density_has_no_kl(gaussian: Density) -> None:
     class Truth(Flow):
-        def log_prob(self, x: Tensor) -> Tensor:
+        def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
             return gaussian.log_prob(x)
 
     truth = Truth([], Standardize(torch.zeros(2), torch.ones(2))).double()
@@ -136,7 +136,7 @@ def test_an_absurd_tail_does_not_drown_kl(flow: Flow, gaussian: Density) -> None
     centre = torch.tensor(CENTRE, dtype=torch.float64)
 
     class Absurd(Flow):
-        def log_prob(self, x: Tensor) -> Tensor:
+        def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
             log_q = super().log_prob(x)
             return torch.where((x - centre).norm(dim=-1) > 6, -1e30, log_q)
 
@@ -164,7 +164,7 @@ def realnvp(randomize: Callable[..., None]) -> Flow:
 
 def test_an_exact_inverse_has_no_error(realnvp: Flow) -> None:
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = inverse_error(realnvp, x, batch_size=30)
+    found = inverse_error(realnvp, Split(x), batch_size=30)
     assert 0 < found["inverse_error_rms"] < found["inverse_error"] < 1e-10
 
 
@@ -174,7 +174,7 @@ def test_a_wrong_inverse_shows_in_the_data_s_units(flow: Flow) -> None:
             return x + torch.tensor([0.5, 0.0]), x.new_zeros(len(x))
 
     wrong = Flow([Shifted()], flow.standardize)
-    found = inverse_error(wrong, torch.zeros(10, 2, dtype=torch.float64), batch_size=5)
+    found = inverse_error(wrong, Split(torch.zeros(10, 2, dtype=torch.float64)), batch_size=5)
     assert found["inverse_error"] == pytest.approx(0.5 * STD[0])
     assert found["inverse_error_rms"] == pytest.approx(0.5 * STD[0] / math.sqrt(2))
 
@@ -215,7 +215,7 @@ def test_the_gap_is_what_the_training_solver_reads_minus_the_truth(
     ffjord: ContinuousFlow, splits: Splits
 ) -> None:
     x = splits.val.x
-    found = solver_gap(ffjord, x, EULER, batch_size=30)
+    found = solver_gap(ffjord, splits.val, EULER, batch_size=30)
     claimed = -ffjord.likelihood(x, solver=EULER).log_prob.mean().item()
     truth = likelihood(ffjord, splits.val, batch_size=30)["nll"]
     assert found == {"solver_gap": pytest.approx(claimed - truth, abs=1e-9)}
@@ -225,10 +225,10 @@ def test_the_gap_is_what_the_training_solver_reads_minus_the_truth(
 def test_there_is_no_gap_without_another_solver_or_where_it_fails(
     ffjord: ContinuousFlow, realnvp: Flow, splits: Splits
 ) -> None:
-    x = splits.val.x
-    assert solver_gap(ffjord, x, None, batch_size=100) == {}
-    assert solver_gap(realnvp, x, EULER, batch_size=100) == {}
-    assert solver_gap(ffjord, x, dopri5(1e-9, max_steps=1), batch_size=100) == {}
+    val = splits.val
+    assert solver_gap(ffjord, val, None, batch_size=100) == {}
+    assert solver_gap(realnvp, val, EULER, batch_size=100) == {}
+    assert solver_gap(ffjord, val, dopri5(1e-9, max_steps=1), batch_size=100) == {}
 
 
 def test_training_metrics_are_of_the_validation_split_and_as_many_training_points(

@@ -93,6 +93,7 @@ def test_old_runs_are_compared_with_their_configs_known(
         ("realnvp", "pinwheel", "2", "512", "-"),
         ("ffjord", "two_spirals", "-", "512", first),
         ("ffjord", "two_spirals", "-", "512", second),
+        ("ffjord", "two_spirals", "-", "512", "0.6"),
         ("realnvp", "gaussian_mixture", "2", "512", "-"),
     }
     # The notes are on the figures of runs that learned for 6 steps.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.config.solver import Adaptive, FixedStep
+from flowtrain.densities.conditional import Components
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.errors import ConfigError
 from flowtrain.flows.cnf import Divergence
@@ -284,7 +285,7 @@ def test_posterior_means_are_the_exact_velocity_of_the_points_law(
     matching = FlowMatching("independent", path, "uniform", "posterior_mean", reference)
     data = flow.standardize.inverse(batch())[0]
 
-    def velocity(t: Tensor, z: Tensor) -> Tensor:
+    def velocity(t: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
         n = reference or 8
         parts = [slice(at, at + n) for at in range(0, 8, n)]
         return torch.cat(
@@ -311,7 +312,7 @@ def test_posterior_means_leave_the_gradient_s_mean_and_lessen_its_noise(
         """Return each row's part of the gradient of a velocity's factor, (n,)."""
         factor = torch.zeros(n, 1, dtype=torch.float64, requires_grad=True)
 
-        def velocity(t: Tensor, z: Tensor) -> Tensor:
+        def velocity(t: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
             return factor * (z + torch.cos(3 * z))
 
         flow.velocity = velocity  # type: ignore[method-assign, assignment]
@@ -327,6 +328,62 @@ def test_posterior_means_leave_the_gradient_s_mean_and_lessen_its_noise(
     assert means.var() < 0.9 * pairs.var()
 
 
+def test_posterior_means_of_conditions_are_over_the_points_of_each(make_ffjord: Make) -> None:
+    """Of p(x | c) the velocity at z_t is that of the points with the same c."""
+    flow = make_ffjord(context_dim=2)
+    classes = torch.tensor([0, 1, 0, 0, 1, 1, 0, 1])
+    context = torch.eye(2, dtype=torch.float64)[classes]
+    matching = FlowMatching("independent", "linear", "uniform", "posterior_mean", None)
+    data = flow.standardize.inverse(batch())[0]
+
+    def velocity(t: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
+        assert context is not None
+        found = torch.empty_like(z)
+        for each in (context[:, 0] == 0, context[:, 0] == 1):
+            coefficients = matching.coefficients(t[each])
+            found[each] = empirical_velocity(data[each], z[each], coefficients)
+        return found
+
+    flow.velocity = velocity  # type: ignore[method-assign, assignment]
+    assert matching(flow, batch(), seeded(), context)[0] < 1e-20
+    alone = torch.linspace(0, 1, 8, dtype=torch.float64)[:, None]  # no two are the same
+    flow.context_dim = 1
+    flow.velocity = lambda t, z, context=None: torch.zeros_like(z)  # type: ignore[method-assign]
+    pairs = FlowMatching("independent", "linear", "uniform")
+    assert torch.allclose(
+        matching(flow, batch(), seeded(), alone)[0], pairs(flow, batch(), seeded(), alone)[0]
+    )
+
+
+def test_optimal_transport_pairs_within_each_condition() -> None:
+    data, base = batch(), torch.randn(8, 2, generator=seeded().manual_seed(1)).double()
+    groups = torch.tensor([0, 1, 0, 0, 1, 1, 0, 1])
+    pairs = objectives._assignment(data, base, groups)
+    assert pairs.sort().values.tolist() == list(range(8))
+    for group in (0, 1):
+        (rows,) = (groups == group).nonzero(as_tuple=True)
+        assert torch.equal(groups[pairs[rows]], groups[rows])
+        among = objectives._assignment(data[rows], base[rows], None)
+        assert torch.equal(pairs[rows], rows[among])
+
+
+def test_the_conditional_kl_is_at_the_samples_own_conditions(make_ffjord: Make) -> None:
+    law = Components(
+        GaussianMixture(
+            means=[[-2.0, 0.0], [2.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 1.0]]] * 2,
+            weights=[1.0, 3.0],
+        )
+    )  # fmt: skip
+    standardize = Standardize(torch.zeros(2), torch.ones(2))
+    flow = affine(standardize, generator=seeded(), context_dim=2).double()
+    context = law.sample(8, seeded())[1]
+    objective = ReverseKL(law, gradient="total")
+    assert objective(flow, batch(), seeded(), context)[0] > 1
+    with torch.no_grad():  # z = x - m_c: the truth
+        flow.get_parameter("transforms.0.shift.weight")[0] = torch.tensor([2.0, -2.0])
+    assert objective(flow, batch(), seeded(), context)[0].abs() < 1e-9
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_the_loss_is_least_for_the_true_velocity(path: str, make_ffjord: Make) -> None:
     """For data N(0, s^2) in each coordinate the velocity is known: linear in z."""
@@ -335,7 +392,7 @@ def test_the_loss_is_least_for_the_true_velocity(path: str, make_ffjord: Make) -
     x = flow.standardize(s * torch.randn(20_000, 2, generator=seeded(), dtype=torch.float64))[0]
 
     def loss(factor: float) -> float:
-        def velocity(t: Tensor, z: Tensor) -> Tensor:
+        def velocity(t: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
             a, b, da, db = matching.coefficients(t)
             slope = (a * da * s**2 + b * db) / (a**2 * s**2 + b**2)  # E[z' | z] / z
             return factor * slope[:, None] * z
@@ -352,7 +409,7 @@ def test_the_loss_is_the_square_distance_to_the_paths_velocity(
 ) -> None:
     flow, asked = make_ffjord(), []
 
-    def record(flow: ContinuousFlow, t: Tensor, z: Tensor) -> Tensor:
+    def record(flow: ContinuousFlow, t: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
         asked.append((t, z))
         return torch.zeros_like(z)
 
@@ -367,7 +424,7 @@ def test_the_loss_is_the_square_distance_to_the_paths_velocity(
 
 def test_optimal_transport_pairs_at_the_least_cost() -> None:
     data, base = batch()[:5], torch.randn(5, 2, generator=seeded().manual_seed(1)).double()
-    pairs = objectives._assignment(data, base)
+    pairs = objectives._assignment(data, base, None)
     orders = torch.tensor(list(itertools.permutations(range(5))))
     costs = (data - base[orders]).square().sum((-1, -2))
     torch.testing.assert_close((data - base[pairs]).square().sum(), costs.min())

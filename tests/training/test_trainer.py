@@ -323,8 +323,10 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int], error: Exception | N
     def build_spoilt_phases(config: Config, flow: Flow) -> list[Phase]:
         (phase,), step = build_phases(config, flow), count(1)
 
-        def spoilt(flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Scalars]:
-            loss, scalars = phase.objective(flow, x, generator)
+        def spoilt(
+            flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
+        ) -> tuple[Tensor, Scalars]:
+            loss, scalars = phase.objective(flow, x, generator, context)
             if next(step) not in steps:
                 return loss, scalars
             if error is not None:
