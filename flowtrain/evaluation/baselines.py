@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flowtrain.batching import BLOCK
 from flowtrain.errors import UserError
+from flowtrain.flows.whiten import mean_and_deviation
 
 RIDGE = 1e-6  # of each column's variance, added to it
 KERNELS = 10_000  # with TEST rows 1e8 pairs, two seconds of a CPU core
@@ -120,7 +121,7 @@ def _log_prob(distances: Tensor, centres: Tensor, bandwidth: float) -> Tensor:
 def _standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return both with mean 0 and deviation 1 over the training rows, and Σ log deviations."""
     train, test = train.cpu().double(), test.cpu().double()
-    mean, std = train.mean(0), train.std(0, correction=0)
+    mean, std = map(torch.from_numpy, mean_and_deviation(train.numpy()))
     if not std.all():
         column = int((std == 0).nonzero()[0])
         raise UserError(f"column {column} (from 0) is constant over the {len(train)} training rows")

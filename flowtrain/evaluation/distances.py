@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.batching import BLOCK, by_rows
+from flowtrain.flows.whiten import mean_and_deviation
 
 POINTS = 2_000  # of each set that `sample_distances` compares: about a second
 MEDIAN_POINTS = 1_000  # whose half a million distances give the kernel its bandwidth
@@ -107,11 +108,14 @@ def sample_distances(
     True
     """
     samples, data = samples.detach().cpu().double(), data.detach().cpu().double()
-    mean, std = data.mean(0), data.std(0)
+    mean, spread = map(torch.from_numpy, mean_and_deviation(data.numpy()))
+    std = spread * (len(data) / (len(data) - 1)) ** 0.5
     size = min(len(data) // 2, len(samples), POINTS)
     order = torch.randperm(len(data), generator=generator)
     drawn = samples[torch.randperm(len(samples), generator=generator)[:size]]
     half, other = data[order[:size]], data[order[size : 2 * size]]
+    # A column that is constant over these rows keeps its unit.
+    std = torch.where(std > 0, std, 1.0)
     model, half, other = ((rows - mean) / std for rows in (drawn, half, other))
     found = {}
     for tag, points in (("", model), ("_floor", other)):

@@ -123,7 +123,8 @@ class Whiten(Transform):
             bend: whether columns may be bent at all.
 
         Raises:
-            ValueError: a column is constant, or spans more than float64 can.
+            ValueError: a column is constant, spans more than float64 can, or has a value beside
+                which the others are one.
 
         >>> x = torch.tensor([[1.0, 0.0], [2.0, 3.0], [4.0, 1.0], [5.0, 4.0]], dtype=torch.float64)
         >>> z, _ = Whiten.fit(x, bend=False).inverse(x)
@@ -132,11 +133,10 @@ class Whiten(Transform):
         """
         rows = x.detach().cpu().double().numpy()
         n, d = rows.shape
-        offset, scale, bent = rows.mean(0), np.ones(d), np.zeros(d, dtype=bool)
+        (offset, scale), bent = mean_and_deviation(rows), np.zeros(d, dtype=bool)
         u = np.empty_like(rows)
         for column in range(d):
-            values = rows[:, column]
-            offset[column], scale[column] = centre, width = _standard(values)
+            values, centre, width = rows[:, column], offset[column], scale[column]
             if not (0 < width < math.inf):
                 what = "is constant" if width == 0 else "spans more than float64 can"
                 raise ValueError(f"column {column} (from 0) {what} over the {n} training rows")
@@ -147,19 +147,43 @@ class Whiten(Transform):
                 u[:, column] = np.arcsinh((y - found[0]) / found[1])
             else:
                 u[:, column] = y
+            if _merged(values, u[:, column]):
+                raise ValueError(
+                    f"column {column} (from 0) has values up to {np.abs(values).max():.3g}, beside "
+                    "which most others cannot be told apart: drop these rows, or take logarithms"
+                )
         shift, spread = u.mean(0), u.std(0)
         matrix = _decorrelate((u - shift) / spread)
         return cls(*map(torch.from_numpy, (offset, scale, bent, shift, spread, matrix)))
 
 
-def _standard(values: Floats) -> tuple[float, float]:
-    """Return mean and standard deviation, whose squares do not overflow."""
+def mean_and_deviation(rows: Floats) -> tuple[Floats, Floats]:
+    """Return the mean and the standard deviation of each column, whose squares do not overflow.
+
+    Args:
+        rows: (n, d), of any size that float64 has.
+
+    Returns:
+        both of shape (d,); a deviation is infinite where a column spans more than float64 can.
+
+    >>> mean, deviation = mean_and_deviation(np.array([[1e300, 2.0], [3e300, 2.0]]))
+    >>> mean.tolist(), deviation.tolist()
+    ([2e+300, 2.0], [1e+300, 0.0])
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        largest = float(np.abs(values - values[0]).max())
-        if not (0 < largest < math.inf):
-            return float(values[0]), largest
-        apart = (values - values[0]) / largest
-        return float(values[0] + largest * apart.mean()), float(largest * apart.std())
+        apart = rows - rows[0]
+        largest = np.abs(apart).max(0)
+        unit = np.where((largest > 0) & (largest < math.inf), largest, 1.0)
+        mean = np.where(largest < math.inf, rows[0] + unit * (apart / unit).mean(0), rows[0])
+        deviation = np.where(largest < math.inf, unit * (apart / unit).std(0), math.inf)
+    return mean, deviation
+
+
+def _merged(values: Floats, u: Floats) -> bool:
+    """Return whether most values of a column (n,) that differ are one in what a flow sees of u."""
+    some = slice(None, None, -(-len(values) // QUANTILES))
+    seen = len(np.unique(u[some].astype(np.float32)))
+    return 2 * seen < len(np.unique(values[some]))
 
 
 def _bend(y: Floats) -> tuple[float, float] | None:

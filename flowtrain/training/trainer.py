@@ -371,6 +371,7 @@ def run_validation(run: Run, tracker: Tracker) -> None:
 
     Raises:
         CheckpointError: a checkpoint cannot be written.
+        TrainingError: the evaluation's solver denies the weights a likelihood.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
@@ -382,13 +383,21 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     config, state, progress = run.config, run.state, run.state.progress
     run.save("last")  # an evaluation that is cut short costs no step
     began = time.monotonic()
-    with doing(f"evaluating step {progress.step:,}"):
-        metrics = training_metrics(
-            state.eval_flow,
-            run.splits,
-            training_solver=config.training_solver,
-            batch_size=config.evaluation.batch_size,
-        )
+    try:
+        with doing(f"evaluating step {progress.step:,}"):
+            metrics = training_metrics(
+                state.eval_flow,
+                run.splits,
+                training_solver=config.training_solver,
+                batch_size=config.evaluation.batch_size,
+            )
+    except SolverError as error:
+        if progress.last_eval_step < 0:
+            raise
+        raise TrainingError(
+            f"step {progress.step} cannot be evaluated: {error}. "
+            f"{run.folder.checkpoint('best')} is of step {progress.best_step}"
+        ) from error
     if progress.step:  # the first one is before training
         progress.evaluation_seconds += time.monotonic() - began
     progress.metrics = metrics

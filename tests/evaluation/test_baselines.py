@@ -122,11 +122,16 @@ def test_the_bandwidth_of_a_gaussian_is_the_one_of_theory() -> None:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_other_units_shift_the_nll_by_the_log_of_the_scale(name: str) -> None:
+@pytest.mark.parametrize(
+    ("units", "offset"), [([1e-3, 7.0, 2e4], 11.0), ([1e-300, 1.0, 1e300], 0.0)]
+)
+def test_other_units_shift_the_nll_by_the_log_of_the_scale(
+    name: str, units: list[float], offset: float
+) -> None:
     train, test = mixed(150, 3), mixed(70, 3, seed=1)
-    scale = torch.tensor([1e-3, 7.0, 2e4], dtype=torch.float64)
+    scale = torch.tensor(units, dtype=torch.float64)
     plain = BASELINES[name](train, test)
-    scaled = BASELINES[name](train * scale + 11, test * scale + 11)
+    scaled = BASELINES[name](train * scale + offset, test * scale + offset)
     assert scaled.nll - plain.nll == pytest.approx(float(scale.log().sum()), abs=1e-8)
     assert scaled.error == pytest.approx(plain.error, abs=1e-8)
 

@@ -179,12 +179,21 @@ def test_another_distribution_of_the_same_moments_is_told_apart() -> None:
         assert found[f"{tag}"] > 3 * abs(found[f"{tag}_floor"])
 
 
-def test_sample_distances_do_not_depend_on_units() -> None:
+@pytest.mark.parametrize(("units", "offset"), [((1e-3, 4e5), -3.0), ((1e-300, 1e300), 0.0)])
+def test_sample_distances_do_not_depend_on_units(units: tuple[float, float], offset: float) -> None:
     data, samples = normal(300, 2), 0.1 + normal(200, 2, seed=1)
-    scale = torch.tensor([1e-3, 4e5], dtype=torch.float64)
+    scale = torch.tensor(units, dtype=torch.float64)
     plain = sample_distances(samples, data, generator=seeded())
-    scaled = sample_distances(samples * scale - 3, data * scale - 3, generator=seeded())
+    scaled = sample_distances(samples * scale + offset, data * scale + offset, generator=seeded())
     assert scaled == pytest.approx(plain, abs=1e-6)
+
+
+def test_a_column_that_is_constant_over_the_held_out_rows_leaves_the_distances_finite() -> None:
+    data, samples = normal(300, 2), normal(200, 2, seed=1)
+    data[:, 1] = 0.3
+    found = sample_distances(samples, data, generator=seeded())
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["energy"] > 3 * found["energy_floor"]
 
 
 def test_sample_distances_compare_equal_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,15 +168,16 @@ def test_an_exact_inverse_has_no_error(realnvp: Flow) -> None:
     assert 0 < found["inverse_error_rms"] < found["inverse_error"] < 1e-10
 
 
-def test_a_wrong_inverse_shows_in_the_data_s_units(flow: Flow) -> None:
+@pytest.mark.parametrize("shift", [0.5, 1e300])
+def test_a_wrong_inverse_shows_in_the_data_s_units(flow: Flow, shift: float) -> None:
     class Shifted(WrongLogDet):
         def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            return x + torch.tensor([0.5, 0.0]), x.new_zeros(len(x))
+            return x + torch.tensor([shift, 0.0], dtype=torch.float64), x.new_zeros(len(x))
 
     wrong = Flow([Shifted()], flow.standardize)
     found = inverse_error(wrong, Split(torch.zeros(10, 2, dtype=torch.float64)), batch_size=5)
-    assert found["inverse_error"] == pytest.approx(0.5 * STD[0])
-    assert found["inverse_error_rms"] == pytest.approx(0.5 * STD[0] / math.sqrt(2))
+    assert found["inverse_error"] == pytest.approx(shift * STD[0])
+    assert found["inverse_error_rms"] == pytest.approx(shift * STD[0] / math.sqrt(2))
 
 
 @pytest.fixture

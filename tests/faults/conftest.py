@@ -1,8 +1,10 @@
 """Runs that are disturbed, each in a process of its own, and what their ends are held to."""
 
 import json
+import math
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -18,6 +20,7 @@ import torch
 
 from flowtrain.cli import flowtrain as cli
 from flowtrain.runs import checkpoint
+from flowtrain.runs.load import load
 
 # What a run imports and takes seconds is there before the forks: torch's optimizers want the first.
 SLOW_TO_IMPORT = ("torch._dynamo", "torch.utils.tensorboard", "flowtrain.training.trainer")
@@ -91,6 +94,61 @@ def fixture_start() -> Callable[..., Forked]:
         for module in SLOW_TO_IMPORT:
             import_module(module)
     return start
+
+
+LIMIT = 120  # seconds of a CPU, after which a short run has no end
+
+
+def limited() -> None:
+    """End this process by a signal, should it compute or wait for ever."""
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + LIMIT,) * 2)
+    signal.alarm(10 * LIMIT)  # of a clock: other processes may take most of it
+
+
+def tensors(state: Any) -> Iterator[torch.Tensor]:
+    """Yield every tensor of a checkpoint: weights, their average, the optimizer's moments."""
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for each in state.values() if isinstance(state, dict) else state:
+            yield from tensors(each)
+
+
+@pytest.fixture(scope="session")
+def hold(start: Callable[..., Forked]) -> Callable[..., str]:
+    """Return a function that runs `flowtrain` with outputs in `run`, and returns what it refused.
+
+    It checks what holds for any run: it ends by itself; without a word on standard error, and a
+    flow that samples and scores in finite numbers; or with a line for each refusal, and a folder
+    that says so; and no checkpoint holds NaN or infinity.
+    """
+
+    def hold(home: Path, *arguments: str) -> str:
+        status, said = start([*arguments], home, limited).wait()
+        run, case = home / "run", f"{arguments}: {said}"
+        saved = run / "result.json"
+        result = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
+        for path in (run / "checkpoints").glob("*.pt"):
+            assert all(each.isfinite().all() for each in tensors(checkpoint.read(path))), case
+        if status:
+            assert status == 1, case
+            assert said.startswith("flowtrain: "), case
+            assert said.count("\n") <= len(arguments), case
+            assert "Traceback" not in said, case
+            assert result.get("status", "failed") == "failed", case
+            return said
+        assert said == "", case
+        assert result["status"] == "completed", case
+        assert math.isfinite(result["metrics"]["nll/test"]), case
+        log = (run / "flowtrain.log").read_text(encoding="utf-8")
+        assert log.count("WARNING") < 10, case
+        flow = load(run)
+        x = flow.sample(100, torch.Generator().manual_seed(0))
+        assert x.isfinite().all(), case
+        assert flow.log_prob(x).isfinite().all(), case
+        return ""
+
+    return hold
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from flowtrain.evaluation.baselines import gaussian_nll
 from flowtrain.flows.bases import Normal
 from flowtrain.flows.flow import Flow
 from flowtrain.flows.linear import affine
-from flowtrain.flows.whiten import Whiten
+from flowtrain.flows.whiten import Whiten, mean_and_deviation
 
 
 def rows(n: int = 400, seed: int = 0) -> Tensor:
@@ -138,3 +138,22 @@ def test_a_column_without_a_scale_is_refused(column: list[float], message: str) 
     x = torch.tensor([[0.0, 1.0, 2.0], column], dtype=torch.float64).T
     with pytest.raises(ValueError, match=message):
         Whiten.fit(x, bend=True)
+
+
+@pytest.mark.parametrize("bend", [False, True])
+def test_a_value_beside_which_the_others_are_one_is_refused(bend: bool) -> None:
+    x = rows()
+    x[7, 0] = 1e30
+    told = r"column 0 .from 0. has values up to 1e\+30, beside which most others cannot be told"
+    with pytest.raises(ValueError, match=told):
+        Whiten.fit(x, bend=bend)
+    x[7, 0] = 1e4  # far away, and no harm
+    assert Whiten.fit(x, bend=bend).dim == 3
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_means_and_deviations_are_of_any_size(scale: float) -> None:
+    x = rows().numpy()
+    mean, deviation = mean_and_deviation(scale * x)
+    np.testing.assert_allclose(mean, scale * x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(deviation, scale * x.std(0), rtol=1e-12)

@@ -349,6 +349,23 @@ def test_a_single_failed_step_is_skipped_and_counted(
     assert weights(tmp_path).isfinite().all()
 
 
+def test_weights_that_the_evaluation_denies_a_likelihood_end_the_run_and_name_the_best(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = count()
+
+    def denied(*arguments: Any, **options: Any) -> dict[str, float]:
+        if next(taken) == 2:
+            raise SolverError("the ODE solver gave up")
+        return training_metrics(*arguments, **options)
+
+    monkeypatch.setattr(trainer, "training_metrics", denied)
+    told = r"^step 20 cannot be evaluated: the ODE solver gave up\. .*best\.pt is of step 10$"
+    with pytest.raises(TrainingError, match=told):
+        train(tiny(), tmp_path)
+    assert result(tmp_path)["status"] == "failed"
+
+
 def test_a_skipped_step_leaves_the_weights_alone(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
