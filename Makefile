@@ -44,8 +44,12 @@ test-slow: install ## Run the long checks: whole trainings held to their figures
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: test-faults
-test-faults: install ## Kill runs, fill disks, fuzz configs; FAULTS_CASES=100 for more cases (seven minutes)
+test-faults: install ## Kill runs, fill disks, fuzz configs; FAULTS_CASES=100 for more (twenty minutes)
 	$(BIN)/python -m pytest -m faults
+
+.PHONY: test-soak
+test-soak: install ## Train 200,000 steps of RealNVP and 2,000 of FFJORD: memory, handles, files (ten minutes)
+	$(BIN)/python -m pytest -m soak
 
 lint: install ## Check style and types
 	$(BIN)/ruff check .

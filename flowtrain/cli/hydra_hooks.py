@@ -8,6 +8,8 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from flowtrain.cli.messages import explain
@@ -19,6 +21,17 @@ from flowtrain.runs.lock import owner
 
 # What a user's own class takes: any key.
 FREE = re.compile(r"(data|model|objective)\.arguments[.=]")
+
+
+class LeanReturn(Callback):
+    """Hand to a sweep how a job ended, and not its configs, which stand in the job's folder.
+
+    Hydra keeps what every job returns until the last has: 0.2 MB each.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Forget the configs of a job."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 def compare_sweep(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flowtrain.comparison.curves import Curves
 
 DEFAULT_METRICS = ("kl/test", "nll/test")
+TOLD = 5  # runs of which a warning is told one by one
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
@@ -63,7 +65,7 @@ def compare(
     rows = [Row(values, _once_a_seed(alike)) for values, alike in grouped.items()]
     notes = [*_notes_on_rows(keys, rows), *_notes_on_density(completed, metrics)]
     notes += _notes_on_repeats(completed, rows)
-    notes += [f"{run.folder}: {line}" for run in completed for line in _warnings(run)]
+    notes += _warnings(completed)
     notes += [_note_on_absent(run) for run in others]
     comparison = Comparison(keys, shown, rows, notes)
     rows.sort(key=_order(comparison, sort))
@@ -198,9 +200,19 @@ def _notes_on_density(runs: list[RunSummary], asked: Sequence[str] | None) -> It
         yield f"no KL on {', '.join(without)}, whose density is not known: compare by nll/test"
 
 
-def _warnings(run: RunSummary) -> Iterator[str]:
-    untrained = run.result.get("best_step") == 0 < run.result.get("step", 0)
-    return warnings_about(run.metrics, untrained=untrained and run.config.get("init_from") is None)
+def _warnings(runs: list[RunSummary]) -> Iterator[str]:
+    """Yield the warnings about runs; one that tells of many runs, but for its figures, once."""
+    alike: dict[str, list[str]] = {}
+    for run in runs:
+        untrained = run.result.get("best_step") == 0 < run.result.get("step", 0)
+        fresh = run.config.get("init_from") is None
+        for line in warnings_about(run.metrics, untrained=untrained and fresh):
+            alike.setdefault(re.sub(r"[\d.]+", "", line), []).append(f"{run.folder}: {line}")
+    for lines in alike.values():
+        if len(lines) <= TOLD:
+            yield from lines
+        else:
+            yield f"{lines[0]}; likewise {len(lines) - 1} more runs"
 
 
 def _note_on_absent(run: RunSummary) -> str:

@@ -1,15 +1,18 @@
 """What Hydra calls back, and overrides as a user types them."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 
 from flowtrain.cli.hydra_hooks import compose_option, understood
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
+from hydra_plugins.flowtrain_sweepers import GridSweeper
 
 Compose = Callable[..., dict[str, Any]]
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,3 +82,14 @@ def test_a_resumed_run_keeps_its_record(
     assert flowtrain("resume=run", "trainer.max_steps=22").returncode == 0
     assert record.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_sweep_does_not_keep_the_configs_of_its_jobs(
+    flowtrain: Flowtrain, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[JobReturn] = []
+    monkeypatch.setattr(sys.modules[GridSweeper.__module__], "raise_defect", returned.append)
+    short = ("trainer.max_steps=1", "logger=none", "hydra.sweep.dir=sweep")
+    assert flowtrain("-m", *tiny_overrides, *short).returncode == 0
+    assert [job.status for job in returned] == [JobStatus.COMPLETED]
+    assert returned[0].cfg is returned[0].hydra_cfg is None

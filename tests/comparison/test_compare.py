@@ -161,6 +161,15 @@ def test_a_kl_that_cannot_be_true_is_noted() -> None:
     ]
 
 
+@pytest.mark.parametrize(("number", "told"), [(5, 5), (6, 1)])
+def test_a_warning_about_many_runs_is_told_once(number: int, told: int) -> None:
+    runs = [run(f"run{i}", seed=i, kl__test=0.1, mass__test=0.98 - i / 100) for i in range(number)]
+    notes = compare(runs).notes
+    assert len(notes) == told
+    assert notes[0].startswith("run0: 2.0% of the model's mass lies outside the data's window")
+    assert notes[0].endswith("; likewise 5 more runs") == (number == 6)
+
+
 def test_what_else_the_runs_differ_in_makes_a_group_by_itself() -> None:
     runs = [
         run(
