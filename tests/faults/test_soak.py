@@ -67,7 +67,7 @@ def slope(looks: np.ndarray, column: str) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_and_handles_stay(tmp_path: Path, kind: str, tell: Callable[[str], None]) -> None:
-    command = [Path(sys.executable).with_name("flowtrain"), *RUN, *KINDS[kind]]
+    command = [str(Path(sys.executable).with_name("flowtrain")), *RUN, *KINDS[kind]]
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
             command,

@@ -107,7 +107,7 @@ def test_two_hundred_runs_of_two_steps_run_or_say_why_not(
     configs: list[Config] = [validate(compose(*LENGTH, *base)) for base in BASES]
     known = [dict(settings(config)) for config in configs]
     table = "\n".join(f"{i},{i * i % 7},{1 / (i + 1)}" for i in range(100))
-    ended = []
+    ended: list[str] = []
 
     def each(data: Any) -> None:
         number = data.draw(st.integers(0, len(BASES) - 1))
