@@ -72,7 +72,7 @@ def build_density(config: Config) -> Density | Conditional | None:
     >>> round(build_density(open_run(run_folder).config).entropy, 4)
     2.3178
     """
-    if not config.data.planar:
+    if not config.data.known:
         return None
     data = build_data(config)
     assert not isinstance(data, Table)

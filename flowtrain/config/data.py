@@ -14,7 +14,8 @@ class Data(Section):
 
     Attributes:
         splits: the option of the group `splits` that it needs.
-        planar: whether its density is known, and its points lie in a plane that can be drawn.
+        known: whether its density is known.
+        planar: whether it is, on a plane, which can be drawn and integrated over.
         conditional: whether something is given of each point, so that p(x | c) is learned.
 
     >>> section = Rings(
@@ -25,8 +26,12 @@ class Data(Section):
     """
 
     splits: ClassVar[str] = "sampled"
-    planar: ClassVar[bool] = True
+    known: ClassVar[bool] = True
     name: str
+
+    @property
+    def planar(self) -> bool:
+        return self.known
 
     @property
     def conditional(self) -> bool:
@@ -142,6 +147,17 @@ class Banana(Known):
     curvature: Positive
 
 
+class Funnel(Data):
+    owner: ClassVar[str] = "flowtrain.densities.funnel:Funnel"
+    name: Literal["funnel"]
+    dim: int = Field(ge=2, le=1000)
+    spread: Positive
+
+    @property
+    def planar(self) -> bool:
+        return self.dim == 2
+
+
 class U1(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:TwoArcs"
     name: Literal["u1"]
@@ -189,7 +205,7 @@ class Rows(Data):
     """
 
     splits: ClassVar[str] = "random"
-    planar: ClassVar[bool] = False
+    known: ClassVar[bool] = False
     dequantize: bool
 
     def settings(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
     """
     number = 8 if config.dtype == "float64" else 4
     model, sizes = config.model, config.splits.settings()
-    sampled = ("train", "val", "test") if config.data.planar else ()
+    sampled = ("train", "val", "test") if config.data.known else ()
     points = sum(sizes[name] for name in sampled)
     return {
         # the weights, their gradients and Adam's two moments

@@ -101,7 +101,7 @@ def _without_effect(config: Config) -> Iterator[str]:
         yield (
             f"objective: {model.name} has no velocity to match; leave objective=maximum_likelihood"
         )
-    if objective.needs_density and not data.planar:
+    if objective.needs_density and not data.known:
         yield (
             f"objective: {objective.name} needs data whose density is known, {data.name} has none; "
             "leave objective=maximum_likelihood"
@@ -162,7 +162,8 @@ def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -
         )
     if "evaluation.grid" in typed and not config.data.planar:
         raise ConfigError(
-            f"evaluation.grid: {config.data.name} has no known density to integrate; leave it out"
+            f"evaluation.grid: {config.data.name} has no known density in a plane to integrate; "
+            "leave it out"
         )
 
 

@@ -104,7 +104,10 @@ def draw_density(axis: Axes, values: Image, extent: Extent, brightest: float) ->
     >>> axis.images[0].get_clim()
     (0.0, 2.0)
     """
-    axis.imshow(values, origin="lower", extent=extent, vmin=0, vmax=brightest, cmap=COLORS)
+    axis.imshow(
+        values, origin="lower", extent=extent, vmin=0, vmax=brightest, cmap=COLORS,
+        aspect=axis.get_aspect(),  # imshow would set its own
+    )  # fmt: skip
 
 
 def panels(

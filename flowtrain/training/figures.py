@@ -20,7 +20,7 @@ FRAMES = 31  # of an animation
 
 
 def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
-    """Draw densities and samples, a continuous flow's paths, or a table's marginals.
+    """Draw densities and samples, a continuous flow's paths, or marginals of what is in no plane.
 
     They go into figures/<kind>-<name>.png.
     """
@@ -29,7 +29,7 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
     config, flow = run.config, run.state.eval_flow
     data = run.splits.train if run.density is None else run.splits.val
     # The field is for `flowrun plot`; marginals repeat what a density in the plane shows.
-    skipped = {"field", *([] if run.density is None else ["marginals"])}
+    skipped = {"field", *(["marginals"] if config.data.planar else [])}
     kinds = [kind for kind in pictures.names_of(flow, data) if kind not in skipped]
     title = figure_title(config, step, run.state.progress.metrics)
     rendered = {}

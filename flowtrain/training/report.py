@@ -119,9 +119,10 @@ def measured(m: dict[str, float]) -> dict[str, str]:
     by_case = {name: at_cases(m, name) for name in ("kl", "mass")}
     mean = "mean over conditions, " if by_case["kl"] else ""
     if "kl/test" in m:
-        rows[METRICS["kl"].title] = (
-            f"{m['kl/test']:.5f} {mean}by quadrature, error {m['kl_error/test']:.0e}"
-        )
+        if "mass/test" in m:
+            rows[METRICS["kl"].title] = (
+                f"{m['kl/test']:.5f} {mean}by quadrature, error {m['kl_error/test']:.0e}"
+            )
         for case, kl in by_case["kl"].items():
             rows[f"  {case}"] = f"{kl:.5f}, mass in its window {by_case['mass'][case]:.6f}"
         paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
@@ -129,7 +130,10 @@ def measured(m: dict[str, float]) -> dict[str, str]:
         if "ess/test" in m:  # runs of earlier versions have none
             backwards = "infinite: the data are never there"
             if "kl_reverse/test" in m:
-                backwards = f"{m['kl_reverse/test']:.5f} ± {m['kl_reverse_error/test']:.5f}"
+                number = ".5f" if abs(m["kl_reverse/test"]) < 1e4 else ".1e"
+                backwards = (
+                    f"{m['kl_reverse/test']:{number}} ± {m['kl_reverse_error/test']:{number}}"
+                )
             rows[METRICS["kl_reverse"].title] = f"{backwards}, ESS {m['ess/test']:.3f}"
     nll = "nll_paired" if "nll_paired/test" in m else "nll"
     three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
@@ -138,7 +142,8 @@ def measured(m: dict[str, float]) -> dict[str, str]:
         rows["NLL of test sample"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
         what = "entropy given c" if by_case["kl"] else "entropy of the data"
         rows[what] = f"{m['nll/entropy']:.4f}, the lowest expected NLL"
-        rows[METRICS["mass"].title] = f"{m['mass/test']:.6f} in the window, at most 1"
+        if "mass/test" in m:
+            rows[METRICS["mass"].title] = f"{m['mass/test']:.6f} in the window, at most 1"
     else:
         rows["NLL train, val, test"] = three
         rows["NLL test, error"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
