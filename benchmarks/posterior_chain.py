@@ -26,7 +26,9 @@ SUMMARY = Path(__file__).with_suffix(".json")
 
 def model(x: np.ndarray, y: np.ndarray) -> None:
     """y ~ Bernoulli(sigmoid(x w + b)), all coefficients standard normal beforehand."""
-    coefficients = numpyro.sample("coefficients", dist.Normal(0, 1).expand([x.shape[1]]).to_event(1))
+    coefficients = numpyro.sample(
+        "coefficients", dist.Normal(0, 1).expand([x.shape[1]]).to_event(1)
+    )
     numpyro.sample("y", dist.Bernoulli(logits=x @ coefficients), obs=y)
 
 
