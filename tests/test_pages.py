@@ -32,6 +32,13 @@ def test_every_page_is_in_the_menu() -> None:
     assert missing == set()
 
 
+def test_every_room_but_the_command_line_has_a_page() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = {page for page in pages(settings["nav"]) if page.startswith("api/")}
+    rooms = {path.parent.name for path in (ROOT / "flowtrain").glob("*/__init__.py")} - {"cli"}
+    assert listed == {"api/index.md", *(f"api/{room}.md" for room in rooms)}
+
+
 def test_every_metric_is_explained() -> None:
     text = (DOCS / "run-folder.md").read_text(encoding="utf-8")
     explained = {tag.split("/")[0] for tag in re.findall(r"`([a-z_0-9]+/[a-z_]+)`", text)}

@@ -1,4 +1,4 @@
-"""`flowrun completion`: TAB completion of both programs, for bash and zsh.
+"""`flowrun completion`: TAB completion of both programs, for bash, fish and zsh.
 
 The shells' own parts are a few lines that ask `flowrun __complete`. No library does this: words
 such as model=realnvp are no grammar of argparse, and what `shtab` or `argcomplete` give for flowrun
@@ -25,6 +25,13 @@ _flowtrain_completion() {
 }
 complete -o nospace -F _flowtrain_completion flowtrain flowrun
 """
+FISH = """\
+# In ~/.config/fish/config.fish: flowrun completion fish | source
+function __flowtrain_completion
+    flowrun __complete fish '' (commandline -cp) 2>/dev/null
+end
+complete -c flowtrain -c flowrun -f -a '(__flowtrain_completion)'
+"""
 ZSH = """\
 # In ~/.zshrc: eval "$(flowrun completion zsh)"
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
@@ -36,7 +43,7 @@ _flowtrain_completion() {
 }
 compdef _flowtrain_completion flowtrain flowrun
 """
-SCRIPTS = {"bash": BASH, "zsh": ZSH}
+SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -60,15 +67,18 @@ def answer(arguments: Sequence[str]) -> None:
     Raises:
         UserError: something else asked.
     """
-    from flowtrain.cli.candidates import candidates, escaped, split
+    from flowtrain.cli.candidates import DONE, candidates, escaped, split
 
     if len(arguments) != 3:
         raise UserError(f"{ASKED} is for shells: see flowrun completion --help")
-    _, breaks, line = arguments
+    shell, breaks, line = arguments
     words, raw = split(line)
     if len(words) < 2:
         return
     for candidate in candidates(words):
+        if shell == "fish":  # it quotes by itself, and adds no space after a slash, = or a dot
+            print(candidate.removesuffix(DONE))
+            continue
         text = escaped(candidate, raw)
         # bash puts an answer in the place of what follows the last letter at which it breaks words.
         kept = max((raw.rfind(letter) for letter in breaks if letter in "=:@"), default=-1)

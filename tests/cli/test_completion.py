@@ -1,4 +1,4 @@
-"""TAB completion: what is offered, how fast, and in a real bash and zsh."""
+"""TAB completion: what is offered, how fast, and in a real bash, fish and zsh."""
 
 import os
 import pty
@@ -67,7 +67,7 @@ def test_every_group_and_each_of_its_options_is_offered() -> None:
         ("flowrun score --checkpoint last outputs/day/one da", ["data/"]),
         ("flowrun score outputs/day/one -o data/", ["data/p.csv "]),
         ("flowrun compare outputs/day/one outputs/s", ["outputs/sweep/"]),
-        ("flowrun completion ", ["bash ", "zsh "]),
+        ("flowrun completion ", ["bash ", "fish ", "zsh "]),
         ("flowrun nonsense ", []),
         ("flowrun evaluate nowhere/", []),
     ],
@@ -106,11 +106,30 @@ def test_an_answer_imports_nothing_heavy() -> None:
     assert told.stderr.split() == []
 
 
+BARE = {
+    "bash": ("--norc", "--noprofile", "-i"), "fish": ("--no-config", "-i"), "zsh": ("-f", "-i")
+}  # fmt: skip
+# Functions stand in the place of the programs: they record what would run.
+POSIX = """\
+PS1="> "; eval "$(flowrun completion {shell})"
+flowtrain() {{ printf '%s\\n' flowtrain "$@" > typed; }}
+flowrun() {{ if [ $1 = __complete ]; then command flowrun "$@"; \
+else printf '%s\\n' flowrun "$@" > typed; fi; }}; echo re'ady'
+"""
+FISH = """\
+function fish_prompt; end; set fish_autosuggestion_enabled 0
+flowrun completion fish | source
+function flowtrain; printf '%s\\n' flowtrain $argv > typed; end
+function flowrun; if test $argv[1] = __complete; command flowrun $argv; \
+else; printf '%s\\n' flowrun $argv > typed; end; end; echo re'ady'
+"""
+
+
 def completed(shell: str, line: str, end: str, here: Path) -> str:
     """Type a line and TAB in an interactive shell; return what the shell then would run.
 
     Args:
-        shell: bash or zsh.
+        shell: bash, fish or zsh.
         line: what is typed before TAB.
         end: what the screen shows when the shell has answered.
         here: the folder in which the shell runs.
@@ -120,13 +139,8 @@ def completed(shell: str, line: str, end: str, here: Path) -> str:
         os.chdir(here)
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         os.environ |= {"PATH": programs, "TERM": "xterm"}
-        flags = ["--norc", "--noprofile", "-i"] if shell == "bash" else ["-f", "-i"]
-        os.execvp(shell, [shell, *flags])
-    os.write(screen, f'PS1="> "; eval "$(flowrun completion {shell})"\n'.encode())
-    # Functions stand in the place of the programs: they record what would run.
-    os.write(screen, b"flowtrain() { printf '%s\\n' flowtrain \"$@\" > typed; }\n")
-    os.write(screen, b'flowrun() { if [ $1 = __complete ]; then command flowrun "$@"; ')
-    os.write(screen, b"else printf '%s\\n' flowrun \"$@\" > typed; fi; }; echo re'ady'\n")
+        os.execvp(shell, [shell, *BARE[shell]])
+    os.write(screen, (FISH if shell == "fish" else POSIX).format(shell=shell).encode())
     seen_on(screen, "ready\r\n")
     os.write(screen, f"{line}\t".encode())
     seen_on(screen, end)
