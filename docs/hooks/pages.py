@@ -10,7 +10,17 @@ import flowtrain
 from docs.hooks import command_reference, config_reference
 
 # The rooms of the package that a Python user imports from, in the order of the menu.
-ROOMS = ("flows", "densities", "data", "evaluation", "runs", "sweeps", "comparison", "training", "config")
+ROOMS = (
+    "flows",
+    "densities",
+    "data",
+    "evaluation",
+    "runs",
+    "sweeps",
+    "comparison",
+    "training",
+    "config",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -32,7 +32,7 @@ METRICS = {
     "kl_error": Metric("error of KL", "nats"),
     "kl_paired": Metric("KL, paired samples", "nats", lower_is_better=True),
     "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
-    "kl_reverse": Metric("KL(model | data)", "nats", lower_is_better=True, group="kl"),
+    "kl_reverse": Metric("KL(model | data)", "nats", lower_is_better=True, group="samples"),
     "kl_reverse_error": Metric("standard error of KL(model | data)", "nats"),
     "ess": Metric("effective sample size of importance weights, a fraction"),
     "nll": Metric("negative log-likelihood", "nats", lower_is_better=True, group="nll"),
@@ -82,17 +82,21 @@ def lower_is_better(tag: str) -> bool:
 
 
 def board_tag(tag: str) -> str:
-    """Return the tag under which TensorBoard shows a scalar.
+    """Return the tag under which TensorBoard shows a scalar or a figure.
 
-    Its groups stand in the order of their names, the first two open: kl and nll, then samples
-    (distances to the data), training (what is logged at a step) and verification (errors, and
-    whether the figures can be trusted).
+    Its groups stand in the order of their names, the first two open: kl and nll, then pictures,
+    samples (distances to the data), training (what is logged at a step) and verification (errors,
+    and whether the figures can be trusted).
 
     >>> board_tag("kl/test"), board_tag("nll_paired/val"), board_tag("mass/test")
     ('kl/test', 'nll/paired/val', 'verification/mass/test')
     >>> board_tag("lr"), board_tag("speed/steps_per_second")
     ('training/lr', 'training/speed/steps_per_second')
+    >>> board_tag("figures/density")
+    'pictures/density'
     """
+    if tag.startswith("figures/"):
+        return f"pictures/{tag.removeprefix('figures/')}"
     metric = METRICS.get(tag.partition("/")[0])
     group = "training" if metric is None else metric.group
     return tag if tag.startswith(f"{group}/") else f"{group}/{tag.removeprefix(f'{group}_')}"

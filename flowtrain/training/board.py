@@ -1,9 +1,11 @@
 """What TensorBoard shows beside scalars: the charts of CUSTOM SCALARS, the rows of HPARAMS."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtrain.config.section import dotted
+from flowtrain.config.schema import Config
+from flowtrain.config.section import Mark, dotted, marked
 from flowtrain.errors import UserError
 from flowtrain.evaluation.tags import board_tag
 from flowtrain.runs.folder import RunFolder
@@ -19,6 +21,7 @@ CHARTS = {
     "KL (nats)": ["kl/val"],
 }
 CHARTS_OF_A_TABLE = {"NLL (nats)": ["nll/batch", "nll/train", "nll/val"]}
+INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
 def charts(*, density_known: bool) -> "Summary":
@@ -54,7 +57,7 @@ def trial(
     """Return the beginning and the end of a trial, a row of HPARAMS.
 
     Without an experiment's summary the tab shows the columns of all runs, and every scalar as a
-    metric. A trial's name begins with the folder's own: the tab cuts it after a few letters.
+    metric. The tab cuts a trial's name after some 14 letters: it begins with what differs most.
 
     Args:
         config: the run's, nested.
@@ -72,13 +75,27 @@ def trial(
     _, start, end = hparams(telling_settings(config, folder), metrics)
     content = HParamsPluginData.FromString(start.value[0].metadata.plugin_data.content)
     path = folder.path.resolve()
-    content.session_start_info.group_name = f"{path.name} in {path.parent}"
+    content.session_start_info.group_name = f"{short_name(path.name)} in {path}"
     start.value[0].metadata.plugin_data.content = content.SerializeToString()
     return start, end
 
 
+def short_name(name: str) -> str:
+    """Return the name of a run's folder as it tells runs apart by its first letters.
+
+    Of a sweep's job these are its values, the last first: it is the one that changes most often.
+
+    >>> short_name("model=realnvp,data=moons,seed=3"), short_name("12-00-00-ffjord-moons")
+    ('3 moons realnvp', '12-00-00-ffjord-moons')
+    """
+    values = [part.partition("=")[2] for part in re.split(r",(?=[^,]+=)", name)]
+    return " ".join(reversed(values)) if all(values) else name
+
+
 def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     """Return the settings that tell runs apart: a few of every run, and what was typed for this.
+
+    What does not change what is learned, as the interval of a log, is left out.
 
     Args:
         config: the run's, nested.
@@ -97,7 +114,7 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
     for override in _typed(folder):
         key, _, text = override.lstrip("+").partition("=")
         key = key.rpartition("@")[2]  # a group goes where it is placed
-        if key not in {*telling, "optimizer.lr", "data.path"}:
+        if key not in {*telling, "optimizer.lr", "data.path"} | INCIDENTAL:
             # The tab orders columns by name, and shows the first five.
             telling[f"typed.{key}"] = flat.get(key, flat.get(f"{key}.name", text))
     return {

@@ -116,7 +116,7 @@ class TensorBoard:
             self.board.add_scalar(board_tag(tag), value, step)
 
     def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
-        self.board.add_image(tag, image, step, dataformats="HWC")
+        self.board.add_image(board_tag(tag), image, step, dataformats="HWC")
 
     def text(self, tag: str, content: dict[str, Any]) -> None:
         self.board.add_text(tag, f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}\n```")

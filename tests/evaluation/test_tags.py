@@ -65,7 +65,15 @@ def test_tags_are_names_and_splits() -> None:
 def test_tensorboard_has_few_groups_and_opens_kl_and_nll() -> None:
     shown = [board_tag(f"{name}/test") for name in METRICS]
     assert len({*shown}) == len(METRICS)
-    logged = ["loss", "lr", "grad_norm", "nfe/forward", "speed/steps_per_second", "nll/batch"]
+    logged = [
+        "figures/density",
+        "loss",
+        "lr",
+        "grad_norm",
+        "nfe/forward",
+        "speed/steps_per_second",
+        "nll/batch",
+    ]
     groups = {tag.partition("/")[0] for tag in [*shown, *map(board_tag, logged)]}
-    assert sorted(groups) == ["kl", "nll", "samples", "training", "verification"]
-    assert [tag for tag in shown if tag.startswith("kl/")] == ["kl/test", "kl/reverse/test"]
+    assert sorted(groups) == ["kl", "nll", "pictures", "samples", "training", "verification"]
+    assert [tag for tag in shown if tag.startswith("kl/")] == ["kl/test"]

@@ -8,7 +8,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from flowtrain.config.schema import Config
 from flowtrain.runs.folder import RunFolder
-from flowtrain.training.board import telling_settings, trial
+from flowtrain.training.board import short_name, telling_settings, trial
 
 Tiny = Callable[..., Config]
 
@@ -19,6 +19,7 @@ def test_settings_that_were_typed_stand_beside_those_of_every_run(
     typed = [
         "model=realnvp", "optimizer.lr=0.25", "seed=7", "model.couplings=2", "trainer=debug",
         "scheduler=constant", "solver@evaluation.solver=none", "init_from=null",
+        "trainer.log_every=9",
     ]  # fmt: skip
     folder = RunFolder(tmp_path)
     folder.overrides.parent.mkdir()
@@ -41,4 +42,11 @@ def test_a_trial_is_named_by_its_folder(tiny: Tiny, tmp_path: Path) -> None:
     start, _ = trial(tiny().model_dump(), {"nll/val": 1.0}, RunFolder(tmp_path / "demo"))
     content = start.value[0].metadata.plugin_data.content
     told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert told.group_name == f"demo in {tmp_path}"
+    assert told.group_name == f"demo in {tmp_path / 'demo'}"
+
+
+def test_jobs_of_a_sweep_differ_in_the_letters_that_are_shown() -> None:
+    jobs = [f"model={m},data=circles,seed={s}" for m in ("affine", "realnvp") for s in range(10)]
+    jobs += ["optimizer.lr=0.001,model.hidden=[32,32]", "optimizer.lr=0.01,model.hidden=[32,32]"]
+    assert len({short_name(job)[:18] for job in jobs}) == len(jobs)
+    assert short_name("optimizer.lr=0.01,model.hidden=[32,32]") == "[32,32] 0.01"

@@ -139,9 +139,9 @@ def test_figures_are_images_and_files(run: tuple[Config, Path]) -> None:
     config, folder = run
     kinds = {"density", "paths"} if config.model.name == "ffjord" else {"density"}
     events = board(folder)
-    assert {*events.Tags()["images"]} == {f"figures/{kind}" for kind in kinds}
+    assert {*events.Tags()["images"]} == {f"pictures/{kind}" for kind in kinds}
     for kind in kinds:
-        assert {image.step for image in events.Images(f"figures/{kind}")} == {20}
+        assert {image.step for image in events.Images(f"pictures/{kind}")} == {20}
     names = {"step-000020", "final"}
     assert {path.name for path in (folder / "figures").iterdir()} == {
         "curves-final.png",
