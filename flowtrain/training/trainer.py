@@ -462,8 +462,9 @@ def finish(run: Run, tracker: Tracker) -> None:
             grid=config.evaluation.grid,
             batch_size=config.evaluation.batch_size,
         )
-    final = {tag: value for tag, value in progress.metrics.items() if tag not in last}
-    tracker.scalars(progress, final)  # the others have their point of this step
+    logged = {*last, "nll/entropy"}  # at the last validation
+    final = {tag: value for tag, value in progress.metrics.items() if tag not in logged}
+    tracker.scalars(progress, final)
     tracker.summary(config.model_dump(), progress.metrics)
     if config.trainer.figures:
         with doing("drawing the best weights"):
