@@ -206,6 +206,7 @@ def build_flow(
     with _refusals("model", own=own), _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow: Flow = config.model.build(standardize, **settings)
+        flow.base = config.model.build_base(flow.dim, generator=settings["generator"])
         if own is not None and isinstance(flow, ContinuousFlow):
             check_field(flow.cnf.field, flow.dim, context_dim)
     return flow.to(getattr(torch, config.dtype))

@@ -20,8 +20,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--function", choices=("log_prob", "sample"),
-        help="of a graph: log_prob of data points x (default), or sample: base points z, standard "
-        "normal draws, to data points x",
+        help="of a graph: log_prob of data points x (default), or sample: base points z, draws of "
+        "the run's base, to data points x",
     )  # fmt: skip
     command.add_argument(
         "--steps", metavar="N", type=shared.at_least(1),
@@ -65,6 +65,9 @@ def run(options: argparse.Namespace) -> None:
         for side in ("inputs", "outputs")
         for name, shape in graph.about[side].items()
     )
+    base = graph.about["base"]
+    if function == "sample" and base["name"] != "normal":
+        said(f"z are draws of the run's base, {base['name']}: its parameters are in the file")
     unit = "nats" if graph.about["function"] == "log_prob" else "units of the data"
     said(f"wrote {path}: {given} -> {gives}, {graph.about['dtype']}, for any n")
     said(f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points")

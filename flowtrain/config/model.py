@@ -19,6 +19,14 @@ FIELDS = {
     "time_mlp": "flowtrain.flows.fields:TimeMLP",
 }
 
+COMPONENTS = 8  # of a mixture, unless told otherwise
+
+BASES = {
+    "normal": "flowtrain.flows.bases:Normal",
+    "student_t": "flowtrain.flows.bases:StudentT",
+    "mixture": "flowtrain.flows.bases:Mixture",
+}
+
 
 class Model(Section):
     """The base of the group.
@@ -29,12 +37,16 @@ class Model(Section):
         whitening: the fixed map from data to the coordinates in which it learns: "columns",
             each with its mean and deviation; "covariance", decorrelated as well, in float64;
             "johnson", columns with heavy or skewed tails bent besides.
+        base: the law in those coordinates that it carries to the data.
+        components: of a mixture; None is `COMPONENTS`.
 
     >>> from flowtrain.flows import Standardize
     >>> standardize = Standardize(torch.zeros(2), torch.ones(2))
-    >>> affine = Affine(name="affine", whitening="columns")
+    >>> affine = Affine(name="affine", whitening="columns", base="mixture", components=3)
     >>> affine.build(standardize, generator=torch.Generator()).dim
     2
+    >>> affine.build_base(2, generator=torch.Generator()).means.shape
+    torch.Size([3, 2])
     >>> Affine.continuous, FFJORD.continuous
     (False, True)
     """
@@ -43,10 +55,24 @@ class Model(Section):
     takes_condition: ClassVar[bool] = True
     name: str
     whitening: Literal["columns", "covariance", "johnson"]
+    base: Literal["normal", "student_t", "mixture"]
+    components: Annotated[int, Field(ge=1, le=1000)] | None
+
+    @model_validator(mode="after")
+    def _components_belong_to_a_mixture(self) -> Self:
+        if self.base != "mixture" and self.components is not None:
+            raise ValueError(f"components has no effect with base={self.base}; leave it null")
+        return self
 
     def settings(self) -> dict[str, Any]:
-        """Return what the builder takes: all but the whitening, which `build_flow` fits."""
-        return {key: value for key, value in super().settings().items() if key != "whitening"}
+        """Return what the builder takes: `build_flow` adds the whitening and the base."""
+        apart = Model.model_fields
+        return {key: value for key, value in super().settings().items() if key not in apart}
+
+    def build_base(self, dim: int, *, generator: Any) -> Any:
+        """Return the base, of so many dimensions; what it draws comes from the generator."""
+        of_mixture = {"components": self.components or COMPONENTS, "generator": generator}
+        return imported(BASES[self.base])(dim, **(of_mixture if self.base == "mixture" else {}))
 
     def weights(self, dim: int) -> int:
         """Return how many weights a flow of so many dimensions has at least; 0 is unknown."""

@@ -101,6 +101,11 @@ def _without_effect(config: Config) -> Iterator[str]:
         yield (
             f"objective: {model.name} has no velocity to match; leave objective=maximum_likelihood"
         )
+    if objective.needs_velocity and model.base != "normal":
+        yield (
+            f"model.base: the paths of {objective.name} begin at a fixed base, {model.base} is "
+            "learned; leave model.base=normal, or choose objective=maximum_likelihood"
+        )
     if objective.needs_density and not data.known:
         yield (
             f"objective: {objective.name} needs data whose density is known, {data.name} has none; "

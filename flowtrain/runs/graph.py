@@ -77,8 +77,8 @@ def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> G
 
     Args:
         saved: the run, on the CPU.
-        function: "log_prob" of data points x, or "sample" from base points z, which are standard
-            normal draws of the caller's.
+        function: "log_prob" of data points x, or "sample" from base points z, which are draws
+            of the caller's.
         steps: of a continuous flow; None is `STEPS`. A discrete flow has none.
 
     Raises:
@@ -102,6 +102,7 @@ def trace(saved: SavedRun, function: Function, *, steps: int | None = None) -> G
     told: dict[str, Any] = {
         **about(saved),
         "function": function,
+        "base": {"name": saved.config.model.base, **flow.base.described()},
         "dtype": str(flow.points_dtype).removeprefix("torch."),
         "inputs": {given: ["n", flow.dim]},
         "outputs": {gives: ["n"] if function == "log_prob" else ["n", flow.dim]},

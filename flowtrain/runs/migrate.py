@@ -131,9 +131,11 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(config: dict[str, Any]) -> dict[str, Any]:
-    """0.2 in the making: nothing was given of a point."""
+    """0.2 in the making: nothing was given of a point, and every base was the normal law."""
     if config.get("splits", {}).get("name") == "sampled" and "data" in config:
         config = {**config, "data": {"condition": None, "interval": None, **config["data"]}}
+    if "model" in config:
+        config = {**config, "model": {"base": "normal", "components": None, **config["model"]}}
     return config
 
 
