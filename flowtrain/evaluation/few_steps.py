@@ -35,6 +35,7 @@ class FewSteps:
     metrics: dict[str, float]
 
 
+@torch.no_grad()
 def few_steps(
     flow: ContinuousFlow, density: Density, z: Tensor, *, steps: int, method: str
 ) -> FewSteps:

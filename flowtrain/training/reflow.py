@@ -69,7 +69,7 @@ def reflow(*, teacher: str, pairs: int) -> Reflow:
         pairs: how many.
 
     Raises:
-        UserError: the folder holds no run, or one whose flow has no paths.
+        UserError: the folder holds no run, one whose flow has no paths, or one of another base.
 
     >>> reflow(teacher=str(ffjord_folder), pairs=10).data.shape
     torch.Size([10, 2])
@@ -83,6 +83,11 @@ def reflow(*, teacher: str, pairs: int) -> Reflow:
     if run.flow.context_dim:
         raise ConfigError(
             f"objective.teacher: {teacher} is of p(x | c), which reflow does not straighten"
+        )
+    if run.config.model.base != "normal":
+        raise ConfigError(
+            f"objective.teacher: {teacher} has model.base={run.config.model.base}, and its student "
+            "begins at the normal law; name one of base=normal"
         )
     z = run.flow.sample_base(pairs, torch.Generator().manual_seed(0))
     with doing("the teacher's pairs"):

@@ -58,6 +58,13 @@ def test_an_unknown_field_is_refused_in_one_line(compose: Compose, field: str) -
     )
 
 
+def test_components_belong_to_a_mixture(compose: Compose) -> None:
+    raw = compose("model=spline", "model.base=mixture", "model.components=3")
+    assert validate(raw).model.components == 3
+    raw["model"]["base"] = "student_t"
+    assert refusal(raw) == "model: components has no effect with base=student_t; leave it null"
+
+
 def test_waves_belong_to_the_field_that_has_them(compose: Compose) -> None:
     raw = compose("model=ffjord", "model.field=fourier")
     settings = validate(raw).model.settings()

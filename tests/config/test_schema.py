@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flowtrain.config.model import BASES
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import ConfigError
 
@@ -72,6 +73,17 @@ def test_variational_inference_needs_a_density_and_penalises_no_path(compose: Co
     message = refusal(compose("model=ffjord", "objective=reverse_kl", "regularization=rnode"))
     assert message.startswith("regularization: reverse_kl integrates no path")
     assert validate(compose("model=ffjord", "objective=reverse_kl")).solver.solves
+
+
+@pytest.mark.parametrize("base", [base for base in BASES if base != "normal"])
+@pytest.mark.parametrize("objective", ["flow_matching", "flow_matching_then_likelihood"])
+def test_velocities_are_matched_from_a_fixed_base(
+    compose: Compose, base: str, objective: str
+) -> None:
+    assert refusal(compose("model=ffjord", f"objective={objective}", f"model.base={base}")) == (
+        f"model.base: the paths of {objective} begin at a fixed base, {base} is learned; leave "
+        "model.base=normal, or choose objective=maximum_likelihood"
+    )
 
 
 @pytest.mark.parametrize("objective", ["flow_matching", "flow_matching_then_likelihood"])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.diagnosis import DOUBT, Diagnosis, classifier_auc, diagnose
+from flowtrain.flows.bases import StudentT
 from flowtrain.flows.flow import Flow, Standardize
 
 KINDS = ("coverage", "base", "classifier", "marginals", "tails", "weights")
@@ -31,6 +32,15 @@ def diagnosis(flow: Flow, x: Tensor, *, known: bool = True) -> Diagnosis:
 
 def gaussian(mean: float, std: float) -> Flow:
     return Flow([], Standardize(torch.full((2,), mean), torch.full((2,), std)).double())
+
+
+def test_the_points_are_held_to_the_base_s_own_law() -> None:
+    flow, heavy = gaussian(0.0, 1.0), StudentT(2).double()
+    torch.nn.init.constant_(heavy.log_df, math.log(0.2))  # 2 degrees of freedom
+    flow.base = heavy
+    right = diagnosis(flow, flow.sample(4000, torch.Generator().manual_seed(3)), known=False)
+    assert "base" not in off(right)
+    assert "base" in off(diagnosis(flow, normal(4000, 3), known=False))
 
 
 def off(found: Diagnosis) -> set[str]:

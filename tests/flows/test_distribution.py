@@ -17,10 +17,12 @@ from flowtrain.flows.flow import Flow, Standardize
 Randomize = Callable[[nn.Module, torch.Generator], None]
 
 
-@pytest.fixture(params=["realnvp", "ffjord"])
+@pytest.fixture(params=["realnvp", "ffjord", "affine model.base=mixture"])
 def flow(request: pytest.FixtureRequest, tiny: Callable[..., Config], randomize: Randomize) -> Flow:
     mean, std = torch.arange(3.0), 1 + torch.arange(3.0)
-    flow = build_flow(tiny("dtype=float64", model=request.param), Standardize(mean, std), seed=0)
+    model, *extra = request.param.split()
+    config = tiny("dtype=float64", *extra, model=model)
+    flow = build_flow(config, Standardize(mean, std), seed=0)
     randomize(flow, torch.Generator().manual_seed(0))
     return flow
 

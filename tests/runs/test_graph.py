@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.build import build_flow
-from flowtrain.config.model import Model
+from flowtrain.config.model import BASES, Model
 from flowtrain.config.schema import Config
 from flowtrain.config.section import names, options
 from flowtrain.config.solver import Adaptive
@@ -40,11 +41,11 @@ def saved(
 ) -> Callable[..., SavedRun]:
     """Return a builder of runs with random weights, and a whitening that is not the identity."""
 
-    def saved(model: str) -> SavedRun:
+    def saved(model: str, base: str = "normal") -> SavedRun:
         size = {**dict.fromkeys(("realnvp", "glow", "spline", "ffjord", "affine"), model)}
         small = size.get(model, "affine")
         extra = [] if model in size else [f"model={model}"]
-        config = tiny(*extra, model=small)
+        config = tiny(*extra, f"model.base={base}", model=small)
         mean, std = torch.tensor([3.0, -100.0]), torch.tensor([0.5, 20.0])
         flow = build_flow(config, Standardize(mean, std), seed=0)
         randomize(flow, torch.Generator().manual_seed(0))
@@ -106,6 +107,22 @@ def test_a_pt2_of_a_discrete_flow(
     told = json.loads(extra["flowtrain.json"])
     assert (told["format"], told["function"], told["dtype"]) == (1, function, "float32")
     assert told["config"]["model"]["name"] == model
+
+
+@pytest.mark.parametrize("base", [each for each in BASES if each != "normal"])
+def test_an_export_holds_its_base(
+    saved: Callable[..., SavedRun], tmp_path: Path, base: str
+) -> None:
+    run = saved("affine", base)
+    graph = trace(run, "log_prob")
+    check(graph.program.module(), run, graph, save_pt2(tmp_path / "model.pt2", graph))
+    told = json.loads(json.dumps(graph.about["base"]))
+    assert told.pop("name") == base
+    assert told
+    for name, values in told.items():
+        assert torch.equal(torch.tensor(values), getattr(run.flow.base, name).squeeze())
+    if find_spec("onnxscript"):
+        save_onnx(tmp_path / "model.onnx", graph)
 
 
 @slow

@@ -62,6 +62,13 @@ def test_a_teacher_without_paths_is_refused(tiny: Tiny, tmp_path: Path) -> None:
         reflow(teacher=str(tmp_path / "nowhere"), pairs=10)
 
 
+def test_a_teacher_of_another_base_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    changes = ("model.base=student_t", "trainer.max_steps=1", "trainer.evaluate_every=1")
+    train(tiny(*changes, model="ffjord"), tmp_path / "heavy")
+    with pytest.raises(ConfigError, match="and its student begins at the normal law"):
+        reflow(teacher=str(tmp_path / "heavy"), pairs=10)
+
+
 def test_a_teacher_of_another_dimension_is_refused(make_ffjord: Make) -> None:
     pairs = Reflow(torch.zeros(5, 3), torch.zeros(5, 3))
     with pytest.raises(ConfigError, match="its points have 3 dimensions, the data 2"):
