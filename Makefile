@@ -56,6 +56,26 @@ lint: install ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: lock audit licences
+TOOLS := $(VENV)-tools
+$(TOOLS)/.installed: constraints.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --constraint constraints.txt uv pip-audit pip-licenses
+	@touch $@
+
+lock: export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+lock: $(TOOLS)/.installed ## Pin with hashes all that CI installs, in .ci/requirements.txt
+	$(TOOLS)/bin/uv pip compile --quiet --generate-hashes --no-annotate --extra dev --extra docs \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt \
+	  --custom-compile-command 'make lock' --output-file .ci/requirements.txt \
+	  pyproject.toml .ci/requirements.in
+
+audit: $(TOOLS)/.installed ## Look up all that CI installs in PyPI's database of vulnerabilities
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --requirement .ci/requirements.txt
+
+licences: $(TOOLS)/.installed install ## List the licences of all that is in .venv
+	$(TOOLS)/bin/pip-licenses --python $(BIN)/python --order license
+
 format: install ## Mend style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -99,4 +119,4 @@ tensorboard: install ## Open the curves and figures of all runs
 	$(BIN)/tensorboard --logdir outputs
 
 clean: ## Remove .venv and caches; run folders stay
-	rm -rf $(VENV) $(VENV)-extras build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-extras $(TOOLS) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
