@@ -45,16 +45,14 @@ class Affine:
     size: int = 2
 
     def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self._read(parameters)
+        shift, raw = parameters.unbind(-1)
+        log_scale = self.log_scale_bound * torch.tanh(raw / self.log_scale_bound)
         return z * log_scale.exp() + shift, log_scale
 
     def inverse(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self._read(parameters)
-        return (x - shift) * (-log_scale).exp(), -log_scale
-
-    def _read(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = parameters.unbind(-1)
-        return shift, self.log_scale_bound * torch.tanh(raw / self.log_scale_bound)
+        log_scale = self.log_scale_bound * torch.tanh(raw / -self.log_scale_bound)  # it is odd
+        return (x - shift) * log_scale.exp(), log_scale
 
 
 @dataclass(frozen=True)

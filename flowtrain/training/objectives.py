@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -250,14 +251,9 @@ class FlowMatching:
 
     def likelihood_times(self, share: Tensor) -> Tensor:
         """Return the times before which these shares of the likelihood's weight lie, each (n,)."""
-        s = torch.logspace(0, math.log10(SHORTEST), 1025, dtype=torch.float64, device=share.device)
-        a, b, da, db = self.coefficients(1 - s)
-        weight = a / (b * (da * b - a * db)) * s  # of log s, in which it is smooth
-        before = torch.cat([weight.new_zeros(1), (weight[1:] + weight[:-1]).cumsum(0)])
-        before = before.to(share) / before[-1]
-        right = torch.searchsorted(before, share).clamp(1, len(s) - 1)
+        log_s, before = _likelihood_shares(self, share.dtype, share.device)
+        right = torch.searchsorted(before, share).clamp(1, len(log_s) - 1)
         low, high = before[right - 1], before[right]
-        log_s = s.log().to(share)
         inside = (share - low) / (high - low)
         return 1 - torch.lerp(log_s[right - 1], log_s[right], inside).exp()
 
@@ -268,6 +264,18 @@ class FlowMatching:
         quarter = math.pi / 2
         a, b = torch.sin(quarter * t), torch.cos(quarter * t)
         return a, b, quarter * b, -quarter * a
+
+
+@lru_cache
+def _likelihood_shares(
+    matching: FlowMatching, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return log s on a grid, and which share of the likelihood's weight lies before 1 - s."""
+    s = torch.logspace(0, math.log10(SHORTEST), 1025, dtype=torch.float64, device=device)
+    a, b, da, db = matching.coefficients(1 - s)
+    weight = a / (b * (da * b - a * db)) * s  # of log s, in which it is smooth
+    before = torch.cat([weight.new_zeros(1), (weight[1:] + weight[:-1]).cumsum(0)])
+    return s.log().to(dtype), before.to(dtype) / before[-1]
 
 
 def _posterior_mean(data: Tensor, base: Tensor, ratio: Tensor, groups: Tensor | None) -> Tensor:

@@ -22,8 +22,8 @@ from flowtrain.cli import flowtrain as cli
 from flowtrain.runs import checkpoint
 from flowtrain.runs.load import load
 
-# What a run imports and takes seconds is there before the forks: torch's optimizers want the first.
-SLOW_TO_IMPORT = ("torch._dynamo", "torch.utils.tensorboard", "flowtrain.training.trainer")
+# What a run imports and takes seconds is there before the forks.
+SLOW_TO_IMPORT = ("torch.utils.tensorboard", "flowtrain.training.trainer")
 
 
 @dataclass
