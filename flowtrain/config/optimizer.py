@@ -26,6 +26,13 @@ class Adam(Optimizer):
     betas: list[Fraction] = Field(min_length=2, max_length=2)
 
 
+class Muon(Optimizer):
+    owner: ClassVar[str] = "flowtrain.training.muon:Muon"
+    name: Literal["muon"]
+    betas: list[Fraction] = Field(min_length=2, max_length=2)
+    momentum: Fraction
+
+
 class AdamW(Optimizer):
     owner: ClassVar[str] = "flowtrain.training.adam:Adam"
     name: Literal["adamw"]

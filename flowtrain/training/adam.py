@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowtrain.training.weights import Weights
 
@@ -60,10 +61,7 @@ class Adam:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept of each weight, by its position."""
-        moments = zip(self.weights.parts(self.mean), self.weights.parts(self.square), strict=True)
-        count = torch.tensor(float(self.steps))
-        kept = [{"step": count, "exp_avg": a, "exp_avg_sq": b} for a, b in moments]
-        return {"state": dict(enumerate(kept))}
+        return by_weight(self.weights, self.steps, self._kept())
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what was kept of each weight; the settings stay this one's.
@@ -71,22 +69,43 @@ class Adam:
         Raises:
             ValueError: it is not what `state_dict` returns for weights of these shapes.
         """
-        kept, own = saved.get("state"), self.state_dict()["state"]
-        if kept == {}:  # release 0.1's, before the first step
-            return
-        if not (isinstance(kept, dict) and kept.keys() == own.keys()):
-            raise ValueError("it is not of these weights")
-        for position, values in own.items():
-            found = kept[position]
-            if not (isinstance(found, dict) and found.keys() == values.keys()):
-                raise ValueError(f"of weight {position} something else is kept")
-            for name, value in values.items():
-                other = found[name]
-                tensor = isinstance(other, torch.Tensor) and other.is_floating_point()
-                if not tensor or other.shape != value.shape:
-                    raise ValueError(f"{name} of weight {position} has another shape")
-                value.copy_(other)
-        steps = float(kept[0]["step"])
-        if not (steps >= 0 and steps.is_integer()):
-            raise ValueError(f"there can be no {steps:g} steps")
-        self.steps = int(steps)
+        self.steps = take_over(saved, self.state_dict())
+
+    def _kept(self) -> dict[str, Tensor]:
+        return {"exp_avg": self.mean, "exp_avg_sq": self.square}
+
+
+def by_weight(weights: Weights, steps: int, vectors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return vectors laid out as the weights', by name, as an optimizer of torch's keeps them."""
+    parts = {name: weights.parts(vector) for name, vector in vectors.items()}
+    count = torch.tensor(float(steps))
+    kept = [{"step": count} | {name: each[n] for name, each in parts.items()}
+            for n in range(len(weights.each))]  # fmt: skip
+    return {"state": dict(enumerate(kept))}
+
+
+def take_over(saved: dict[str, Any], own: dict[str, Any]) -> int:
+    """Copy what was kept of each weight into an optimizer's own; return after how many steps.
+
+    Raises:
+        ValueError: something else was kept, or of other weights.
+    """
+    kept = saved.get("state")
+    if kept == {}:  # release 0.1's, before the first step
+        return 0
+    if not (isinstance(kept, dict) and kept.keys() == own["state"].keys()):
+        raise ValueError("it is not of these weights")
+    for position, values in own["state"].items():
+        found = kept[position]
+        if not (isinstance(found, dict) and found.keys() == values.keys()):
+            raise ValueError(f"of weight {position} something else is kept")
+        for name, value in values.items():
+            other = found[name]
+            tensor = isinstance(other, torch.Tensor) and other.is_floating_point()
+            if not tensor or other.shape != value.shape:
+                raise ValueError(f"{name} of weight {position} has another shape")
+            value.copy_(other)
+    steps = float(kept[0]["step"])
+    if not (steps >= 0 and steps.is_integer()):
+        raise ValueError(f"there can be no {steps:g} steps")
+    return int(steps)

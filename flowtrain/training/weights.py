@@ -17,6 +17,7 @@ class Weights:
         module: its weights are of one dtype, on one device.
 
     Attributes:
+        module: as given.
         each: the weights, in the module's order.
         vector: of all, (number of weights and of zeros between them,).
         gradient: laid out alike.
@@ -31,6 +32,7 @@ class Weights:
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self.module = module
         self.each = list(module.parameters())
         line = LINE // self.each[0].element_size()
         self.sizes = [-(-weight.numel() // line) * line for weight in self.each]
