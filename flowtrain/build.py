@@ -16,7 +16,7 @@ from flowtrain.config.schema import Config
 from flowtrain.data.dequantize import dequantize
 from flowtrain.data.read import Table
 from flowtrain.data.splits import Split, Splits, check
-from flowtrain.densities.check import check_density
+from flowtrain.densities.check import check_components, check_density
 from flowtrain.densities.conditional import Conditional, conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError, UserError
@@ -55,6 +55,8 @@ def build_data(config: Config) -> Density | Conditional | Table:
         if target is not None:
             check_density(data)
         if isinstance(config.data, Known) and config.data.condition is not None:
+            if target is not None and config.data.condition == "component":
+                check_components(data)
             data = conditional(data, config.data.condition, config.data.interval)
         if not math.isfinite(data.entropy):  # computed here, so that it is refused here
             raise ValueError(f"the entropy of this density is {data.entropy:g}")

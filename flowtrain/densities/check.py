@@ -54,6 +54,25 @@ def check_density(density: object) -> None:
         )
 
 
+def check_components(density: Density) -> None:
+    """Hold the components of a density to their contract: each is a density, their mixture is it.
+
+    Raises:
+        ValueError: says which part of the contract is broken.
+
+    >>> from flowtrain.densities import Rings
+    >>> check_components(Rings(radii=[1.0, 2.0], noise=0.1))
+    """
+    x = density.sample(POINTS, torch.Generator().manual_seed(0))
+    parts = density.components()
+    for _, part in parts:
+        check_density(part)
+    mixture = sum((weight * part.log_prob(x).exp() for weight, part in parts), x.new_zeros(len(x)))
+    p = density.log_prob(x).exp()
+    if parts and not (mixture - p).abs().mean() <= 0.01 * p.mean():
+        raise ValueError("the weighted sum of components() is another density")
+
+
 def _checked_log_prob(density: Density, points: Tensor, name: str) -> Tensor:
     log_p = density.log_prob(points)
     if log_p.shape != (len(points),) or log_p.dtype != points.dtype:

@@ -35,6 +35,7 @@ class Moons(BlurredCurve):
     """
 
     def __init__(self, *, noise: float, scale: float, shift: Sequence[float]) -> None:
+        require_positive(scale=scale)
         self.noise = noise
         self.scale = scale
         self.shift = torch.tensor(shift, dtype=torch.float64)

@@ -7,8 +7,10 @@ keeps a small run folder of that version in tests/runs/.
 
 from typing import Any
 
+from flowtrain.config.data import Known
 from flowtrain.config.objective import FlowMatchingThenLikelihood
 from flowtrain.config.schema import Config, validate
+from flowtrain.config.section import names, options
 from flowtrain.errors import CheckpointError
 
 SCHEMA = 3
@@ -132,7 +134,8 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
 
 def _from_2(config: dict[str, Any]) -> dict[str, Any]:
     """0.2 in the making: nothing was given of a point, and every base was the normal law."""
-    if config.get("splits", {}).get("name") == "sampled" and "data" in config:
+    known = {name for section in options(Known) for name in names(section)}
+    if config.get("data", {}).get("name") in known:
         config = {**config, "data": {"condition": None, "interval": None, **config["data"]}}
     if "model" in config:
         config = {**config, "model": {"base": "normal", "components": None, **config["model"]}}

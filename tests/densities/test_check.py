@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowtrain.config.data import Data
 from flowtrain.config.section import names, options
-from flowtrain.densities.check import check_density
+from flowtrain.densities.check import check_components, check_density
 from flowtrain.densities.density import Density
 
 NAMES = [
@@ -193,3 +193,21 @@ def test_a_density_that_breaks_the_contract_is_refused(own: type[Own], message: 
 def test_what_is_no_density_is_refused(thing: object) -> None:
     with pytest.raises(ValueError, match=r"is no density: subclass flowtrain\.densities\."):
         check_density(thing)
+
+
+class TwoHalves(Own):
+    """The normal law as a mixture of itself twice; the first weight is told."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def components(self) -> list[tuple[float, Density]]:
+        return [(self.weight, Own()), (0.5, Own())]
+
+
+def test_components_must_add_up_to_the_density() -> None:
+    check_components(Own())  # it has none
+    check_components(TwoHalves(0.5))
+    with pytest.raises(ValueError, match="the weighted sum of components"):
+        check_components(TwoHalves(0.6))
