@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import ImportString, build_own
-from flowtrain.config.section import Count, Positive, Section
+from flowtrain.config.section import Count, Fraction, Positive, Section
 
 
 class Objective(Section):
@@ -58,6 +58,7 @@ class ReverseKL(Objective):
     needs_density: ClassVar[bool] = True
     name: Literal["reverse_kl"]
     gradient: Literal["total", "path"]
+    annealing: Fraction
 
 
 class FlowMatching(Objective):

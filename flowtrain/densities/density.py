@@ -43,6 +43,7 @@ class Density(ABC):
     """
 
     dim: int = 2
+    log_normalizer: float | None = None  # log Z of an energy U, p = exp(-U) / Z, where it is one
 
     def __init__(self, *, window: tuple[Tensor, Tensor], resolution: float) -> None:
         low, high = window

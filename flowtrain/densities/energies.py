@@ -1,7 +1,7 @@
 """Targets of variational inference in the plane: four energies of a benchmark, a banana."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ class TwoArcs(Density):
 
     Args:
         thickness: of the ring, a standard deviation.
+        sides: 1 is the right half, -1 the left one.
 
     Raises:
         ValueError: the thickness is not positive.
@@ -30,10 +31,11 @@ class TwoArcs(Density):
     """
 
     radius, spread = 2.0, 0.6
+    log_normalizer: float
 
-    def __init__(self, *, thickness: float) -> None:
+    def __init__(self, *, thickness: float, sides: Sequence[int] = (1, -1)) -> None:
         require_positive(thickness=thickness)
-        self.thickness = thickness
+        self.thickness, self.sides = thickness, tuple(sides)
         edge = self.radius + REACH * thickness
         corner = torch.full((2,), edge, dtype=torch.float64)
         super().__init__(window=(-corner, corner), resolution=min(thickness, self.spread) / 2)
@@ -56,6 +58,11 @@ class TwoArcs(Density):
             found.append(x[kept][:missing])
         return torch.cat(found)
 
+    def components(self) -> Sequence[tuple[float, Density]]:
+        if len(self.sides) < 2:
+            return ()
+        return [(0.5, TwoArcs(thickness=self.thickness, sides=[side])) for side in self.sides]
+
     def log_prob(self, x: Tensor) -> Tensor:
         return -self._energy(x) - self.log_normalizer
 
@@ -65,9 +72,9 @@ class TwoArcs(Density):
         return energy
 
     def _sides(self, along: Tensor) -> Tensor:
-        right = -((along - self.radius) / self.spread).square() / 2
-        left = -((along + self.radius) / self.spread).square() / 2
-        return torch.logaddexp(right, left)
+        middles = [side * self.radius for side in self.sides]
+        sides = [-((along - middle) / self.spread).square() / 2 for middle in middles]
+        return torch.stack(sides).logsumexp(0)
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,12 @@ class Waves(Density):
         middles = torch.stack([ridge.middle(along) for ridge in self.ridges], 1)
         across = middles.gather(1, which[:, None])[:, 0] + self.thickness[which] * noise
         return torch.stack([along, across], 1)
+
+    def components(self) -> Sequence[tuple[float, Density]]:
+        if len(self.ridges) < 2:
+            return ()
+        shares = (self.thickness / self.thickness.sum()).tolist()
+        return [(share, Waves(ridge)) for share, ridge in zip(shares, self.ridges, strict=True)]
 
     def log_prob(self, x: Tensor) -> Tensor:
         along, across = x.unbind(1)

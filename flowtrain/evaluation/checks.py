@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+DROPPED = 0.1  # of a component's mass is left where a mode was dropped
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
 BASELINES = {
     "nll_gaussian/test": "the best Gaussian",
@@ -42,6 +43,9 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
                 f"{name} beats this flow on held-out points: NLL {best:.4f} against "
                 f"{nll:.4f} ± {error:.4f} nats: {REMEDY}"
             )
+    least = metrics.get("least_component/test", 1.0)
+    if least < DROPPED:
+        yield f"the model has {least:.1%} of the mass of a component of the data: it dropped a mode"
     mass = metrics.get("mass/test", 1.0)
     if mass > 1.01:
         yield f"the model's density integrates to {mass:.4f}: it is no density"

@@ -153,6 +153,10 @@ def evaluate(
             found |= quadrature(flow, density, points=grid, batch_size=batch_size)
         with doing("samples of the model"):
             found |= reverse(flow, density, batch_size=batch_size)
+            if isinstance(density, Density):
+                found |= components(flow, density, batch_size=batch_size)
+                if density.log_normalizer is not None and "kl_reverse" in found:
+                    found["elbo"] = density.log_normalizer - found["kl_reverse"]
         metrics["nll/entropy"] = density.entropy
     some = splits.test.first(CHECK_POINTS)
     with doing("inverse"):
@@ -317,6 +321,35 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
         return log_w
 
     return weights_of(in_batches(log_weight, z, batch_size, context))
+
+
+@torch.no_grad()
+def components(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float]:
+    """Return whether a flow dropped a component of a mixture: `least_component`, 1 if none.
+
+    A sample belongs to component k of p = sum_k w_k p_k by the part w_k p_k / p. The mean of that
+    over samples of q, divided by w_k, is the part of the component's mass that q has; the least
+    one is returned, and nothing for a density that is no mixture. Chance comes from seed 0.
+
+    Args:
+        flow: the model, q.
+        density: p.
+        batch_size: rows at a time.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> components(run.flow, run.density, batch_size=1024)["least_component"] > 0.5
+    True
+    """
+    parts = density.components()
+    if len(parts) < 2:
+        return {}
+    z = flow.sample_base(CHECK_POINTS, torch.Generator().manual_seed(0))
+    x = in_batches(flow.to_data, z, batch_size).cpu().double()
+    terms = torch.stack([math.log(weight) + part.log_prob(x) for weight, part in parts])
+    shares = terms.softmax(0).nan_to_num(0.0).mean(1)  # nowhere near p is in no component
+    weights = torch.tensor([weight for weight, _ in parts], dtype=torch.float64)
+    return {"least_component": float((shares / weights).min())}
 
 
 def weights_of(log_w: Tensor) -> dict[str, float]:

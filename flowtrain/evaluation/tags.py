@@ -35,6 +35,8 @@ METRICS = {
     "kl_reverse": Metric("KL(model | data)", "nats", lower_is_better=True, group="samples"),
     "kl_reverse_error": Metric("standard error of KL(model | data)", "nats"),
     "ess": Metric("effective sample size of importance weights, a fraction"),
+    "elbo": Metric("evidence lower bound of the energy's log Z", "nats"),
+    "least_component": Metric("the model's part of the mass of the component it covers least"),
     "nll": Metric("negative log-likelihood", "nats", lower_is_better=True, group="nll"),
     "nll_error": Metric("standard error of NLL", "nats"),
     "nll_paired": Metric(

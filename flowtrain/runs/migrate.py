@@ -133,12 +133,14 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(config: dict[str, Any]) -> dict[str, Any]:
-    """0.2 in the making: nothing was given of a point, and every base was the normal law."""
+    """0.2 in the making: nothing was given of a point, bases were normal, no target annealed."""
     known = {name for section in options(Known) for name in names(section)}
     if config.get("data", {}).get("name") in known:
         config = {**config, "data": {"condition": None, "interval": None, **config["data"]}}
     if "model" in config:
         config = {**config, "model": {"base": "normal", "components": None, **config["model"]}}
+    if config.get("objective", {}).get("name") == "reverse_kl":
+        config = {**config, "objective": {"annealing": 0.0, **config["objective"]}}
     return config
 
 

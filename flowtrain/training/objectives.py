@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from flowtrain.config.solver import Solver
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError
+from flowtrain.flows.bases import Normal
 from flowtrain.flows.cnf import Divergence
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
@@ -111,10 +112,17 @@ class ReverseKL:
     "path" leaves it out (arXiv 1703.09194, eq. 7): its noise is zero where q = p, at the cost of
     an inverse each step.
 
+    **Annealing.** For the first part of the run the target is p^beta r^(1 - beta), beta from 0 to
+    1, where r is the Gaussian of the whitening, at which a flow begins: the geometric bridge of
+    annealed importance sampling (Neal 2001). A mode that p separates by a desert can still be
+    reached while the bridge is broad.
+
     Args:
         density: p, which must be positive wherever the flow may go.
         gradient: "total" or "path".
+        annealing: the part of the run in which beta grows; 0 leaves p as it is.
         solver: of training, for a continuous flow; None is the flow's own.
+        beta: of the bridge.
 
     >>> from flowtrain import load
     >>> from flowtrain.densities import Banana
@@ -127,7 +135,13 @@ class ReverseKL:
 
     density: Density | Conditional
     gradient: str
+    annealing: float = 0.0
     solver: Solver | None = None
+    beta: float = 1.0
+
+    def at(self, done: float) -> "ReverseKL":
+        """Return the objective as it is after a fraction of the run."""
+        return self if done >= self.annealing else replace(self, beta=done / self.annealing)
 
     def __call__(
         self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
@@ -141,8 +155,14 @@ class ReverseKL:
                 log_q = flow.log_prob(samples, context)
         else:
             log_q = flow.base.log_prob(z) - log_det
-        loss = (log_q - log_prob_under(self.density, samples, context)).mean()
-        return loss, lambda: {"kl_reverse/batch": loss.item()}
+        log_p = log_prob_under(self.density, samples, context)
+        kl = (log_q - log_p).mean()
+        if self.beta == 1:
+            return kl, lambda: {"kl_reverse/batch": kl.item()}
+        white, log_det = flow.whiten(samples)
+        start = Normal(flow.dim).log_prob(white) + log_det
+        loss = (log_q - torch.lerp(start, log_p, self.beta)).mean()
+        return loss, lambda: {"kl_reverse/batch": kl.item(), "annealing/beta": self.beta}
 
 
 @contextmanager

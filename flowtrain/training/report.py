@@ -135,6 +135,9 @@ def measured(m: dict[str, float]) -> dict[str, str]:
                     f"{m['kl_reverse/test']:{number}} ± {m['kl_reverse_error/test']:{number}}"
                 )
             rows[METRICS["kl_reverse"].title] = f"{backwards}, ESS {m['ess/test']:.3f}"
+        if "elbo/test" in m:
+            log_z = m["elbo/test"] + m["kl_reverse/test"]
+            rows["ELBO, log Z"] = f"{m['elbo/test']:.4f}, {log_z:.4f} exactly"
     nll = "nll_paired" if "nll_paired/test" in m else "nll"
     three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
     if "nll/entropy" in m:

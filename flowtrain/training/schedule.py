@@ -8,7 +8,7 @@ from flowtrain.build import build_density
 from flowtrain.config.schema import Config
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
-from flowtrain.training.objectives import Objective, check_objective
+from flowtrain.training.objectives import Objective, ReverseKL, check_objective
 from flowtrain.training.state import Progress
 
 
@@ -29,6 +29,10 @@ class Phase:
     objective: Objective
     until: float
     max_lr: float
+
+    def at(self, done: float) -> Objective:
+        """Return the objective as it is after a fraction of the phase: a target may be annealed."""
+        return self.objective.at(done) if isinstance(self.objective, ReverseKL) else self.objective
 
 
 def build_phases(config: Config, flow: Flow) -> list[Phase]:

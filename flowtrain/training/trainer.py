@@ -306,7 +306,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
     progress.step += 1
     run.weights.zero_gradient()
     try:
-        loss, scalars = phase.objective(state.flow, data.x[rows], state.generator, *given)
+        loss, scalars = phase.at(phase_done)(state.flow, data.x[rows], state.generator, *given)
         with solver_errors():
             loss.backward()
     except SolverError as error:

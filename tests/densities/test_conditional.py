@@ -17,11 +17,12 @@ Build = Callable[..., Density]
 NAMES = sorted(
     name
     for section in options(Data)
-    if section.owner.startswith("flowtrain.densities.")
+    if section.owner.startswith("flowtrain.densities.") and "condition" in section.model_fields
     for name in names(section)
 )
 MIXTURES = (
     "circles", "eight_gaussians", "gaussian_mixture", "moons", "pinwheel", "rings", "two_spirals",
+    "u1", "u3", "u4",
 )  # fmt: skip
 
 

@@ -11,11 +11,13 @@ from flowtrain.config.solver import Adaptive, FixedStep, Solver
 from flowtrain.data.splits import Split, Splits, sample_splits
 from flowtrain.densities.checkerboard import Checkerboard
 from flowtrain.densities.density import Density
+from flowtrain.densities.energies import TwoArcs
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.checks import warnings_about
 from flowtrain.evaluation.metrics import (
     bits_per_dimension,
+    components,
     evaluate,
     inverse_error,
     likelihood,
@@ -298,3 +300,21 @@ def test_baselines_and_distances_stand_where_no_density_is_known(
     if levels:
         expected = bits_per_dimension(nll, dim=2, levels=levels)
         assert metrics["bits_per_dimension/test"] == expected
+
+
+def test_a_dropped_component_is_seen() -> None:
+    away = torch.tensor([3.0, 0.0], dtype=torch.float64)
+    identity = torch.eye(2, dtype=torch.float64).tolist()
+    mixture = GaussianMixture(
+        means=[away.tolist(), (-away).tolist()],
+        covariances=[identity, identity],
+        weights=[3.0, 1.0],
+    )
+    for mean, expected in ((away, 0.0), (-away, 0.0), (0 * away, 2 / 3)):
+        flow = Flow([], Standardize(mean, torch.ones(2, dtype=torch.float64)))
+        least = components(flow, mixture, batch_size=1000)["least_component"]
+        assert least == pytest.approx(expected, abs=0.05)
+    assert components(flow, TwoArcs(thickness=0.4, sides=[1]), batch_size=1000) == {}
+    assert list(warnings_about({"least_component/test": 0.02})) == [
+        "the model has 2.0% of the mass of a component of the data: it dropped a mode"
+    ]

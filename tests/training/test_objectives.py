@@ -495,3 +495,19 @@ def test_an_objective_that_breaks_the_contract_is_refused_in_one_line(
         check_objective(objective, make_ffjord())
     assert str(caught.value).startswith(f"objective: {problem}")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_annealed_target_grows_from_where_a_flow_begins_to_the_density() -> None:
+    flow = affine(Standardize(torch.ones(2), torch.full((2,), 0.5)), generator=seeded()).double()
+    target = GaussianMixture(
+        means=[[0.5, 1.0]], covariances=[[[1.0, 0.0], [0.0, 4.0]]], weights=[1.0]
+    )
+    objective, x = ReverseKL(target, gradient="total", annealing=0.5), torch.zeros(8, 2).double()
+    assert objective.at(0.5) == objective.at(1.0) == objective
+    whole = objective(flow, x, seeded())[0]
+    start, scalars = objective.at(0.0)(flow, x, seeded())
+    assert start.item() == pytest.approx(0.0, abs=1e-12)  # the flow is there already
+    assert scalars() == {"kl_reverse/batch": whole.item(), "annealing/beta": 0.0}
+    between, scalars = objective.at(0.125)(flow, x, seeded())
+    assert scalars()["annealing/beta"] == 0.25
+    assert between.item() == pytest.approx(0.25 * whole.item())
