@@ -69,7 +69,7 @@ class FlowMatching(Objective):
     path: Literal["linear", "variance_preserving"]
     times: Literal["uniform", "stratified", "logit_normal", "likelihood"]
     targets: Literal["sample", "posterior_mean"]
-    reference: Annotated[int, Field(ge=2)] | None
+    reference: Annotated[int, Field(ge=2, le=10**12)] | None
 
     @model_validator(mode="after")
     def _posterior_means_are_of_independent_pairs(self) -> Self:

@@ -3,7 +3,7 @@
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -204,6 +204,24 @@ def test_the_schema_holds_no_default_but_those_of_solvers() -> None:
 
 
 # --- what waits for torch -----------------------------------------------------------------------
+
+
+def unbounded(schema: Any, path: str = "") -> Iterator[str]:
+    """Yield where a JSON schema takes any whole number, however large."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "integer" and not {"maximum", "exclusiveMaximum"} & {*schema}:
+            yield path
+        for key, inside in schema.items():
+            yield from unbounded(inside, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for inside in schema:
+            yield from unbounded(inside, path)
+
+
+def test_every_whole_number_has_a_bound_but_for_positions_which_the_table_bounds() -> None:
+    found = [*unbounded(Config.model_json_schema())]
+    assert found == ["/$defs/Table/properties/columns/anyOf/items/anyOf"]
+
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "hydra")
 
