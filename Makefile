@@ -14,8 +14,9 @@ install: $(VENV)/.installed ## Create .venv and install flowtrain with its devel
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowtrain needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing PyTorch and the rest into $(VENV): some minutes, this once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 train: install ## Train the main job; give options with ARGS="data=circles seed=1"

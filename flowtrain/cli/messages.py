@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from flowtrain.cli.keys import keys_of, known_keys
+from flowtrain.cli.keys import keys_of, known_keys, options_of
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
 # Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment_on", "model_on"}
 LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
 
 
@@ -30,7 +31,12 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         cause = cause.__cause__ or cause.__context__
     message = str(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value"
+        meant = [group for group in sorted(GROUPS) if error.override in options_of(group)]
+        which = "".join(f"; did you mean {group}={error.override}?" for group in meant[:1])
+        return f"{error.override}: cannot be read as key=value{which}"
+    if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
+        key, values = several.groups()
+        return f"{key}: {values} is several values; -m makes a run of each, {key}=[{values}] a list"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         chosen = [arg for arg in arguments if arg.startswith("launcher=")]

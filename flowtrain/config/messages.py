@@ -38,6 +38,8 @@ def describe(problem: Any) -> str:
             return f"{where}: unknown key"
         case "missing":
             return f"{where}: missing; it has no default"
+        case "string_type" if problem["input"] is None:
+            return f"{where}: missing; it has no default"
         case "union_tag_invalid":
             return (
                 f"{where}.name: {problem['ctx']['tag']!r} is unknown; "

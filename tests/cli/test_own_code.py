@@ -205,7 +205,7 @@ MISTAKES = [
         (*REALNVP, *LOSS[:2], "objective.arguments.wieght=2"),
         "objective: my_objective:Loss: TypeError: ",
     ),
-    ((*REALNVP, *LOSS[:1]), "objective.target: None is refused: it should be a valid string"),
+    ((*REALNVP, *LOSS[:1]), "objective.target: missing; it has no default"),
     (
         (*FFJORD, *LOSS, "solver=dopri5"),
         "solver: custom solves no ODE in training, dopri5 would have no effect",

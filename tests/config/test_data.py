@@ -19,12 +19,12 @@ Compose = Callable[..., dict[str, Any]]
 @pytest.mark.parametrize(
     ("overrides", "refused"),
     [
-        (["data=table"], "data.path: None is refused: it should be a valid string"),
+        (["data=table"], "data.path: missing; it has no default"),
         (["data=sklearn", "data.name=mnist"], "data.name: 'mnist' is unknown; choose from "),
         (["data=table", "data.path=a.csv", "data.columns=[]"], "data.columns: [] is refused"),
         (["data=table", "data.path=a.csv", "data.header=maybe"], "data.header: 'maybe' is refused"),
         (["data=sklearn", "splits.test=1"], "splits.test: 1 is refused: it should be"),
-        (["data=custom"], "data.target: None is refused: it should be a valid string"),
+        (["data=custom"], "data.target: missing; it has no default"),
         (["data=rings", "data.radii=[]"], "data.radii: [] is refused: it should have at least 1"),
         (["data=circles", "data.factor=1"], "data.factor: 1 is refused: it should be less than 1"),
         (["data=checkerboard", "data.squares=1"], "data.squares: 1 is refused: it should be"),
