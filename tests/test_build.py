@@ -97,7 +97,7 @@ def test_any_dimension_builds(tiny: Tiny) -> None:
     ("data", "message"),
     [
         ({"covariances": [[[1.0, 2.0], [2.0, 1.0]]]}, "covariances"),
-        ({"means": [[0.0, 0.0, 0.0]]}, "means must have shape"),
+        ({"means": [[0.0], [1.0]]}, "means must have shape"),
     ],
 )
 def test_a_density_that_cannot_be_is_refused(
@@ -220,7 +220,7 @@ def test_every_data_set_is_built(compose: Callable[..., dict[str, Any]], name: s
     config = validate(compose(*choice))
     data = build_data(config)
     assert isinstance(data, Table if name in known else Density)
-    assert (build_density(config) is None) == (name in known) == (not config.data.planar)
+    assert (build_density(config) is None) == (name in known) == (not config.data.on_grid)
 
 
 # --- splits and seeds ---------------------------------------------------------------------------

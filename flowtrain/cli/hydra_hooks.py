@@ -68,7 +68,7 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
         OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
     )  # type: ignore[assignment]
     config = validate(raw)
-    dim = 2 if config.data.planar else None
+    dim = config.data.dimensions
     if dim is not None:
         refuse_beyond_memory(config, dim)
     if resume is None:

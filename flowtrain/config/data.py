@@ -15,7 +15,6 @@ class Data(Section):
     Attributes:
         splits: the option of the group `splits` that it needs.
         known: whether its density is known.
-        planar: whether it is, on a plane, which can be drawn and integrated over.
         conditional: whether something is given of each point, so that p(x | c) is learned.
 
     >>> section = Rings(
@@ -30,8 +29,14 @@ class Data(Section):
     name: str
 
     @property
-    def planar(self) -> bool:
-        return self.known
+    def dimensions(self) -> int | None:
+        """Of the points of a known density; those of rows are known when they are read."""
+        return 2 if self.known else None
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether its density is known on a line or a plane, which a grid covers."""
+        return self.dimensions in (1, 2)
 
     @property
     def conditional(self) -> bool:
@@ -134,9 +139,21 @@ class Swissroll(Known):
 class GaussianMixture(Known):
     owner: ClassVar[str] = "flowtrain.densities.mixtures:GaussianMixture"
     name: Literal["gaussian_mixture"]
-    means: list[list[float]] = Field(min_length=1, max_length=1000)
+    means: list[Annotated[list[float], Field(min_length=1, max_length=2)]] = Field(
+        min_length=1, max_length=1000
+    )
     covariances: list[list[list[float]]] = Field(min_length=1, max_length=1000)
     weights: list[Positive] = Field(min_length=1, max_length=1000)
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.means[0])
+
+    @model_validator(mode="after")
+    def _a_line_is_not_turned(self) -> Self:
+        if self.dimensions == 1 and self.condition == "rotation":
+            raise ValueError("condition=rotation needs points in a plane; leave it null")
+        return self
 
 
 class Banana(Known):
@@ -154,8 +171,8 @@ class Funnel(Data):
     spread: Positive
 
     @property
-    def planar(self) -> bool:
-        return self.dim == 2
+    def dimensions(self) -> int:
+        return self.dim
 
 
 class U1(Known):

@@ -43,7 +43,7 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
         "splits": points * dim * (4 * 8 + number),
         "trainer.batch_size": config.trainer.batch_size * model.units(dim) * number,
         # nodes, weights, both densities and their product, in float64
-        "evaluation.grid": config.evaluation.grid**2 * 6 * 8 if config.data.planar else 0,
+        "evaluation.grid": config.evaluation.grid**dim * 6 * 8 if config.data.on_grid else 0,
     }
 
 

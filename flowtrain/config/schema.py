@@ -91,7 +91,7 @@ def _without_effect(config: Config) -> Iterator[str]:
     if config.trust_code and config.resume is None:
         yield "trust_code: only resume runs code that a folder names; leave it false"
     if config.trainer.animation:
-        if not data.planar:
+        if data.dimensions != 2:
             yield f"trainer.animation: {data.name} has no plane to animate in; leave it false"
         if not model.continuous:
             yield f"trainer.animation: {model.name} has no time to animate; leave it false"
@@ -165,10 +165,10 @@ def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -
             f"evaluation is exact up to {EXACT_EVALUATION_UP_TO} dimensions: hutchinson would "
             "have no effect; leave it auto"
         )
-    if "evaluation.grid" in typed and not config.data.planar:
+    if "evaluation.grid" in typed and not config.data.on_grid:
         raise ConfigError(
-            f"evaluation.grid: {config.data.name} has no known density in a plane to integrate; "
-            "leave it out"
+            f"evaluation.grid: {config.data.name} has no known density on a line or a plane "
+            "to integrate; leave it out"
         )
 
 

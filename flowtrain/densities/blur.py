@@ -99,7 +99,8 @@ class BlurredCurve(Density):
 
         return by_rows(of_rows, x, len(centres))
 
-    def _prob_on_grid(self, x: Tensor, y: Tensor) -> Tensor:
+    def _prob_on_grid(self, *axes: Tensor) -> Tensor:
+        x, y = axes
         # The kernel is a product over the axes, so the sum over the curve is a matrix product.
         near = (self.centres[:, 0] - x.mean()).abs() < self.reach + (x.max() - x.min()) / 2
         centres, weights = self.centres[near], self.weights[near]

@@ -27,9 +27,9 @@ def check_density(density: object) -> None:
             f"a {type(density).__name__} is no density: subclass flowtrain.densities.Density"
         )
     x = density.sample(POINTS, torch.Generator().manual_seed(0))
-    if x.shape != (POINTS, 2) or x.dtype != torch.float64:
+    if x.shape != (POINTS, density.dim) or x.dtype != torch.float64:
         raise ValueError(
-            f"sample(n, generator) must return (n, 2) in float64, "
+            f"sample(n, generator) must return (n, {density.dim}) in float64, "
             f"got {(*x.shape,)} in {x.dtype} for n = {POINTS}"
         )
     if not x.isfinite().all():

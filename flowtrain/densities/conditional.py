@@ -39,12 +39,13 @@ class Case:
 
 
 class Conditional(ABC):
-    """A law of points in the plane given a condition, and the law of the condition, both exact.
+    """A law of points given a condition, and the law of the condition, both exact.
 
     Attributes:
         name: of the condition.
+        dim: d, of the points.
         context_dim: numbers that encode a condition.
-        window: corners (low, high) of a box that holds all but about 1e-8 of the points, each (2,).
+        window: corners (low, high) of a box that holds all but about 1e-8 of the points, each (d,).
 
     >>> from flowtrain.densities import Rings
     >>> law: Conditional = Components(Rings(radii=[1.0, 2.0], noise=0.1))
@@ -59,14 +60,14 @@ class Conditional(ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n points, (n, 2), and the condition of each, (n, context_dim), float64 on the CPU.
+        """Draw n points, (n, d), and the condition of each, (n, context_dim), float64 on the CPU.
 
         All chance is from `generator`.
         """
 
     @abstractmethod
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        """Evaluate log p(x | c) in nats, (n, 2) and (n, context_dim) -> (n,), in the dtype of x."""
+        """Evaluate log p(x | c) in nats, (n, d) and (n, context_dim) -> (n,), in the dtype of x."""
 
     @property
     @abstractmethod
@@ -108,7 +109,7 @@ class Components(Conditional):
         if len(self.parts) < 2:
             raise ValueError("this density has no components to be given; try condition=rotation")
         self.context_dim = len(self.parts)
-        self.window = mixture.window
+        self.dim, self.window = mixture.dim, mixture.window
         self.weights = torch.tensor([weight for weight, _ in self.parts], dtype=torch.float64)
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

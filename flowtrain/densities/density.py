@@ -18,12 +18,16 @@ MAX_NODES = 2**26  # of an entropy grid: some ten seconds, the most that is wort
 
 
 class Density(ABC):
-    """A density on R² that is known exactly: sample, log_prob, entropy.
+    """A density on R^d that is known exactly: sample, log_prob, entropy.
 
-    A subclass states its samples and its log_prob; quadrature and entropy follow from them.
+    A subclass states its samples and its log_prob; on a line or a plane quadrature and entropy
+    follow from them, in more dimensions it states its entropy, too.
+
+    Attributes:
+        dim: d, 2 unless a subclass says otherwise.
 
     Args:
-        window: corners (low, high) of a box that holds all but about 1e-8 of the mass, each (2,).
+        window: corners (low, high) of a box that holds all but about 1e-8 of the mass, each (d,).
         resolution: the smallest length over which the density varies, as the noise of a smooth
             one; a grid twice as fine integrates p log p to better than 1e-6.
 
@@ -66,11 +70,11 @@ class Density(ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n independent points, (n, 2) in float64 on the CPU, all chance from `generator`."""
+        """Draw n independent points, (n, d) in float64 on the CPU, all chance from `generator`."""
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Evaluate log p in nats, (n, 2) -> (n,), in the dtype and on the device of x."""
+        """Evaluate log p in nats, (n, d) -> (n,), in the dtype and on the device of x."""
 
     def components(self) -> Sequence[tuple[float, "Density"]]:
         """Return the densities that it is a mixture of, each with its weight; none by default."""
@@ -88,33 +92,45 @@ class Density(ABC):
         if math.prod(counts) > MAX_NODES:
             raise ValueError(
                 f"the entropy of a density with details of size {self.resolution:g} needs "
-                f"{counts[0]} x {counts[1]} nodes: make it less sharp"
+                f"{' x '.join(map(str, counts))} nodes: make it less sharp"
             )
-        (x, x_weights), (y, y_weights) = (self._axis_rule(axis, counts[axis]) for axis in (0, 1))
+        (x, x_weights), *others = (
+            self._axis_rule(axis, count) for axis, count in enumerate(counts)
+        )
         entropy = 0.0
-        rows = max(1, BLOCK // len(y))
+        rows = max(1, BLOCK // math.prod(counts[1:]))
         with torch.no_grad():
             for xs, weights in zip(torch.split(x, rows), torch.split(x_weights, rows), strict=True):
-                p = self._prob_on_grid(xs, y)
-                entropy -= float(weights @ torch.xlogy(p, p) @ y_weights)
+                p = self._prob_on_grid(xs, *(nodes for nodes, _ in others))
+                terms = weights @ torch.xlogy(p, p)
+                for _, others_weights in others:
+                    terms = terms @ others_weights
+                entropy -= float(terms)
         return entropy
 
     def quadrature(self, points: int = 256) -> tuple[Tensor, Tensor]:
-        """Nodes (m, 2) and weights (m,) over the window, float64: ∫ f ≈ Σ w f.
+        """Nodes (m, d) and weights (m,) over the window, float64: ∫ f ≈ Σ w f.
 
         For a smooth density the error falls exponentially once the spacing, window / points, is
         below `resolution`.
         """
-        (x, x_weights), (y, y_weights) = (self._axis_rule(axis, points) for axis in (0, 1))
-        return torch.cartesian_prod(x, y), torch.outer(x_weights, y_weights).flatten()
+        nodes, weights = zip(
+            *(self._axis_rule(axis, points) for axis in range(self.dim)), strict=True
+        )
+        return _product(nodes), _product(weights).prod(1)
 
     def _axis_rule(self, axis: int, points: int) -> tuple[Tensor, Tensor]:
         low, high = self.window
         return midpoint(float(low[axis]), float(high[axis]), points)
 
-    def _prob_on_grid(self, x: Tensor, y: Tensor) -> Tensor:
-        """Evaluate p on the product of two axes, (k,), (m,) -> (k, m)."""
-        return self.log_prob(torch.cartesian_prod(x, y)).exp().reshape(len(x), len(y))
+    def _prob_on_grid(self, *axes: Tensor) -> Tensor:
+        """Evaluate p on the product of the axes, (k,), (m,) -> (k, m)."""
+        return self.log_prob(_product(axes)).exp().reshape([len(axis) for axis in axes])
+
+
+def _product(axes: Sequence[Tensor]) -> Tensor:
+    """Return all points whose coordinates are on the axes, (m, d)."""
+    return torch.cartesian_prod(*axes).reshape(-1, len(axes))
 
 
 def box_around(points: Tensor, margin: float | Tensor) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,8 @@ class GaussianMixture(Density):
     """A mixture of k Gaussians, Σ_k w_k N(x; m_k, C_k).
 
     Args:
-        means: k points.
-        covariances: k symmetric positive definite 2 x 2 matrices.
+        means: k points, on a line or in the plane.
+        covariances: k symmetric positive definite matrices, 1 x 1 or 2 x 2.
         weights: k positive numbers, normalised by their sum.
 
     Raises:
@@ -28,6 +28,9 @@ class GaussianMixture(Density):
     2.8379
     >>> mixture.log_prob(torch.zeros(1, 2))
     tensor([-1.8379])
+    >>> line = GaussianMixture(means=[[3.0]], covariances=[[[4.0]]], weights=[1.0])
+    >>> round(line.entropy, 4)  # ½ log 2πe + log 2
+    2.1121
     """
 
     def __init__(
@@ -41,8 +44,9 @@ class GaussianMixture(Density):
             raise ValueError("weights must hold at least one weight, got []")
         require_positive(**{f"weights[{i}]": value for i, value in enumerate(weights)})
         count = len(weights)
-        self.means = _as_tensor("means", means, (count, 2))
-        covariance = _as_tensor("covariances", covariances, (count, 2, 2))
+        self.dim = 1 if means and len(means[0]) == 1 else 2
+        self.means = _as_tensor("means", means, (count, self.dim))
+        covariance = _as_tensor("covariances", covariances, (count, self.dim, self.dim))
         factors, failed = torch.linalg.cholesky_ex(covariance)
         for i in range(count):
             if failed[i] or not torch.equal(covariance[i], covariance[i].T):
@@ -56,7 +60,8 @@ class GaussianMixture(Density):
         self.covariances = covariance
         self._factors: Tensor = factors
         self._whiten: Tensor = torch.linalg.inv(factors)
-        log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(1) + math.log(2 * math.pi)
+        log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        log_volume = log_volume + self.dim / 2 * math.log(2 * math.pi)
         self._offset: Tensor = self.weights.log() - log_volume
         sds = covariance.diagonal(dim1=1, dim2=2).sqrt()
         smallest = float(torch.linalg.eigvalsh(covariance).min())
@@ -66,7 +71,7 @@ class GaussianMixture(Density):
         edges = self.weights.cumsum(0)[:-1]
         u = torch.rand(n, dtype=torch.float64, generator=generator)
         component = torch.searchsorted(edges, u, right=True)
-        z = torch.randn(n, 2, dtype=torch.float64, generator=generator)
+        z = torch.randn(n, self.dim, dtype=torch.float64, generator=generator)
         return self.means[component] + torch.einsum("nij,nj->ni", self._factors[component], z)
 
     def components(self) -> Sequence[tuple[float, Density]]:
@@ -84,7 +89,7 @@ class GaussianMixture(Density):
             z = torch.einsum("kij,nkj->nki", whiten, rows[:, None] - means)
             return (offset - z.square().sum(-1) / 2).logsumexp(1)
 
-        return by_rows(of_rows, x, 2 * len(means))
+        return by_rows(of_rows, x, self.dim * len(means))
 
 
 def eight_gaussians(*, radius: float, noise: float, scale: float) -> GaussianMixture:

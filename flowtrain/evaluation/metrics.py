@@ -149,7 +149,7 @@ def evaluate(
             found |= averaged(by_case)
             for case, each in by_case:
                 metrics |= tagged(each, case.label)
-        elif density.dim == 2:
+        elif density.dim <= 2:
             found |= quadrature(flow, density, points=grid, batch_size=batch_size)
         with doing("samples of the model"):
             found |= reverse(flow, density, batch_size=batch_size)
@@ -279,7 +279,7 @@ def _integrate(
     nodes, weights = density.quadrature(points)
     log_p = density.log_prob(nodes)
     x = nodes.to(flow.device, flow.dtype)
-    with doing(f"quadrature, {points} x {points}"):
+    with doing(f"quadrature, {' x '.join([str(points)] * density.dim)}"):
         log_q = in_batches(flow.log_prob, x, batch_size).cpu().double()
     mass_p = weights * log_p.exp()
     # KL is taken over the nodes that hold all but TAIL of the mass: beyond them no sample ever

@@ -10,6 +10,7 @@ from flowtrain.data.splits import Split
 from flowtrain.densities.conditional import Conditional
 from flowtrain.evaluation.conditions_figure import conditions_figure
 from flowtrain.evaluation.figures import PIXELS, density_figure, marginals_figure
+from flowtrain.evaluation.line_figures import line_figure, line_paths_figure
 from flowtrain.evaluation.motion import field_figure, path_figure
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
@@ -27,11 +28,12 @@ def names_of(flow: Flow, data: Split) -> list[str]:
     >>> names_of(run.flow, run.splits.val)
     ['density', 'paths', 'field', 'marginals']
     """
-    planar = flow.dim == 2
     if flow.context_dim:  # one of p(x | c) at a single condition has the others
-        return ["conditions"] if isinstance(data.density, Conditional) else ["marginals"]
-    names = ["density"] if planar else []
-    names += ["paths", "field"] if planar and isinstance(flow, ContinuousFlow) else []
+        planar = flow.dim == 2 and isinstance(data.density, Conditional)
+        return ["conditions"] if planar else ["marginals"]
+    names = ["density"] if flow.dim <= 2 else []
+    if isinstance(flow, ContinuousFlow):
+        names += {1: ["paths"], 2: ["paths", "field"]}.get(flow.dim, [])
     return ["marginals", *names] if data.density is None else [*names, "marginals"]
 
 
@@ -66,19 +68,23 @@ def draw(
     """
     generator = torch.Generator(flow.device).manual_seed(seed)
     data = data.first(POINTS)
-    x, density = data.x, data.density
-    if isinstance(density, Conditional):
+    if name == "conditions":
+        assert isinstance(data.density, Conditional)
         return conditions_figure(
-            flow, density, title=title, generator=generator, batch_size=batch_size, side=side
+            flow, data.density, title=title, generator=generator, batch_size=batch_size, side=side
         )
+    x, density = data.x, None if isinstance(data.density, Conditional) else data.density
     if name in ("paths", "field"):
         assert isinstance(flow, ContinuousFlow)
         z = flow.sample_base(WAYS, generator)
         if name == "paths":
-            return path_figure(flow, density, z, title=title)
+            drawn = line_paths_figure if flow.dim == 1 else path_figure
+            return drawn(flow, density, z, title=title)
         return field_figure(flow, density, z, title=title, batch_size=batch_size)
     if name == "density":
         samples = _samples(flow, len(x), generator, batch_size, None)
+        if flow.dim == 1:
+            return line_figure(flow, density, x, samples, title=title, batch_size=batch_size)
         return density_figure(
             flow, density, x, samples, title=title, batch_size=batch_size, side=side
         )

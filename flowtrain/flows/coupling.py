@@ -116,7 +116,7 @@ def coupling_stack(
     if dim < 2:
         raise ValueError(
             f"a coupling flow needs data of at least 2 dimensions, this has {dim}; "
-            "use model=ffjord or model=affine"
+            "use model=maf_spline, model=affine or model=ffjord"
         )
     transforms: list[Transform] = []
     for _ in range(couplings):

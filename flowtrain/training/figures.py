@@ -28,9 +28,10 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
 
     config, flow = run.config, run.state.eval_flow
     data = run.splits.train if run.density is None else run.splits.val
-    # The field is for `flowrun plot`; marginals repeat what a density in the plane shows.
-    skipped = {"field", *(["marginals"] if config.data.planar else [])}
-    kinds = [kind for kind in pictures.names_of(flow, data) if kind not in skipped]
+    # The field is for `flowrun plot`; marginals repeat what a density on a line or a plane shows.
+    names = pictures.names_of(flow, data)
+    skipped = {"field", *(["marginals"] if config.data.known and len(names) > 1 else [])}
+    kinds = [kind for kind in names if kind not in skipped]
     title = figure_title(config, step, run.state.progress.metrics)
     rendered = {}
     for number, kind in enumerate(kinds, start=1):

@@ -97,8 +97,8 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     seeds = derive_seeds(config)
-    if config.data.planar:
-        refuse_beyond_memory(config, 2)  # before the points are drawn
+    if config.data.dimensions is not None:
+        refuse_beyond_memory(config, config.data.dimensions)  # before the points are drawn
     splits = build_splits(config, device)
     rows, columns = splits.train.x.shape
     config, settled = settle(config, rows=rows, columns=columns)
