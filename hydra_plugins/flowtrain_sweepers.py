@@ -59,6 +59,11 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs that are to run; raise UserError when some failed."""
+        from rich.console import Console
+
+        from flowtrain.cli.console import SECONDS, counted
+        from flowtrain.live import shown
+        from flowtrain.progress import doing
         from flowtrain.runs.lock import locked
         from flowtrain.sweeps.plan import plan, read_jobs
         from flowtrain.sweeps.report import opening, refuse_failures
@@ -70,10 +75,12 @@ class GridSweeper(Sweeper):
         with locked(folder):
             jobs, names = plan(folder, asked), read_jobs(folder)
             todo = {}
-            for job in jobs:
-                if job.to_run:
-                    name = job.name or self._name(job.overrides, same, number=len(names))
-                    names[name] = todo[name] = job.overrides
+            # A tenth of a second for each: thousands of jobs take minutes.
+            with shown(Console(), print, seconds=SECONDS), doing("composing"):
+                for job in counted(jobs, len(jobs), "job"):
+                    if job.to_run:
+                        name = job.name or self._name(job.overrides, same, number=len(names))
+                        names[name] = todo[name] = job.overrides
             self._record(folder, arguments, names)
             for line in opening(folder, jobs):
                 print(line, flush=True)
