@@ -110,12 +110,10 @@ def test_a_run_at_one_condition_is_one_of_p_of_x(run_folder: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tiny: Tiny, tmp_path: Path) -> None:
-    straight = train(tiny(GIVEN, "trainer.max_steps=8"), tmp_path / "straight").metrics
     train(tiny(GIVEN, "trainer.max_steps=8", "scheduler=constant"), tmp_path / "constant")
     train(tiny(GIVEN, "trainer.max_steps=4", "scheduler=constant"), tmp_path / "broken")
     train(tiny(GIVEN, "trainer.max_steps=8", "scheduler=constant"), tmp_path / "broken")
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "constant")
-    assert straight.keys() == metrics_of(tmp_path / "broken").keys()
     with pytest.raises(ConfigError, match=r"data\.condition: the run has 'component', this asks"):
         train(tiny("trainer.max_steps=9"), tmp_path / "broken")
 
