@@ -232,7 +232,6 @@ class Peer(Model):
     ['Zuko', 'Normflows']
     """
 
-    takes_condition: ClassVar[bool] = False
     package: ClassVar[str]
     transforms: Layers
     arguments: dict[str, Any]
@@ -251,6 +250,7 @@ class Zuko(Peer):
 
 
 class Normflows(Peer):
+    takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.from_normflows:normflows"
     package: ClassVar[str] = "normflows"
     name: Literal["normflows"]

@@ -24,7 +24,8 @@ class FromZuko(Transform):
     is cut off there, which the inverse error of the report shows.
 
     Args:
-        lazy: of zuko, without a context.
+        lazy: of zuko.
+        context_dim: numbers of its condition, which zuko calls a context too.
 
     >>> import zuko
     >>> spline = FromZuko(zuko.flows.NSF(2, transforms=2).transform)
@@ -33,16 +34,17 @@ class FromZuko(Transform):
     (torch.Size([3, 2]), torch.Size([3]), True)
     """
 
-    def __init__(self, lazy: torch.nn.Module) -> None:
+    def __init__(self, lazy: torch.nn.Module, context_dim: int = 0) -> None:
         super().__init__()
         self.lazy = lazy
+        self.context_dim = context_dim
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det = self.lazy().inv.call_and_ladj(z)
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_det = self.lazy(context).inv.call_and_ladj(z)
         return x, log_det
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_det = self.lazy().call_and_ladj(x)
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_det = self.lazy(context).call_and_ladj(x)
         return z, log_det
 
 
@@ -53,6 +55,7 @@ def zuko(
     transforms: int,
     arguments: Mapping[str, Any],
     generator: torch.Generator,
+    context_dim: int = 0,
 ) -> Flow:
     """Build a flow of zuko on whitened coordinates.
 
@@ -62,6 +65,7 @@ def zuko(
         transforms: how many.
         arguments: others of zuko's class, by its names; an activation by its name in `ACTIVATIONS`.
         generator: not used: zuko draws its weights from torch's own.
+        context_dim: numbers of a condition.
 
     Raises:
         ValueError: zuko refuses an argument, or there is no such activation.
@@ -82,8 +86,8 @@ def zuko(
         arguments["activation"] = ACTIVATIONS[name]
     try:
         made = getattr(zuko.flows, CLASSES[flow])(
-            standardize.dim, transforms=transforms, **arguments
+            standardize.dim, context_dim, transforms=transforms, **arguments
         )
     except TypeError as error:
         raise ValueError(f"{flow} of zuko: {error}") from None
-    return Flow([FromZuko(made.transform)], standardize)
+    return Flow([FromZuko(made.transform, context_dim)], standardize)

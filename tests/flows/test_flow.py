@@ -133,6 +133,12 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
         )
     },
     **{
+        f"conditional-zuko-{flow}": (
+            "zuko", 2, {"context_dim": 2, "flow": flow, "arguments": ZUKO[flow]}
+        )
+        for flow in ("nsf", "gf")
+    },
+    **{
         f"conditional-ffjord-{field}": ("ffjord", 2, {"context_dim": 2, "field": field})
         for field in FIELDS
     },
@@ -192,7 +198,7 @@ def points(name: str, n: int = 5, seed: int = 1) -> Tensor:
 
 def accurate(flow: Flow) -> tuple[Flow, float]:
     """Return a flow that is solved to a tight tolerance, and how well it should do."""
-    if any(isinstance(transform, FromZuko) for transform in flow.transforms):
+    if any(isinstance(part, FromZuko) for part in flow.modules()):
         return flow, 1e-5  # a bisection's
     if not isinstance(flow, ContinuousFlow):
         return flow, 1e-8  # splines of random weights are steep
