@@ -55,8 +55,9 @@ class Known(Data):
     ['noise', 'scale', 'shift']
     """
 
-    condition: Literal["component", "rotation"] | None
-    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    # Defaults, for files of a user's own that were written before there were conditions.
+    condition: Literal["component", "rotation"] | None = None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return what builds the density: all but what is given of its points."""

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from scipy.special import stdtr
 from torch import Tensor, nn
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -158,6 +157,8 @@ class StudentT(Base):
 
         That of a Student-t of df + i - 1 degrees of freedom and another scale.
         """
+        from scipy.special import stdtr
+
         away = (z / self.scale.to(z)).detach().double().cpu()
         squares = away.square()
         df = self.df.detach().double().cpu()

@@ -129,6 +129,7 @@ def test_a_density_of_one_s_own_is_trained_on_and_has_its_kl(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["config"]["data"] == {
         "name": "custom", "target": "my_density:Triangle", "arguments": {"side": 2},
+        "condition": None, "interval": None,
     }  # fmt: skip
     metrics = result["metrics"]
     assert metrics["nll/entropy"] == pytest.approx(math.log(2), abs=0.01)

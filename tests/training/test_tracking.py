@@ -43,7 +43,7 @@ MEASURED = {
 FINAL = {
     "nll/test", "nll_paired/test", "nll_error/test", "kl/test", "kl_error/test", "kl_paired/test",
     "kl_paired_error/test", "mass/test", "inverse_error/test", "inverse_error_rms/test",
-    "kl_reverse/test", "kl_reverse_error/test", "ess/test",
+    "kl_reverse/test", "kl_reverse_error/test", "ess/test", "least_component/test",
 }  # fmt: skip
 CONTINUOUS = {
     "solver_gap/val", "solver_gap/test", "nfe/forward", "nfe/backward", "regularization/kinetic",
