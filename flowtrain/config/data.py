@@ -176,6 +176,18 @@ class Funnel(Data):
         return self.dim
 
 
+class StudentT(Data):
+    owner: ClassVar[str] = "flowtrain.densities.student_t:StudentT"
+    name: Literal["student_t"]
+    dim: int = Field(ge=1, le=2)
+    df: float = Field(ge=1, le=1000)
+    scale: Positive
+
+    @property
+    def dimensions(self) -> int:
+        return self.dim
+
+
 class U1(Known):
     owner: ClassVar[str] = "flowtrain.densities.energies:TwoArcs"
     name: Literal["u1"]
