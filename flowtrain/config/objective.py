@@ -19,6 +19,7 @@ class Objective(Section):
         needs_velocity: whether it trains a velocity, so that it fits continuous flows alone.
         needs_density: whether it asks the data for their log-density, at the flow's own samples.
         takes_condition: whether it can train a flow of p(x | c).
+        criterion: the metric by which the best weights are chosen, the lower the better.
 
     >>> objective = MaximumLikelihood(name="maximum_likelihood")
     >>> list(objective.phases(lr=1e-3))  # one, of the whole run
@@ -30,6 +31,7 @@ class Objective(Section):
     needs_velocity: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
     takes_condition: ClassVar[bool] = True
+    criterion: ClassVar[str] = "nll/val"
     name: str
 
     def phases(self, lr: float) -> Iterator[tuple["Objective", float, float]]:
@@ -56,6 +58,7 @@ class ReverseKL(Objective):
     owner: ClassVar[str] = "flowtrain.training.objectives:ReverseKL"
     solves_ode: ClassVar[bool] = True
     needs_density: ClassVar[bool] = True
+    criterion: ClassVar[str] = "kl_reverse/val"
     name: Literal["reverse_kl"]
     gradient: Literal["total", "path"]
     annealing: Fraction

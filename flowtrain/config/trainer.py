@@ -30,7 +30,7 @@ class Trainer(Section):
         batch_size: points drawn for a step.
         clip: largest norm of the gradient; 0 turns clipping off.
         ema: decay of an average of the weights, used in evaluation; 0 turns it off.
-        patience: stop after so many evaluations without a better validation NLL.
+        patience: stop after so many evaluations without better weights.
         max_failures: failed steps in a row that stop the run.
         log_every: steps between logged scalars.
         evaluate_every: steps between evaluations and checkpoints; "auto" likewise.

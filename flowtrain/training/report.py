@@ -28,7 +28,10 @@ def headline(metrics: dict[str, float]) -> str:
     if "kl/test" in metrics:
         return f"{nll}  KL {metrics['kl/test']:.4f} nats"
     if "kl/val" in metrics:
-        return f"{nll}  KL {metrics['kl/val']:.4f} ± {metrics['kl_error/val']:.4f} nats"
+        kl = f"KL {metrics['kl/val']:.4f} ± {metrics['kl_error/val']:.4f}"
+        if "kl_reverse/val" in metrics:
+            kl += f"  KL(model | data) {metrics['kl_reverse/val']:.4f}"
+        return f"{nll}  {kl} nats"
     return f"{nll} ± {metrics[f'nll_error/{split}']:.4f} nats"
 
 

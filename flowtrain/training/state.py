@@ -22,7 +22,7 @@ class Progress:
     evaluation_seconds: float = 0.0  # of them
     drawing_seconds: float = 0.0  # of them
     last_eval_step: int = -1
-    best: float = math.inf  # validation NLL
+    best: float = math.inf  # of the objective's criterion, on validation points
     best_step: int = 0
     stale: int = 0  # evaluations since the best
     failures: int = 0  # failed steps in a row

@@ -15,7 +15,8 @@ import torch
 from flowtrain.config.schema import Config, refuse_idle, validate
 from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluation.checks import warnings_about
-from flowtrain.evaluation.metrics import evaluate, training_metrics
+from flowtrain.evaluation.metrics import evaluate, reverse, training_metrics
+from flowtrain.evaluation.tags import tagged
 from flowtrain.files import remove_leftovers
 from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.progress import doing, done, part
@@ -391,6 +392,9 @@ def run_validation(run: Run, tracker: Tracker) -> None:
                 training_solver=config.training_solver,
                 batch_size=config.evaluation.batch_size,
             )
+            if config.objective.needs_density and (known := run.splits.val.density) is not None:
+                batch_size = config.evaluation.batch_size
+                metrics |= tagged(reverse(state.eval_flow, known, batch_size=batch_size), "val")
     except SolverError as error:
         if progress.last_eval_step < 0:
             raise
@@ -400,12 +404,13 @@ def run_validation(run: Run, tracker: Tracker) -> None:
         ) from error
     if progress.step:  # the first one is before training
         progress.evaluation_seconds += time.monotonic() - began
+    value = metrics.get(config.objective.criterion, math.inf)  # there is no infinite KL
+    better = value < progress.best or progress.last_eval_step < 0
     progress.metrics = metrics
     progress.last_eval_step = progress.step
     progress.stale += 1
-    better = metrics["nll/val"] < progress.best
     if better:
-        progress.best, progress.best_step, progress.stale = metrics["nll/val"], progress.step, 0
+        progress.best, progress.best_step, progress.stale = value, progress.step, 0
     floor = {} if run.density is None else {"nll/entropy": run.density.entropy}
     tracker.scalars(progress, {**metrics, **floor})
     if better:
@@ -452,7 +457,8 @@ def finish(run: Run, tracker: Tracker) -> None:
         checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
     except CheckpointError as error:
         log.warning("%s: the last weights are judged instead", error)
-        progress.best, progress.best_step = last["nll/val"], progress.step
+        progress.best = last.get(config.objective.criterion, math.inf)
+        progress.best_step = progress.step
         run.save("best")
     with doing("closing evaluation"):
         progress.metrics = evaluate(

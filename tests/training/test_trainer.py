@@ -366,6 +366,23 @@ def test_weights_that_the_evaluation_denies_a_likelihood_end_the_run_and_name_th
     assert result(tmp_path)["status"] == "failed"
 
 
+@pytest.mark.parametrize(("kls", "best"), [([3.0, 1.0, 2.0], 10), ([None, None, 2.0], 20)])
+def test_a_reverse_kl_keeps_the_weights_nearest_by_it(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kls: list[float], best: int
+) -> None:
+    """An infinite KL is left out of the metrics; the first weights are kept all the same."""
+    given = iter(kls)
+
+    def told(*_: Any, **__: Any) -> dict[str, float]:
+        kl = next(given)
+        return {} if kl is None else {"kl_reverse": kl}
+
+    monkeypatch.setattr(trainer, "reverse", told)
+    train(tiny("objective=reverse_kl", "trainer.max_steps=20"), tmp_path)
+    assert result(tmp_path)["best_step"] == best
+    assert checkpoint.read(tmp_path / "checkpoints" / "best.pt")["progress"]["step"] == best
+
+
 def test_a_skipped_step_leaves_the_weights_alone(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
