@@ -28,10 +28,21 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Test a flow, write a page and its figures, and print what was found in words."""
-    from flowtrain.cli.console import say, working
+    from rich.markup import escape
+
+    from flowtrain.cli.console import print_table, say, working
 
     with working():
         found, folder = _write(options)
+    if found.by_condition:
+        rows = [
+            [escape(group.label), f"{group.points:,}", f"{group.nll:.4f}",
+             f"{group.coverage[0.5]:.1%}", f"{group.coverage_p_value:.2g}",
+             f"{group.base_p_value:.2g}"]
+            for group in found.by_condition
+        ]  # fmt: skip
+        header = ["condition", "points", "NLL", "in the region of 50%", "p, coverage", "p, base"]
+        print_table(header, rows, left=1)
     words = [*found.findings()]
     sys.stdout.writelines(f"{'fits' if good else 'off ':<5} {line}\n" for good, line in words)
     off = sum(not good for good, _ in words)
@@ -50,15 +61,16 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
         from flowtrain.evaluation.images import save_figure
         from flowtrain.files import json_text, writing
 
-    saved, batch_size = shared.open_chosen(options)
+    saved, batch_size = shared.open_chosen(options, conditional=True)
     folder = options.output or saved.folder
     generator = shared.seeded(options)
-    test, train = saved.splits.test.x[:POINTS], saved.splits.train.x
+    test, train = saved.splits.test.first(POINTS), saved.splits.train
+    density = saved.law if saved.context is None else saved.density
     try:
         with doing("diagnosing"):
             found = diagnose(
                 saved.flow, test, train,
-                columns=saved.columns, density=saved.density, generator=generator,
+                columns=saved.columns, density=density, generator=generator,
                 batch_size=batch_size,
             )  # fmt: skip
     except ValueError as error:
@@ -67,9 +79,11 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
     with doing("drawing"):
         figure = diagnosis_figure(
             found,
-            z=in_batches(lambda x: saved.flow.inverse(x)[0], test, batch_size),
-            test=test,
-            samples=saved.flow.sample(len(test), generator),
+            z=in_batches(
+                lambda *points: saved.flow.inverse(*points)[0], test.x, batch_size, test.context
+            ),
+            test=test.x,
+            samples=saved.flow.sample(len(test.x), generator, test.context),
             columns=saved.columns,
             title=f"{saved.name}, seed {config.seed}, step {saved.step:,}",
         )

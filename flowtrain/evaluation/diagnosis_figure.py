@@ -2,13 +2,15 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from flowtrain.evaluation.diagnosis import POINTS, Column, Diagnosis
+from flowtrain.evaluation.diagnosis import POINTS, Column, Diagnosis, Group
+from flowtrain.text import for_figure
 
 SHOWN = 2_000  # points of a scatter
 LINES = 10  # coordinates or columns that have a line
@@ -39,7 +41,7 @@ def diagnosis_figure(
     >>> run, generator = open_run(run_folder), torch.Generator().manual_seed(0)
     >>> x, samples = run.splits.test.x, run.flow.sample(64, generator)
     >>> found = diagnose(
-    ...     run.flow, x, run.splits.train.x, columns=run.columns, density=run.density,
+    ...     run.flow, run.splits.test, run.splits.train, columns=run.columns, density=run.density,
     ...     generator=generator, batch_size=1024)
     >>> figure = diagnosis_figure(
     ...     found, z=run.flow.inverse(x)[0].detach(), test=x, samples=samples,
@@ -47,15 +49,21 @@ def diagnosis_figure(
     >>> [axes.get_title() for axes in figure.axes][:2]
     ['coverage', 'points in the base']
     """
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(14 if found.by_condition else 11, 7), layout="constrained")
     figure.suptitle(title, fontsize=12)
-    axes = figure.subplots(2, 3)
-    _coverage(axes[0, 0], found)
-    _base(axes[0, 1], z)
-    _marginals(axes[0, 2], found.columns)
-    _tails(axes[1, 0], found.columns)
-    _worst(axes[1, 1], found, test, samples, columns)
-    _words(axes[1, 2], found)
+    panels: list[Any] = [["coverage", "base", "marginals"], ["tails", "worst", "words"]]
+    if found.by_condition:
+        panels = [["coverage", "conditions", "base", "words"],
+                  ["marginals", "tails", "worst", "words"]]  # fmt: skip
+    axes = figure.subplot_mosaic(panels)
+    _coverage(axes["coverage"], found)
+    _base(axes["base"], z)
+    _marginals(axes["marginals"], found.columns)
+    _tails(axes["tails"], found.columns)
+    _worst(axes["worst"], found, test, samples, columns)
+    _words(axes["words"], found)
+    if found.by_condition:
+        _conditions(axes["conditions"], found.by_condition)
     return figure
 
 
@@ -70,6 +78,19 @@ def _coverage(axes: Axes, found: Diagnosis) -> None:
     axes.set_xlabel("mass of the model's densest region")
     axes.set_ylabel("points in it, more or less")
     axes.legend(fontsize=8)
+
+
+def _conditions(axes: Axes, found: Sequence[Group]) -> None:
+    worst = sorted(found, key=lambda group: group.p_value)[:LINES]
+    for group in worst:
+        nominal = np.array([*group.coverage])
+        gap = np.array([*group.coverage.values()]) - nominal
+        axes.plot(nominal, gap, marker="o", markersize=2, label=for_figure(group.label))
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set_title("coverage, the worst" if len(found) > LINES else "coverage by condition")
+    axes.title.set_fontsize(11)
+    axes.set_xlabel("mass of the model's densest region")
+    axes.legend(fontsize=7)
 
 
 def _base(axes: Axes, z: Tensor) -> None:
@@ -128,10 +149,10 @@ def _worst(
 
 def _words(axes: Axes, found: Diagnosis) -> None:
     axes.set_axis_off()
-    top = 1.0
+    top, line = 1.0, 0.028 if found.by_condition else 0.055  # the panel is higher
     for good, words in found.findings():
         lines = textwrap.wrap(words, 42)
         mark, color = ("fits", GOOD) if good else ("off", BAD)
         axes.text(0.0, top, mark, color=color, fontsize=10, va="top", weight="bold")
         axes.text(0.13, top, "\n".join(lines), fontsize=9, va="top", parse_math=False)
-        top -= 0.055 * len(lines) + 0.05
+        top -= line * (len(lines) + 0.9)

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowtrain.data.condition import Category, ContextEncoder, Number
+from flowtrain.data.splits import Split
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.diagnosis import DOUBT, Diagnosis, classifier_auc, diagnose
 from flowtrain.flows.bases import StudentT
 from flowtrain.flows.flow import Flow, Standardize
+from flowtrain.flows.linear import ConditionalLinear
 
 KINDS = ("coverage", "base", "classifier", "marginals", "tails", "weights")
 
@@ -25,7 +28,8 @@ def diagnosis(flow: Flow, x: Tensor, *, known: bool = True) -> Diagnosis:
         means=[[0.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 1.0]]], weights=[1.0]
     )
     return diagnose(
-        flow, x, normal(20_000, 7), columns=("a", "b"), density=density if known else None,
+        flow, Split(x), Split(normal(20_000, 7)), columns=("a", "b"),
+        density=density if known else None,
         generator=torch.Generator().manual_seed(0), batch_size=5_000,
     )  # fmt: skip
 
@@ -100,3 +104,34 @@ def test_a_classifier_sees_what_no_marginal_shows() -> None:
     generator = torch.Generator().manual_seed(0)
     assert classifier_auc(together, apart, generator=generator) > 0.8
     assert 0.45 < classifier_auc(normal(2_000, 3), normal(2_000, 4), generator=generator) < 0.55
+
+
+def test_a_fault_at_one_condition_is_found_there() -> None:
+    condition = ContextEncoder(
+        (Category("kind", ("a", "b", "c")), Number("size", mean=0.0, std=1.0, low=-3, high=3))
+    )
+
+    def split(n: int, seed: int) -> Split:
+        context = condition.draw(n, torch.Generator().manual_seed(seed))
+        x = normal(n, seed + 50)
+        x[context[:, 1] == 1] *= 1.4  # b is wider than the flow believes
+        return Split(x, context=context, condition=condition)
+
+    layer = ConditionalLinear(dim=2, context_dim=4).double()  # still the identity
+    flow = Flow([layer], Standardize(torch.zeros(2), torch.ones(2)).double())
+    found = diagnose(
+        flow, split(3_000, 1), split(6_000, 2), columns=("a", "b"), density=None,
+        generator=torch.Generator().manual_seed(0), batch_size=5_000,
+    )  # fmt: skip
+    by_label = {group.label: group for group in found.by_condition}
+    assert [*by_label][:3] == ["kind=a", "kind=b", "kind=c"]
+    doubtful = {label for label in [*by_label][:3] if by_label[label].p_value < DOUBT}
+    assert doubtful == {"kind=b"}
+    assert by_label["kind=a"].coverage[0.5] == pytest.approx(0.5, abs=0.06)
+    # The densest half of the normal law holds 1 - 0.5^(1 / 1.4²) of one 1.4 times as wide.
+    assert by_label["kind=b"].coverage[0.5] == pytest.approx(1 - 0.5 ** (1.4**-2), abs=0.06)
+    wider = 2 * 1.4**2 / 2 + math.log(2 * math.pi)
+    assert by_label["kind=b"].nll == pytest.approx(wider, abs=0.2)
+    assert "conditions" in off(found)
+    (words,) = [w for _, w in found.findings() if w.startswith("conditions")]
+    assert words.startswith("conditions: of 6 the worst is kind=b, whose region of ")

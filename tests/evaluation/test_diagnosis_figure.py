@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from flowtrain.data.splits import Split
 from flowtrain.evaluation.diagnosis import diagnose
 from flowtrain.evaluation.diagnosis_figure import LINES, diagnosis_figure
 from flowtrain.flows.flow import Flow, Standardize
@@ -17,13 +18,20 @@ def test_the_page_holds_every_finding_and_the_worst_columns(dim: int) -> None:
         f"${{column_{index}$" for index in range(dim)
     ]  # no formula, though it looks like one
     found = diagnose(
-        flow, x, train, columns=columns, density=None, generator=generator, batch_size=50
+        flow,
+        Split(x),
+        Split(train),
+        columns=columns,
+        density=None,
+        generator=generator,
+        batch_size=50,
     )
     figure = diagnosis_figure(
         found, z=flow.inverse(x)[0], test=x, samples=flow.sample(30, generator), columns=columns,
         title="demo",
     )  # fmt: skip
-    assert len(figure.axes) == 6
-    words = " ".join(text.get_text().replace("\n", " ") for text in figure.axes[5].texts)
+    named = {axes.get_label(): axes for axes in figure.axes}
+    assert [*named] == ["coverage", "base", "marginals", "tails", "worst", "words"]
+    words = " ".join(text.get_text().replace("\n", " ") for text in named["words"].texts)
     assert all(line in words for _, line in found.findings())
-    assert len(figure.axes[2].patches) == min(dim, LINES)
+    assert len(named["marginals"].patches) == min(dim, LINES)
