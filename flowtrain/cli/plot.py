@@ -19,6 +19,7 @@ WHAT = {
     "density": "data, exact density, model density, samples",
     "paths": "a continuous flow's ways from base to data",
     "field": "its velocity over its density",
+    "images": "of digits: data and samples, a row for each class of p(x | c)",
     "marginals": "pairs of columns",
     "curves": "NLL and KL over the steps",
 }

@@ -1,6 +1,7 @@
 """Which figures a run has, and each of them by its name: for a training and for `flowrun plot`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from matplotlib.figure import Figure
@@ -10,6 +11,7 @@ from flowtrain.data.splits import Split
 from flowtrain.densities.conditional import Conditional
 from flowtrain.evaluation.conditions_figure import conditions_figure
 from flowtrain.evaluation.figures import PIXELS, density_figure, marginals_figure
+from flowtrain.evaluation.images_figure import COLUMNS, are_images, images_figure
 from flowtrain.evaluation.line_figures import line_figure, line_paths_figure
 from flowtrain.evaluation.motion import field_figure, path_figure
 from flowtrain.flows.continuous import ContinuousFlow
@@ -17,6 +19,8 @@ from flowtrain.flows.flow import Flow
 
 POINTS = 50_000  # in a histogram, at most
 WAYS = 2_000  # from base to data
+CLASSES = 20  # that have a row of images each
+ROWS = 5  # of images that have no class
 FEW_ROWS = 5_000  # a table with fewer is set beside so many samples
 
 
@@ -28,13 +32,15 @@ def names_of(flow: Flow, data: Split) -> list[str]:
     >>> names_of(run.flow, run.splits.val)
     ['density', 'paths', 'field', 'marginals']
     """
+    images = ["images"] if are_images(flow.dim, data.levels) else []
     if flow.context_dim:  # one of p(x | c) at a single condition has the others
         planar = flow.dim == 2 and isinstance(data.density, Conditional)
-        return ["conditions"] if planar else ["marginals"]
+        return [*images, "conditions" if planar else "marginals"]
     names = ["density"] if flow.dim <= 2 else []
     if isinstance(flow, ContinuousFlow):
         names += {1: ["paths"], 2: ["paths", "field"]}.get(flow.dim, [])
-    return ["marginals", *names] if data.density is None else [*names, "marginals"]
+    of_rows = ["marginals", *names] if data.density is None else [*names, "marginals"]
+    return [*images, *of_rows]
 
 
 def draw(
@@ -88,12 +94,30 @@ def draw(
         return density_figure(
             flow, density, x, samples, title=title, batch_size=batch_size, side=side
         )
+    if name == "images":
+        labels, rows = zip(*_rows_of_images(data), strict=True)
+        images = [_samples(flow, len(each.x), generator, batch_size, each.context) for each in rows]
+        return images_figure([each.x for each in rows], images, labels, title=title)
     n, context = max(len(x), FEW_ROWS), data.context
     if context is not None:  # the data's own, over and over
         context = context[torch.arange(n, device=context.device) % len(context)]
     samples = _samples(flow, n, generator, batch_size, context)
     columns = data.columns or [f"x{position}" for position in range(flow.dim)]
     return marginals_figure(x, samples, columns, title=title, shown=shown)
+
+
+def _rows_of_images(data: Split) -> Iterator[tuple[str, Split]]:
+    """Yield rows of points: some of each condition with its label, or of all without one."""
+    context = data.context
+    if context is None or data.condition is None:
+        for x in data.x[: ROWS * COLUMNS].split(COLUMNS):
+            yield "", replace(data, x=x)
+        return
+    kinds = context.unique(dim=0).flip(0)  # one-hot: in the order of the classes
+    for kind in kinds[:CLASSES]:
+        (own,) = (context == kind).all(1).nonzero(as_tuple=True)
+        own = own[torch.arange(COLUMNS, device=own.device) % len(own)]
+        yield data.condition.label(kind), replace(data, x=data.x[own], context=context[own])
 
 
 def _samples(

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.sklearn_sets import load_sklearn
 from flowtrain.data.splits import Split
 from flowtrain.densities.radial import circles
 from flowtrain.evaluation.pictures import draw, names_of
@@ -36,3 +39,25 @@ def test_every_figure_of_a_table_is_drawn(dim: int) -> None:
     for name in names_of(flow, data):
         figure = draw(name, flow, data, title="demo", seed=0, batch_size=64, side=8)
         assert figure.get_suptitle() == "demo"
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_digits_have_a_row_for_each_class_or_some_rows_of_all(conditional: bool) -> None:
+    table = load_sklearn("digits", condition="target" if conditional else None)
+    condition = context = None
+    if conditional:
+        condition = ContextEncoder.fit(table.given)
+        context = condition.encode(table.given)
+    data = Split(
+        table.values, columns=table.columns, levels=17, context=context, condition=condition
+    )
+    unit = Standardize(table.values.mean(0), table.values.std(0) + 1e-3)
+    flow = affine(unit, generator=torch.Generator(), context_dim=10 if conditional else 0).double()
+    assert names_of(flow, data) == ["images", "marginals"]
+    figure = draw("images", flow, data, title="demo", seed=0, batch_size=4096)
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert labels == ([f"target={digit}" for digit in range(10)] if conditional else [""] * 5)
+    if conditional:
+        pixels = np.asarray(figure.axes[0].images[0].get_array())
+        first = table.values[table.given["target"] == 3][0].reshape(8, 8).numpy()
+        assert np.array_equal(pixels[30:38, :8], first)
