@@ -60,16 +60,15 @@ def run(options: argparse.Namespace) -> None:
     said(f"tracing {function}, which takes from seconds to a minute")
     graph = trace(saved, function, steps=options.steps)
     off = save(path, graph)
-    given, gives = (
-        f"{name} ({', '.join(map(str, shape))})"
+    takes, gives = (
+        ", ".join(f"{name} ({', '.join(map(str, s))})" for name, s in graph.about[side].items())
         for side in ("inputs", "outputs")
-        for name, shape in graph.about[side].items()
     )
     base = graph.about["base"]
     if function == "sample" and base["name"] != "normal":
         said(f"z are draws of the run's base, {base['name']}: its parameters are in the file")
     unit = "nats" if graph.about["function"] == "log_prob" else "units of the data"
-    said(f"wrote {path}: {given} -> {gives}, {graph.about['dtype']}, for any n")
+    said(f"wrote {path}: {takes} -> {gives}, {graph.about['dtype']}, for any n")
     said(f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points")
     if "solver" in graph.about:
         error = graph.about["solver"]["error"]

@@ -62,7 +62,7 @@ class Category:
         one_hot: Floats = np.eye(self.width)[found]
         return one_hot
 
-    def decode(self, columns: Floats) -> Cells:
+    def decode(self, columns: Floats, _: int) -> Cells:
         """Return the kinds that one-hot rows (n, width) stand for, as texts (n,)."""
         kinds: Cells = np.array(self.values, dtype=object)[columns.argmax(1)]
         return kinds
@@ -114,9 +114,10 @@ class Number:
         assert values is not None
         return ((values - self.mean) / self.std)[:, None]
 
-    def decode(self, columns: Floats) -> Cells:
-        """Return the numbers that whitened ones (n, 1) stand for, (n,)."""
-        return columns[:, 0] * self.std + self.mean
+    def decode(self, columns: Floats, digits: int) -> Cells:
+        """Return the numbers that whitened ones (n, 1) stand for, (n,), to so many digits."""
+        values = columns[:, 0] * self.std + self.mean
+        return np.array([float(f"{value:.{digits}g}") for value in values.tolist()])
 
     def __str__(self) -> str:
         return f"{self.name} (a number, {self.low:.6g} to {self.high:.6g} in training)"
@@ -176,10 +177,11 @@ class ContextEncoder:
         return cls(tuple(_fit(name, column, train) for name, column in cells.items()))
 
     def encode(self, given: Mapping[str, Any]) -> Tensor:
-        """Return the context of values: (n, c) in float64.
+        """Return the context of values in float64: (c,) of one for each column, or (n, c) of n.
 
         Args:
-            given: by name a value for each column, or n values of it; a single one counts for all.
+            given: by name a value for each column, or n values of it; among these a single one
+                counts for all.
 
         Raises:
             UserError: a column is missing or unknown, lengths differ, or a value is refused.
@@ -188,6 +190,8 @@ class ContextEncoder:
         >>> condition = ContextEncoder((Category("smoker", ("no", "yes")), age))
         >>> condition.encode({"smoker": "yes", "age": [30, 50]}).tolist()
         [[0.0, 1.0, -1.0], [0.0, 1.0, 1.0]]
+        >>> condition.encode({"smoker": "yes", "age": 30}).tolist()
+        [0.0, 1.0, -1.0]
         """
         for what, names in (
             ("no condition", [name for name in given if name not in self.names]),
@@ -207,7 +211,8 @@ class ContextEncoder:
             for column in self.columns
             for part in [column.encode(np.atleast_1d(cells[column.name]))]
         ]
-        return torch.from_numpy(np.concatenate(encoded, axis=1))
+        context = torch.from_numpy(np.concatenate(encoded, axis=1))
+        return context if lengths else context[0]
 
     def decode(self, context: Tensor) -> dict[str, Cells]:
         """Return by name the values that rows of context (n, c) stand for.
@@ -217,11 +222,39 @@ class ContextEncoder:
         ['yes', 'no']
         """
         rows = context.detach().cpu().double().numpy()
+        digits = 12 if context.dtype == torch.float64 else 6  # the others are of rounding
         parts = np.split(rows, np.cumsum([column.width for column in self.columns])[:-1], axis=1)
         return {
-            column.name: column.decode(part)
+            column.name: column.decode(part, digits)
             for column, part in zip(self.columns, parts, strict=True)
         }
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n rows of context to try a flow at, (n, c) in float64: kinds alike, numbers normal.
+
+        >>> condition = ContextEncoder((Category("smoker", ("no", "yes")),))
+        >>> condition.draw(3, torch.Generator().manual_seed(0)).sum(1).tolist()
+        [1.0, 1.0, 1.0]
+        """
+        parts = []
+        for column in self.columns:
+            if isinstance(column, Category):
+                kinds = torch.randint(column.width, (n,), generator=generator)
+                parts.append(torch.nn.functional.one_hot(kinds, column.width).double())
+            else:
+                parts.append(torch.randn(n, 1, generator=generator, dtype=torch.float64))
+        return torch.cat(parts, 1)
+
+    def label(self, context: Tensor) -> str:
+        """Return in words what a row of context (c,) stands for.
+
+        >>> age = Number("age", mean=40.0, std=10.0, low=18.0, high=70.0)
+        >>> condition = ContextEncoder((Category("smoker", ("no", "yes")), age))
+        >>> condition.label(condition.encode({"smoker": "no", "age": 33.5}))
+        'smoker=no, age=33.5'
+        """
+        values = ((name, cells[0]) for name, cells in self.decode(context[None]).items())
+        return ", ".join(f"{name}={_text(value)}" for name, value in values)
 
     def beyond(self, given: Mapping[str, Any]) -> Iterator[str]:
         """Yield a warning for each number that lies beyond those of the training rows.
@@ -345,8 +378,8 @@ def as_numbers(cells: Cells) -> Floats | None:
 
 def _text(cell: Any) -> str:
     """Return a cell as a user would write it."""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
+    if isinstance(cell, float):
+        return str(int(cell)) if cell.is_integer() else repr(float(cell))
     return str(cell).strip()
 
 

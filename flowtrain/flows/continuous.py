@@ -248,7 +248,9 @@ class ContinuousFlow(Flow):
 
     def with_solver(self, solver: Solver) -> "ContinuousFlow":
         """Return this flow, weights shared, evaluated by another solver."""
-        return self._with(self.cnf.field, solver, self.context_dim)
+        flow = self._with(self.cnf.field, solver, self.context_dim)
+        flow.condition = self.condition
+        return flow
 
     def given(self, context: Tensor) -> "ContinuousFlow":
         """Return p(x | c) of one condition, (context_dim,), as a flow without one, weights shared.

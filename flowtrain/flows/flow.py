@@ -8,9 +8,9 @@ numbers, as ``context``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,22 @@ class Standardize(Transform):
         return (x - self.mean) / self.std, -self.std.log().sum().expand(len(x))
 
 
+class Encoder(Protocol):
+    """What turns words and numbers into the context of a flow.
+
+    >>> class Sign:
+    ...     def encode(self, given):
+    ...         return torch.tensor([1.0 if given["sign"] == "+" else -1.0])
+    >>> encoder: Encoder = Sign()
+    >>> encoder.encode({"sign": "+"})
+    tensor([1.])
+    """
+
+    def encode(self, given: Mapping[str, Any]) -> Tensor:
+        """Return the context of a value for each name, (c,), or of n values of each, (n, c)."""
+        ...
+
+
 class Flow(nn.Module):
     """A base distribution carried to data by a sequence of transforms, in nats.
 
@@ -102,6 +118,7 @@ class Flow(nn.Module):
 
     Attributes:
         context_dim: numbers of a condition; 0 where there is none.
+        condition: what turns a user's words into context, where the flow is of a run; else None.
 
     Raises:
         ValueError: transforms depend on conditions of different sizes; of the methods: context is
@@ -132,6 +149,7 @@ class Flow(nn.Module):
         self.standardize = standardize
         self.base = base or Normal(standardize.dim)
         self.context_dim = max(sizes, default=0)
+        self.condition: Encoder | None = None
 
     @property
     def dim(self) -> int:
@@ -279,16 +297,21 @@ class Flow(nn.Module):
             if context is not None:
                 raise ValueError("this flow has no condition: leave context out")
             return None
-        wanted = f"({n}, {self.context_dim})"
         if context is None:
-            raise ValueError(f"this flow is of p(x | c): context is needed, of shape {wanted}")
+            raise ValueError(
+                f"this flow is of p(x | c): context is needed, of shape ({n}, {self.context_dim})"
+            )
         if not isinstance(context, Tensor) or not context.is_floating_point():
             got = context.dtype if isinstance(context, Tensor) else type(context).__name__
             raise TypeError(f"context must be a floating-point torch tensor, got {got}")
-        if context.shape not in ((n, self.context_dim), (self.context_dim,)):
+        # Compared one by one, as a tracer can follow it, and worded only where it is refused.
+        one_for_all = context.dim() == 1 and context.shape[0] == self.context_dim
+        if not one_for_all and (
+            context.dim() != 2 or context.shape[0] != n or context.shape[1] != self.context_dim
+        ):
             raise ValueError(
-                f"context must have shape {wanted}, or ({self.context_dim},) for all points alike, "
-                f"got {(*context.shape,)}"
+                f"context must have shape ({n}, {self.context_dim}), or ({self.context_dim},) for "
+                f"all points alike, got {(*context.shape,)}"
             )
         if context.device != self.device:
             raise ValueError(

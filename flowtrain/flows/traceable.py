@@ -129,6 +129,7 @@ class RungeKutta(Transform):
         field: the vector field, with tangents.
         dim: d.
         steps: from base to data.
+        context_dim: numbers of a condition, which the field then takes.
 
     >>> from flowtrain import load
     >>> flow, z = load(ffjord_folder), torch.ones(1, 2)
@@ -137,23 +138,27 @@ class RungeKutta(Transform):
     True
     """
 
-    def __init__(self, field: nn.Module, *, dim: int, steps: int) -> None:
+    def __init__(self, field: nn.Module, *, dim: int, steps: int, context_dim: int = 0) -> None:
         super().__init__()
         self.field, self.dim, self.steps = field, dim, steps
+        self.context_dim = context_dim
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self._solve(z, 0.0, 1.0)
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._solve(z, 0.0, 1.0, context)
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._solve(x, 1.0, 0.0)
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._solve(x, 1.0, 0.0, context)
 
-    def _solve(self, z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
+    def _solve(
+        self, z: Tensor, start: float, end: float, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        given = () if context is None else (context,)
         basis = torch.eye(self.dim, dtype=z.dtype, device=z.device)[:, None]
         basis = basis.expand(self.dim, z.shape[0], self.dim)
 
         def rate(t: float, z: Tensor) -> tuple[Tensor, Tensor]:
             time = torch.full((), t, dtype=z.dtype, device=z.device)
-            velocity, tangents = self.field(time, z, basis)
+            velocity, tangents = self.field(time, z, basis, *given)
             return velocity, (basis * tangents).sum((0, 2))
 
         log_det = z.new_zeros(z.shape[0])

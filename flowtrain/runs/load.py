@@ -99,8 +99,7 @@ class SavedRun:
         told = f"{self.config.model.name} on {self.config.data.name}"
         if self.condition is None or self.context is None:
             return told
-        values = self.condition.decode(self.context[None])
-        return ", ".join([told, *(f"{name}={value[0]}" for name, value in values.items())])
+        return f"{told}, {self.condition.label(self.context)}"
 
     def with_solver(self, settings: dict[str, Any]) -> "SavedRun":
         """Return this run, weights shared, evaluated by the solver that these settings name.
@@ -117,6 +116,8 @@ class SavedRun:
 
 def load(run_folder: str | Path, checkpoint: str = "best", *, trust_code: bool = False) -> Flow:
     """Return the flow of a run on the CPU, in evaluation mode, with the weights it is judged by.
+
+    That of p(x | c) has a `condition` whose `encode` turns values by name into its context.
 
     Args:
         run_folder: the folder of a run, finished or not, or a .safetensors file of an export.
@@ -189,6 +190,7 @@ def open_run(
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
     flow = flow.eval().to(pick_device(device, config.points_dtype))
+    flow.condition = condition
     columns = state.get("columns", ())
     step = state["progress"]["step"]
     names = tuple(columns) if len(columns) == flow.dim else ()

@@ -92,6 +92,7 @@ def read_weights(path: Path) -> dict[str, Any]:
                 "dim": told["dim"],
                 "model": weights,
                 "ema": None,
+                "columns": told.get("columns", []),
                 "condition": told.get("condition"),
                 "progress": {"step": told["step"]},
             }

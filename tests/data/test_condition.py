@@ -74,7 +74,7 @@ def test_other_numbers_are_numbers_whitened_by_the_training_rows(cells: Any) -> 
 
 @pytest.mark.parametrize("given", [1, "1", "1.0", 1.0, np.int64(1), " 1 ", torch.tensor(1)])
 def test_a_whole_number_may_be_written_in_any_way(given: Any) -> None:
-    assert BOTH.encode({"species": given, "age": 40}).tolist() == [[0.0, 1.0, 0.0, 0.0]]
+    assert BOTH.encode({"species": given, "age": 40}).tolist() == [0.0, 1.0, 0.0, 0.0]
 
 
 def test_a_single_value_counts_for_all_rows_and_the_order_of_names_does_not_matter() -> None:

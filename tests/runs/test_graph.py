@@ -75,9 +75,9 @@ def check(run: Callable[[Tensor], Tensor], saved: SavedRun, graph: Graph, off: f
     with torch.no_grad():
         allowed = 1e-4 * scale + 4 * graph.off(itself)
     for n in (1, 2, 64):
-        found = run(graph.points[:n])
-        assert found.dtype == graph.points.dtype
-        truth = exact(saved.flow, function, graph.points[:n])
+        found = run(graph.inputs[0][:n])
+        assert found.dtype == graph.inputs[0].dtype
+        truth = exact(saved.flow, function, graph.inputs[0][:n])
         assert found.shape == truth.shape
         assert (found.double() - truth).abs().max() < allowed
     assert 0 < off < allowed
@@ -136,8 +136,8 @@ def test_a_continuous_flow_states_the_error_of_its_steps(
     program = torch.export.load(tmp_path / "model.pt2").module()
     error = graph.about["solver"]["error"]
     assert (graph.about["solver"]["name"], graph.about["solver"]["steps"]) == ("rk4", 2)
-    found = program(graph.points).double()
-    difference = found - exact(run.flow, function, graph.points)
+    found = program(graph.inputs[0]).double()
+    difference = found - exact(run.flow, function, graph.inputs[0])
     size = difference.abs() if function == "log_prob" else difference.norm(dim=1)
     assert size.max().item() == pytest.approx(error["max"], rel=0.1, abs=4 * off)
     assert size.square().mean().sqrt().item() == pytest.approx(error["rms"], rel=0.1, abs=4 * off)
@@ -218,7 +218,7 @@ def test_an_onnx_runs_in_onnxruntime(
     if steps is None:
         check(run_there, run, graph, off)
         return
-    difference = run_there(graph.points).double() - exact(run.flow, function, graph.points)
+    difference = run_there(graph.inputs[0]).double() - exact(run.flow, function, graph.inputs[0])
     error = told["solver"]["error"]["max"]
     size = difference.abs() if function == "log_prob" else difference.norm(dim=1)
     assert size.max() < 1.1 * error + 4 * off
