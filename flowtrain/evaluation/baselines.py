@@ -1,4 +1,4 @@
-"""What a flow must beat on held-out points: a Gaussian, and a kernel density estimate."""
+"""What a flow must beat on held-out points: Gaussians, and a kernel density estimate."""
 
 import math
 from typing import NamedTuple
@@ -50,6 +50,83 @@ def gaussian_nll(train: Tensor, test: Tensor) -> Score:
     best = GaussianMixture(1, reg_covar=RIDGE, init_params="random_from_data", random_state=0)
     best.fit(z.numpy())
     return _score(log_scale - torch.from_numpy(best.score_samples(z_test.numpy())))
+
+
+def linear_gaussian_nll(
+    train: Tensor, test: Tensor, train_context: Tensor, test_context: Tensor
+) -> Score:
+    """Score the likeliest Gaussian whose mean is linear in the condition: N(A c + b, Σ).
+
+    Args:
+        train, test: rows, (n, d) and (m, d); computed in float64 on the CPU.
+        train_context, test_context: what they are conditional on, (n, c) and (m, c).
+
+    Raises:
+        UserError: a column is constant over the training rows.
+
+    >>> context = torch.linspace(-1, 1, 100)[:, None]
+    >>> x = 3 * context + 0.1 * torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+    >>> linear_gaussian_nll(x, x, context, context).nll < gaussian_nll(x, x).nll - 2
+    True
+    """
+    z, z_test, log_scale = _standardized(train, test)
+    c, c_test = (
+        torch.cat([each.cpu().double(), torch.ones(len(each), 1, dtype=torch.float64)], 1)
+        for each in (train_context, test_context)
+    )
+    # One-hot columns add up to the constant: of the solutions that leaves, the smallest.
+    slope = torch.linalg.lstsq(c, z, driver="gelsd").solution
+    found = gaussian_nll(z - c @ slope, z_test - c_test @ slope)
+    return Score(float(log_scale) + found.nll, found.error)
+
+
+def class_gaussian_nll(
+    train: Tensor, test: Tensor, train_context: Tensor, test_context: Tensor
+) -> Score | None:
+    """Score a Gaussian for each class: its own mean, and its own covariance.
+
+    The covariances are shrunk to the one that the classes have in common, by as much as Ledoit and
+    Wolf (2004) find best: so few rows of a class do no harm.
+
+    Args:
+        train, test: rows, (n, d) and (m, d); computed in float64 on the CPU.
+        train_context, test_context: equal rows are a class, (n, c) and (m, c).
+
+    Returns:
+        None where a class has fewer than two training rows.
+
+    Raises:
+        UserError: a column is constant over the training rows.
+
+    >>> context = torch.tensor([[0.0], [1.0]]).repeat(50, 1)
+    >>> x = 3 * context + 0.1 * torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+    >>> class_gaussian_nll(x, x, context, context).nll < gaussian_nll(x, x).nll - 2
+    True
+    """
+    from sklearn.covariance import LedoitWolf
+
+    z, z_test, log_scale = _standardized(train, test)
+    contexts = torch.cat([train_context, test_context]).cpu()
+    classes, which = torch.unique(contexts, dim=0, return_inverse=True)
+    own, own_test = which.split([len(z), len(z_test)])
+    if torch.bincount(own, minlength=len(classes)).min() < 2:
+        return None
+    means = torch.stack([z[own == kind].mean(0) for kind in range(len(classes))])
+    residual, residual_test = z - means[own], z_test - means[own_test]
+    common = residual.mT @ residual / len(z) + RIDGE * torch.eye(z.shape[1], dtype=z.dtype)
+    root = torch.linalg.cholesky(common)
+    w, w_test = (
+        torch.linalg.solve_triangular(root, each.mT, upper=False).mT
+        for each in (residual, residual_test)
+    )
+    nll = torch.empty(len(z_test), dtype=z.dtype)
+    for kind in range(len(classes)):
+        shrunk = LedoitWolf(assume_centered=True).fit(w[own == kind].numpy()).covariance_
+        law = torch.distributions.MultivariateNormal(
+            torch.zeros_like(means[0]), torch.from_numpy(shrunk)
+        )
+        nll[own_test == kind] = -law.log_prob(w_test[own_test == kind])
+    return _score(nll + root.diagonal().log().sum() + log_scale)
 
 
 def kde_nll(train: Tensor, test: Tensor, seed: int) -> Score:

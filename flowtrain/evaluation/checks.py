@@ -7,6 +7,8 @@ DROPPED = 0.1  # of a component's mass is left where a mode was dropped
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
 BASELINES = {
     "nll_gaussian/test": "the best Gaussian",
+    "nll_gaussian_linear/test": "the best Gaussian linear in the condition",
+    "nll_gaussian_by_class/test": "a Gaussian for each class",
     "nll_kde/test": "a kernel density estimate",
 }
 REMEDY = "try a lower optimizer.lr, a smaller model, or more frequent evaluations"

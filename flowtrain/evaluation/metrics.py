@@ -7,10 +7,16 @@ from torch import Tensor
 
 from flowtrain.batching import in_batches
 from flowtrain.config.solver import Solver
+from flowtrain.data.condition import Category
 from flowtrain.data.splits import Split, Splits
 from flowtrain.densities.conditional import Case, Conditional
 from flowtrain.densities.density import Density
-from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
+from flowtrain.evaluation.baselines import (
+    class_gaussian_nll,
+    gaussian_nll,
+    kde_nll,
+    linear_gaussian_nll,
+)
 from flowtrain.evaluation.distances import POINTS, sample_distances
 from flowtrain.evaluation.tags import tagged
 from flowtrain.flows.continuous import ContinuousFlow
@@ -183,11 +189,8 @@ def without_density(flow: Flow, splits: Splits, nll: float) -> dict[str, float]:
     >>> list(without_density(run.flow, run.splits, nll=3.69))[:4]
     ['nll_gaussian', 'nll_kde', 'energy', 'mmd']
     """
-    train, test = splits.train.x, splits.test.x
-    found = {
-        "nll_gaussian": gaussian_nll(train, test).nll,
-        "nll_kde": kde_nll(train, test, seed=0).nll,
-    }
+    test = splits.test.x
+    found = baselines(splits.train, splits.test)
     if splits.test.levels is not None:
         found["bits_per_dimension"] = bits_per_dimension(
             nll, dim=flow.dim, levels=splits.test.levels
@@ -196,6 +199,34 @@ def without_density(flow: Flow, splits: Splits, nll: float) -> dict[str, float]:
     some = splits.test.first(POINTS)
     samples = flow.sample(len(some.x), generator, some.context)
     return found | sample_distances(samples, test, generator=generator)
+
+
+def baselines(train: Split, test: Split) -> dict[str, float]:
+    """Return the NLLs in nats that a flow must beat on test points, all by the same conditions.
+
+    Raises:
+        UserError: a column is constant over the training rows.
+
+    >>> context = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(50, 1)
+    >>> x = context[:, :1] + torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+    >>> from flowtrain.data.condition import ContextEncoder
+    >>> condition = ContextEncoder((Category("smoker", ("no", "yes")),))
+    >>> split = Split(x, context=context, condition=condition)
+    >>> [*baselines(Split(x), Split(x))], [*baselines(split, split)]
+    (['nll_gaussian', 'nll_kde'], ['nll_gaussian_linear', 'nll_gaussian_by_class'])
+    """
+    if train.context is None or test.context is None or train.condition is None:
+        return {
+            "nll_gaussian": gaussian_nll(train.x, test.x).nll,
+            "nll_kde": kde_nll(train.x, test.x, seed=0).nll,
+        }
+    rows = (train.x, test.x, train.context, test.context)
+    found = {"nll_gaussian_linear": linear_gaussian_nll(*rows).nll}
+    if all(isinstance(column, Category) for column in train.condition.columns):
+        by_class = class_gaussian_nll(*rows)
+        if by_class is not None:
+            found["nll_gaussian_by_class"] = by_class.nll
+    return found
 
 
 def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) -> dict[str, float]:

@@ -43,6 +43,10 @@ METRICS = {
         "NLL as entropy + KL, paired samples", "nats", lower_is_better=True, group="nll"
     ),
     "nll_gaussian": Metric("NLL of the best Gaussian", "nats", group="nll"),
+    "nll_gaussian_linear": Metric(
+        "NLL of the best Gaussian linear in the condition", "nats", group="nll"
+    ),
+    "nll_gaussian_by_class": Metric("NLL of a Gaussian for each class", "nats", group="nll"),
     "nll_kde": Metric("NLL of a kernel density estimate", "nats", group="nll"),
     "bits_per_dimension": Metric("bits per dimension", "bits", lower_is_better=True, group="nll"),
     "mass": Metric("mass of the model"),

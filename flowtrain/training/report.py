@@ -8,6 +8,12 @@ from flowtrain.evaluation.checks import LARGE_GAP
 from flowtrain.evaluation.tags import METRICS
 from flowtrain.training.state import Progress
 
+BASELINES = {
+    "nll_gaussian/test": ("best Gaussian", ""),
+    "nll_kde/test": ("kernel density", ", its bandwidth by cross-validation"),
+    "nll_gaussian_linear/test": ("linear Gaussian", ", its mean linear in the condition"),
+    "nll_gaussian_by_class/test": ("Gaussian by class", ""),
+}
 CASES = 8  # conditions whose figures are listed, those of the largest KL
 
 
@@ -153,8 +159,9 @@ def measured(m: dict[str, float]) -> dict[str, str]:
     else:
         rows["NLL train, val, test"] = three
         rows["NLL test, error"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
-        rows["  best Gaussian"] = f"{m['nll_gaussian/test']:.4f}"
-        rows["  kernel density"] = f"{m['nll_kde/test']:.4f}, its bandwidth by cross-validation"
+        for tag, (name, more) in BASELINES.items():
+            if tag in m:
+                rows[f"  {name}"] = f"{m[tag]:.4f}{more}"
         if "bits_per_dimension/test" in m:
             rows[METRICS["bits_per_dimension"].title] = f"{m['bits_per_dimension/test']:.4f}"
         for name in ("energy", "mmd", "sliced_w2"):

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import gaussian_kde, multivariate_normal
 from torch import Tensor
 
+from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.sklearn_sets import load_sklearn
 from flowtrain.data.splits import split_rows
 from flowtrain.densities.curves import Moons
@@ -18,10 +19,12 @@ from flowtrain.evaluation import baselines
 from flowtrain.evaluation.baselines import (
     RIDGE,
     Score,
+    class_gaussian_nll,
     gaussian_nll,
     kde_log_prob,
     kde_nll,
     left_out_bandwidth,
+    linear_gaussian_nll,
 )
 
 BASELINES: dict[str, Callable[[Tensor, Tensor], Score]] = {
@@ -178,3 +181,74 @@ def test_single_precision_is_no_less_exact(name: str) -> None:
     train, test = (1000 + mixed(100, 1, seed=seed).float() for seed in (0, 1))
     single, double = BASELINES[name](train, test), BASELINES[name](train.double(), test.double())
     assert single == double
+
+
+# --- given a condition --------------------------------------------------------------------------
+
+
+def classes(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return rows of two classes, whose means and covariances differ, and their one-hot class."""
+    generator = torch.Generator().manual_seed(seed)
+    kind = torch.arange(n) % 2
+    z = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    z[:, 1] += 0.8 * z[:, 0]
+    x = torch.where(kind[:, None] == 1, 5 + 0.3 * z.flip(1), z) * torch.tensor([1.0, 0.1, 20.0])
+    return x, torch.nn.functional.one_hot(kind).double()
+
+
+def test_the_gaussian_of_each_class_is_scipy_s_where_rows_are_many() -> None:
+    (train, given), (test, test_given) = classes(6_000), classes(300, seed=1)
+    found = class_gaussian_nll(train, test, given, test_given)
+    assert found is not None
+    nll = np.empty(300)
+    for kind in range(2):
+        own, own_test = given[:, kind] == 1, test_given[:, kind] == 1
+        nll[own_test.numpy()] = -best_gaussian(train[own]).logpdf(test[own_test].numpy())
+    assert found.nll == pytest.approx(nll.mean(), abs=5e-3)  # some shrinkage is left
+    assert found.error == pytest.approx(nll.std(ddof=1) / math.sqrt(300), rel=0.01)
+    linear = linear_gaussian_nll(train, test, given, test_given).nll
+    assert found.nll + 0.5 < linear < gaussian_nll(train, test).nll - 0.5
+
+
+def test_the_linear_gaussian_is_its_closed_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(400, 2, generator=generator, dtype=torch.float64)
+    noise = mixed(400, 3)
+    x = 1e6 + given @ torch.tensor([[1.0, 2.0, 0.0], [0.0, -3.0, 5.0]]).double() + noise
+    design = np.column_stack([given.numpy(), np.ones(400)])
+    train, test = slice(300), slice(300, None)
+    slope = np.linalg.lstsq(design[train], x[train].numpy(), rcond=None)[0]
+    residual = x.numpy() - design @ slope
+    expected = best_gaussian(torch.from_numpy(residual[train])).logpdf(residual[test])
+    found = linear_gaussian_nll(x[train], x[test], given[train], given[test])
+    assert found.nll == pytest.approx(-expected.mean(), abs=1e-6)
+
+
+def test_one_hot_classes_with_one_covariance_are_linear() -> None:
+    (train, given), (test, test_given) = classes(200), classes(90, seed=1)
+    means = torch.stack([train[given[:, kind] == 1].mean(0) for kind in range(2)])
+    pooled = best_gaussian(train - given @ means)
+    expected = -pooled.logpdf((test - test_given @ means).numpy()).mean()
+    assert linear_gaussian_nll(train, test, given, test_given).nll == pytest.approx(expected)
+
+
+def test_few_rows_of_a_class_do_no_harm_and_a_single_one_is_no_class() -> None:
+    table = load_sklearn("digits", condition="target")
+    rows = split_rows(len(table.values), val=0.1, test=0.1, seed=0)
+    context = ContextEncoder.fit(table.given).encode(table.given)
+    parts = [each[rows[name]] for each in (table.values, context) for name in ("train", "test")]
+    linear, by_class = linear_gaussian_nll(*parts), class_gaussian_nll(*parts)
+    assert by_class is not None
+    assert by_class.nll < linear.nll < gaussian_nll(*parts[:2]).nll
+    train, test, given, test_given = parts
+    lone = torch.cat([given[:1], torch.zeros_like(given[1:])])
+    assert class_gaussian_nll(train, test, lone, lone[: len(test)]) is None
+    assert class_gaussian_nll(train, test, torch.zeros_like(given), test_given) is None
+
+
+@pytest.mark.parametrize("baseline", [linear_gaussian_nll, class_gaussian_nll])
+def test_a_condition_s_baselines_refuse_a_constant_column(baseline: Callable[..., Any]) -> None:
+    train, given = classes(20)
+    train[:, 1] = 2.0
+    with pytest.raises(UserError, match=r"column 1 \(from 0\) is constant over the 20 training"):
+        baseline(train, train, given, given)
