@@ -74,6 +74,7 @@ def train(
 def fit(
     x: Any,
     *,
+    context: Any = None,
     model: str = "spline",
     seconds: float | None = None,
     columns: Sequence[str | int] | None = None,
@@ -90,6 +91,9 @@ def fit(
     Args:
         x: rows of numbers, all finite: an array or a tensor (n, d) or (n,), on any device, or a
             data frame of pandas, polars or pyarrow.
+        context: what each row is conditional on: labels or numbers (n,), several of them (n, k), a
+            data frame, a series, or a dict of columns; text too. Then the flow is p(x | c), and
+            `flow.condition` turns such values into the context that its methods take.
         model: an option of the group `model`.
         seconds: the most that training may take, the closing evaluation not included; None leaves
             it to the other settings.
@@ -99,15 +103,22 @@ def fit(
         quiet: print nothing; the log keeps its lines, in the folder's flowtrain.log too.
 
     Raises:
-        UserError: x holds what is no finite number, and where; or a setting is refused.
+        UserError: x holds what is no finite number, or context no value, and where; or a setting
+            is refused.
 
     >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     >>> few = ["trainer.max_steps=20", "trainer.figures=false"]
     >>> trained = fit(x, model="affine", folder=tmp_path, overrides=few, quiet=True)
     >>> trained.flow.log_prob(x.double()).dtype
     torch.float64
+    >>> kind = ["small", "large"] * 100
+    >>> trained = fit(
+    ...     x, context=kind, model="affine", folder=tmp_path / "c", overrides=few, quiet=True)
+    >>> small = trained.flow.condition.encode({"c0": "small"})
+    >>> trained.flow.sample(5, context=small).shape
+    torch.Size([5, 2])
     """
-    table = as_table(x, columns)
+    table = as_table(x, columns, context)
     given = ["data=table", "data.path=points.npz", f"model={model}"]
     if seconds is not None:
         given.append(f"trainer.max_seconds={seconds}")
@@ -119,7 +130,7 @@ def fit(
         save_points(points, table)
     elif not holds(points, table):
         raise UserError(f"{composed.folder}: this folder holds a run on other points")
-    composed.raw["data"]["path"] = str(points)
+    composed.raw["data"] |= {"path": str(points), "condition": [*table.given] or None}
     return _run(composed, quiet=quiet)
 
 

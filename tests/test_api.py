@@ -16,6 +16,7 @@ import torch
 
 import flowtrain
 from flowtrain.runs import checkpoint
+from flowtrain.runs.load import open_run
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
 from flowtrain.training.tracking import Tracker
@@ -229,3 +230,42 @@ def test_importing_the_package_is_cheap_and_dir_is_complete() -> None:
         "[getattr(flowtrain, name) for name in names]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_fit_on_labels_leaves_a_flow_that_takes_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["small", "large"], 400)
+    x = rng.normal(size=(400, 2)) * np.where(kind == "small", 0.1, 1.0)[:, None]
+    few = ["trainer.max_steps=150", "trainer.evaluate_every=50", "trainer.figures=false"]
+    more: dict[str, Any] = {"model": "affine", "overrides": [*few, "optimizer.lr=0.05"]}
+    trained = flowtrain.fit(x, context={"kind": kind}, folder=tmp_path, quiet=True, **more)
+    condition = trained.flow.condition
+    assert condition is not None
+    context = condition.encode({"kind": kind})
+    with torch.no_grad():
+        nll = -trained.flow.log_prob(torch.from_numpy(x), context).mean().item()
+    both = torch.from_numpy(x)
+    pooled = torch.distributions.MultivariateNormal(both.mean(0), both.T.cov())
+    assert nll < -pooled.log_prob(both).mean().item() - 0.5  # it has learned the two widths
+    for label, width in (("small", 0.1), ("large", 1.0)):
+        given = condition.encode({"kind": label})
+        drawn = trained.flow.sample(2000, torch.Generator().manual_seed(0), given)
+        assert 0.5 * width < drawn.std().item() < 2.5 * width
+    again = flowtrain.fit(x, context={"kind": kind}, folder=tmp_path, quiet=True, **more)
+    assert again.metrics == trained.metrics
+    for other in (None, {"kind": kind[::-1]}, {"sort": kind}):
+        with pytest.raises(flowtrain.UserError, match="this folder holds a run on other points"):
+            flowtrain.fit(x, context=other, folder=tmp_path, quiet=True, **more)
+
+
+def test_a_flow_keeps_its_condition_under_another_solver(tmp_path: Path) -> None:
+    x, kind = np.random.default_rng(0).normal(size=(100, 2)), ["a", "b"] * 50
+    overrides = ["trainer.max_steps=1", "trainer.figures=false", "model.width=8", "model.depth=1"]
+    trained = flowtrain.fit(
+        x, context=kind, model="ffjord", folder=tmp_path, overrides=overrides, quiet=True
+    )
+    run = open_run(tmp_path).with_solver({"name": "rk4", "step_size": 0.5})
+    assert run.flow.condition == trained.flow.condition
+    assert run.flow.condition is not None
+    given = run.flow.condition.encode({"c0": "a"})
+    assert run.flow.sample(3, context=given).shape == (3, 2)

@@ -10,8 +10,7 @@ from flowtrain.errors import UserError
 from flowtrain.progress import doing
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from flowtrain.data.splits import Split
     from flowtrain.runs.load import SavedRun
 
 SUMMARY = "measure a run again, or its NLL on points of your own"
@@ -81,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], int | None]:
     """Return the run, its metrics and, if those are of a user's points, how many these are."""
-    saved, batch_size = shared.open_chosen(options, conditional=options.points is None)
+    saved, batch_size = shared.open_chosen(options, conditional=True)
     saved = _solved_by(saved, options)
     if options.points is None:
         from flowtrain.evaluation.metrics import evaluate
@@ -96,13 +95,14 @@ def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], 
                 batch_size=batch_size,
             )
         return saved, metrics, None
-    from flowtrain.cli.points import read_points
+    from flowtrain.cli.points import as_split, read_points
 
     header = shared.header(options)
     table = read_points(saved, options.points, columns=options.columns, header=header)
+    points = as_split(saved, table, options.points)
     with doing(f"evaluating {options.points.name}"):
-        metrics = point_metrics(saved, table.values, batch_size=batch_size)
-    return saved, metrics, len(table.values)
+        metrics = point_metrics(saved, points, batch_size=batch_size)
+    return saved, metrics, len(points.x)
 
 
 def print_report(
@@ -140,20 +140,18 @@ def _with_error(metrics: dict[str, float], name: str) -> str:
     return value if error is None else f"{value} ± {error:.4f}"
 
 
-def point_metrics(saved: "SavedRun", values: "Tensor", *, batch_size: int) -> dict[str, float]:
-    """Return the NLL of points (n, d) in nats, and KL where the density is known, by tag.
+def point_metrics(saved: "SavedRun", points: "Split", *, batch_size: int) -> dict[str, float]:
+    """Return the NLL of points in nats, and KL where their density is known, by tag.
 
     `kl/points` is the mean of log p - log q: it estimates KL(p|q) if the points follow p. Errors
     are standard errors of the mean, for two points or more.
     """
-    from flowtrain.data.splits import Split
     from flowtrain.evaluation.metrics import likelihood
     from flowtrain.evaluation.tags import tagged
 
-    points = Split(values.to(saved.flow.device, saved.flow.points_dtype), saved.density)
     found = likelihood(saved.flow, points, batch_size=batch_size)
     found.pop("nll_paired", None)  # true of points that follow the density: these need not
-    several = len(values) > 1
+    several = len(points.x) > 1
     return tagged({k: v for k, v in found.items() if several or not k.endswith("_error")}, "points")
 
 

@@ -75,6 +75,9 @@ def cells(run: Path, age: float) -> list[str]:
     settings: dict[str, Any] = (result.get("config") or {}).get("data") or {}
     path = settings.get("path")
     data = Path(path).stem if isinstance(path, str) else result.get("data", "-")
+    if condition := settings.get("condition"):  # a word, or columns of a table
+        names = condition if isinstance(condition, list) else [condition]
+        data = f"{data} | {', '.join(map(str, names))}"
     row = [
         result.get("model", "-"),
         data,

@@ -1,6 +1,7 @@
 """Options that commands of `flowrun` share, and the types of their values."""
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
 from flowtrain.runs.latest import followed
+
+log = logging.getLogger("flowtrain")
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +31,8 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 def add_given_option(command: argparse.ArgumentParser) -> None:
     """Add what is given of the points of a flow of p(x | c)."""
     command.add_argument(
-        "--given", metavar="NAME=VALUE", nargs="+", type=condition, default=[],
-        help="of a run of p(x | c): the condition, as component=1",
+        "--given", metavar="NAME=VALUE", nargs="+", action="extend", type=condition, default=[],
+        help="of a run of p(x | c): the condition, as component=1 or species=cat age=40",
     )  # fmt: skip
 
 
@@ -94,18 +97,29 @@ def open_chosen(
         run = open_run(
             options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
         )
-    given = dict(getattr(options, "given", []))
-    if run.condition is None and given:
+    given, condition = _given(getattr(options, "given", [])), run.condition
+    if condition is None and given:
         raise UserError(f"--given: {run.folder} is no run of p(x | c); leave it out")
-    if run.condition is not None and given:
+    if condition is not None and given:
         try:
-            run = run.given(run.condition.encode(given)[0])
+            run = run.given(condition.encode(given))
         except UserError as error:
             raise UserError(f"--given: {error}") from None
-    elif run.condition is not None and not conditional:
+        for line in condition.beyond(given):
+            log.warning("--given: %s", line)
+    elif condition is not None and not conditional:
         what = "name one with --given" if hasattr(options, "given") else "this command takes p(x)"
-        raise UserError(f"{run.folder} is a run of p(x | c), c: {run.condition}; {what}")
+        raise UserError(f"{run.folder} is a run of p(x | c), c: {condition}; {what}")
     return run, options.batch_size or run.config.evaluation.batch_size
+
+
+def _given(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"--given: {twice} is given twice")
+    return given
 
 
 def about(run: "SavedRun", options: argparse.Namespace) -> str:

@@ -1,5 +1,6 @@
-"""Points of a user's own under the flow of a run."""
+"""Points of a user's own under the flow of a run, and what they are conditional on."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -7,9 +8,12 @@ from typing import Literal
 from torch import Tensor
 
 from flowtrain.batching import in_batches
-from flowtrain.data.read import Table, read_table
+from flowtrain.data.read import NoColumnError, Table, read_table
+from flowtrain.data.splits import Split
 from flowtrain.errors import UserError
 from flowtrain.runs.load import SavedRun
+
+log = logging.getLogger("flowtrain")
 
 
 def read_points(
@@ -20,21 +24,30 @@ def read_points(
     header: Literal["auto"] | bool,
     label: str | int | None = None,
 ) -> Table:
-    """Read points that have the dimension of a run's flow.
+    """Read points that have the dimension of a run's flow, and its conditions beside them.
+
+    Of a run of p(x | c) the file has a column for each condition, unless the run is at one.
 
     Args:
-        run: if it chose columns of a table, these are the default ones.
+        run: if it chose columns of a table, these are the default ones; so are the columns of
+            points of p(x | c).
         path: of the file.
         columns: by name or position; None for the default ones, or for all.
         header: as `read_table` has it.
         label: the column of labels.
 
     Raises:
-        UserError: the file cannot be read, or has another number of columns.
+        UserError: the file cannot be read, has another number of columns, or lacks a condition.
     """
-    if columns is None:
-        columns = getattr(run.config.data, "columns", None)
-    table = read_table(path, columns=columns, header=header, label=label)
+    if columns is None:  # beside conditions there may be more: what `flowrun sample` wrote
+        columns = run.columns if run.condition else getattr(run.config.data, "columns", None)
+    given = () if run.condition is None or run.context is not None else run.condition.names
+    try:
+        table = read_table(path, columns=columns, header=header, label=label, condition=given)
+    except NoColumnError as error:
+        if error.column not in given:
+            raise
+        raise UserError(f"{error}; it is a condition: name the column so, or say --given") from None
     found = len(table.columns)
     if found != run.flow.dim:
         names = ", ".join(table.columns[:10]) + ", ..." * (found > 10)
@@ -45,10 +58,31 @@ def read_points(
     return table
 
 
-def log_likelihood(run: SavedRun, values: Tensor, *, batch_size: int) -> Tensor:
-    """Return log q of points, (n, d) -> (n,) in nats, in the type of its points, on the CPU."""
-    flow = run.flow
-    log_q: Tensor = in_batches(
-        lambda rows: flow.log_prob(rows.to(flow.device, flow.points_dtype)), values, batch_size
-    )
-    return log_q.cpu()
+def as_split(run: SavedRun, table: Table, path: Path) -> Split:
+    """Return a user's points as those of a run: on its device, in its types, with their context.
+
+    Args:
+        run: that is asked about them.
+        table: as `read_points` has read it.
+        path: of its file, for messages.
+
+    Raises:
+        UserError: a condition is unknown or missing, with its row.
+    """
+    flow, context = run.flow, None
+    if table.given:
+        assert run.condition is not None
+        try:
+            context = run.condition.encode(table.given).to(flow.device, flow.dtype)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        for line in run.condition.beyond(table.given):
+            log.warning("%s: %s", path, line)
+    x = table.values.to(flow.device, flow.points_dtype)
+    density = run.law if run.context is None else run.density
+    return Split(x, density, columns=table.columns, context=context, condition=run.condition)
+
+
+def log_likelihood(run: SavedRun, points: Split, *, batch_size: int) -> Tensor:
+    """Return log q of points in nats, (n,), in the type of the points, on the CPU."""
+    return in_batches(run.flow.log_prob, points.x, batch_size, points.context).cpu()

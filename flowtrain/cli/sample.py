@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from flowtrain.flows.flow import Flow
+    from flowtrain.runs.load import SavedRun
 
 SUMMARY = "draw points from a run's flow into a file"
 
@@ -58,9 +59,16 @@ def run(options: argparse.Namespace) -> None:
                 yield block
 
         with doing(f"sampling {options.n:,} points"):
-            write_rows(path, columns, blocks(), rows=options.n)
+            write_rows(path, columns, blocks(), rows=options.n, beside=given(saved))
     say(f"wrote {options.n:,} points, {','.join(columns)}, to {path or 'standard output'}")
     say(f"they are of {shared.about(saved, options)}, seed {options.seed}")
+
+
+def given(saved: "SavedRun") -> dict[str, str | float]:
+    """Return the condition that points are drawn at, by name, which stands beside them."""
+    if saved.condition is None or saved.context is None:
+        return {}
+    return {name: v[0] for name, v in saved.condition.decode(saved.context[None]).items()}
 
 
 def points(flow: "Flow", n: int, generator: "Generator") -> "Tensor":

@@ -20,6 +20,7 @@ SUMMARY = "give each row of a file its log-density, beside the columns it has"
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     shared.add_run_options(command)
+    shared.add_given_option(command)
     command.add_argument(
         "file", metavar="FILE", type=Path, help=".csv, .tsv, .npy, .npz or .parquet"
     )
@@ -64,11 +65,11 @@ def score(
         options: of the command.
         path: to be written; a format without names has room for the numbers that were scored alone.
     """
-    from flowtrain.cli.points import log_likelihood, read_points
+    from flowtrain.cli.points import as_split, log_likelihood, read_points
     from flowtrain.data.read import read_cells
     from flowtrain.data.write import MIXED
 
-    saved, batch_size = shared.open_chosen(options)
+    saved, batch_size = shared.open_chosen(options, conditional=True)
     header = shared.header(options)
     table = read_points(
         saved, options.file, columns=options.columns, header=header, label=options.label
@@ -79,6 +80,7 @@ def score(
             f"{options.file}: column {options.label!r} is {int(labels[0])} in every row; "
             "an AUROC needs rows of both kinds"
         )
+    points = as_split(saved, table, options.file)
     columns: dict[str, Sequence[Any]] = dict(zip(table.columns, table.values.T, strict=True))
     if path is None or path.suffix.lower() in MIXED:
         columns = read_cells(Path(options.file).expanduser(), header=header)
@@ -87,8 +89,10 @@ def score(
         if name in columns:
             raise UserError(f"{options.file}: it has a column {name!r} already; rename it")
     with doing("scoring"):
-        log_q = log_likelihood(saved, table.values, batch_size=batch_size)
+        log_q = log_likelihood(saved, points, batch_size=batch_size)
     used = ",".join(table.columns[:10]) + ",..." * (len(table.columns) > 10)
+    if table.given:
+        used += f" given {','.join(table.given)}"
     lines = [
         f"scored {len(log_q):,} rows of {options.file} by {used}: {shared.about(saved, options)}"
     ]
@@ -132,9 +136,8 @@ def threshold(saved: "SavedRun", quantile: float, *, batch_size: int) -> tuple[f
 
     from flowtrain.cli.points import log_likelihood
 
-    x = saved.splits.val.x
-    log_q = log_likelihood(saved, x, batch_size=batch_size)
-    return float(np.quantile(log_q.double().numpy(), quantile, method="lower")), len(x)
+    log_q = log_likelihood(saved, saved.splits.val, batch_size=batch_size)
+    return float(np.quantile(log_q.double().numpy(), quantile, method="lower")), len(log_q)
 
 
 def auroc(log_q: "Tensor", anomalous: "Tensor") -> float:

@@ -248,6 +248,7 @@ class Table(Rows):
     name: Literal["table"]
     path: Annotated[str, Field(min_length=1)]
     columns: Annotated[list[str | int], Field(min_length=1)] | None
+    condition: Annotated[list[str | int], Field(min_length=1)] | None
     header: Literal["auto", True, False]
 
     @field_validator("path")
@@ -259,7 +260,8 @@ class Table(Rows):
 class Sklearn(Rows):
     owner: ClassVar[str] = "flowtrain.data.sklearn_sets:load_sklearn"
     name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
+    condition: Literal["target"] | None
 
     def settings(self) -> dict[str, Any]:
-        """Return the set's name: it selects the set as well as the section."""
-        return {"name": self.name}
+        """Return what reads the points, the set's name among it: it selects the section, too."""
+        return {"name": self.name, **super().settings()}

@@ -21,6 +21,19 @@ from flowtrain.progress import doing
 from flowtrain.untrusted import open_regular
 
 
+class NoColumnError(UserError):
+    """A file without a column that was asked for.
+
+    >>> error = NoColumnError("points.csv: no column 'age'; it has 'height'", column="age")
+    >>> error.column
+    'age'
+    """
+
+    def __init__(self, message: str, *, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 @dataclass(frozen=True)
 class Table:
     """Points with names.
@@ -198,7 +211,9 @@ def _choose(
 def _position(path: Path, place: dict[str, int], key: str | int) -> int:
     if isinstance(key, str):
         if key not in place:
-            raise UserError(f"{path}: no column {key!r}; it has {listed(list(place))}")
+            raise NoColumnError(
+                f"{path}: no column {key!r}; it has {listed(list(place))}", column=key
+            )
         return place[key]
     if not 0 <= key < len(place):
         raise UserError(f"{path}: no column {key}; its {len(place)} columns count from 0")

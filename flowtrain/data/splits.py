@@ -100,6 +100,9 @@ class Splits:
     def given(self, context: Tensor) -> "Splits":
         """Return the points of one condition, (c,), without it.
 
+        Raises:
+            UserError: when a split is asked for that has none.
+
         >>> split = Split(torch.arange(3.0)[:, None], context=torch.tensor([[0.0], [1.0], [0.0]]))
         >>> Splits(lambda name: split).given(torch.zeros(1)).train.x.flatten().tolist()
         [0.0, 2.0]
@@ -109,6 +112,11 @@ class Splits:
             split: Split = getattr(self, name)
             assert split.context is not None
             rows = (split.context == context.to(split.context)).all(1)
+            if not rows.any():
+                told = "" if split.condition is None else f": {split.condition.label(context)}"
+                raise UserError(
+                    f"none of the {len(rows):,} {name} points is at this condition{told}"
+                )
             return replace(split, x=split.x[rows], context=None, condition=None)
 
         return Splits(make)

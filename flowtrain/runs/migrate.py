@@ -7,7 +7,7 @@ keeps a small run folder of that version in tests/runs/.
 
 from typing import Any
 
-from flowtrain.config.data import Known
+from flowtrain.config.data import Known, Rows
 from flowtrain.config.objective import FlowMatchingThenLikelihood
 from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
@@ -134,9 +134,11 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
 
 def _from_2(config: dict[str, Any]) -> dict[str, Any]:
     """0.2 in the making: nothing was given of a point, bases were normal, no target annealed."""
-    known = {name for section in options(Known) for name in names(section)}
-    if config.get("data", {}).get("name") in known:
-        config = {**config, "data": {"condition": None, "interval": None, **config["data"]}}
+    nothing = {"condition": None}
+    for group, given in ((Known, {**nothing, "interval": None}), (Rows, nothing)):
+        known = {name for section in options(group) for name in names(section)}
+        if config.get("data", {}).get("name") in known:
+            config = {**config, "data": {**given, **config["data"]}}
     if "model" in config:
         config = {**config, "model": {"base": "normal", "components": None, **config["model"]}}
     if config.get("objective", {}).get("name") == "reverse_kl":

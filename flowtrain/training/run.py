@@ -11,10 +11,11 @@ from flowtrain.build import build_flow, build_splits, derive_seeds, fit_whitenin
 from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config
 from flowtrain.config.sizing import settle
+from flowtrain.data.condition import ContextEncoder, Number
 from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
-from flowtrain.errors import TrainingError
+from flowtrain.errors import ConfigError, TrainingError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
@@ -91,6 +92,20 @@ class Run:
         )
 
 
+def refuse_unpaired(config: Config, condition: ContextEncoder) -> None:
+    """Refuse a coupling within conditions where no two points have the same one.
+
+    Raises:
+        ConfigError: a condition is a number.
+    """
+    numbers = [column.name for column in condition.columns if isinstance(column, Number)]
+    if numbers and getattr(config.objective, "coupling", None) == "optimal_transport":
+        raise ConfigError(
+            "objective.coupling: optimal_transport pairs points of one condition, and hardly two "
+            f"have the same {numbers[0]}; leave it independent"
+        )
+
+
 def build_run(config: Config, folder: RunFolder) -> Run:
     """Build everything that a config names, at step 0."""
     device = pick_device(config.trainer.device, config.points_dtype)
@@ -108,6 +123,9 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     refuse_beyond_memory(config, columns)
     standardize = fit_whitening(config, splits.train)
     condition = splits.train.condition
+    if condition is not None:
+        log.info("given of each point: %s", condition)
+        refuse_unpaired(config, condition)
     flow = build_flow(
         config,
         standardize,

@@ -43,7 +43,8 @@ def test_data_that_cannot_be_is_refused_in_one_line(
 def test_a_table_is_found_from_any_folder(compose: Compose) -> None:
     config = validate(compose("data=table", "data.path=points.csv", "data.columns=[x,2]"))
     assert config.data.settings() == {
-        "path": str(Path.cwd() / "points.csv"), "columns": ["x", 2], "header": "auto"
+        "path": str(Path.cwd() / "points.csv"), "columns": ["x", 2], "condition": None,
+        "header": "auto",
     }  # fmt: skip
     home = validate(compose("data=table", "data.path='~/points.csv'"))
     assert home.data.settings()["path"] == str(Path.home() / "points.csv")
@@ -59,4 +60,4 @@ def test_scikit_learn_s_sets_are_selected_by_their_names(compose: Compose) -> No
     assert names(section) == SETS
     for name in SETS:
         data = validate(compose("data=sklearn", f"data.name={name}")).data
-        assert (data.name, data.settings()) == (name, {"name": name})
+        assert (data.name, data.settings()) == (name, {"name": name, "condition": None})

@@ -125,7 +125,7 @@ def test_the_columns_of_a_table_keep_their_names_and_it_is_not_opened(
     rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).tolist()
     path.write_text("a,b,c\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
     data: dict[str, Any] = {"name": "table", "path": str(path), "columns": ["c", "a"]}
-    data |= {"header": "auto", "dequantize": True}
+    data |= {"condition": None, "header": "auto", "dequantize": True}
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     config = validate({**tiny().model_dump(), "data": data, "splits": splits})
     train(config, tmp_path / "run")

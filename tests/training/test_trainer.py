@@ -221,7 +221,12 @@ def test_a_start_that_fails_says_why_in_its_folder(tiny: Tiny, tmp_path: Path) -
     table = config.model_copy(
         update={
             "data": Table(
-                name="table", path="/nowhere.csv", columns=None, header="auto", dequantize=False
+                name="table",
+                path="/nowhere.csv",
+                columns=None,
+                condition=None,
+                header="auto",
+                dequantize=False,
             ),
             "splits": Random(name="random", val=0.1, test=0.1, seed=0),
         }

@@ -12,6 +12,7 @@ import torch
 
 from flowtrain.build import build_splits
 from flowtrain.config.schema import Config, validate
+from flowtrain.data.splits import split_rows
 from flowtrain.errors import UserError
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.checks import warnings_about
@@ -195,3 +196,80 @@ def test_a_settled_run_goes_on_when_started_again_in_its_folder(
     few = (*overrides, "trainer.evaluate_every=2")
     assert train(validate(compose(*few, "trainer.max_steps=2")), tmp_path).step == 2
     assert train(validate(compose(*few, "trainer.max_steps=4")), tmp_path).step == 4
+
+
+# --- given a condition --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def given_kind(compose: Compose, tmp_path: Path) -> Callable[..., Config]:
+    """Return a function to the config of a brief run on rows of two kinds, b ten times as wide."""
+
+    def given_kind(*overrides: str, model: str = "affine", condition: str = "[kind]") -> Config:
+        rng = np.random.default_rng(0)
+        kind, size = rng.choice(["a", "b"], 400), rng.uniform(0, 1, 400)
+        x = rng.normal(size=400) * np.where(kind == "a", 0.1, 1.0)
+        rows = zip(kind, size.tolist(), x.tolist(), strict=True)
+        lines = [f"{k},{s!r},{v!r},{s * v!r}" for k, s, v in rows]
+        path = tmp_path / "kinds.csv"
+        path.write_text("\n".join(["kind,size,x,y", *lines]))
+        return validate(
+            compose(
+                f"model={model}", "data=table", f"data.path={path}", f"data.condition={condition}",
+                "data.columns=[x,y]", "trainer.figures=false", *BRIEF, *SMALL[model], *overrides,
+            )
+        )  # fmt: skip
+
+    return given_kind
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_every_kind_of_model_trains_on_rows_given_a_kind(
+    given_kind: Callable[..., Config], tmp_path: Path, model: str
+) -> None:
+    result = train(given_kind(model=model), tmp_path / "run")
+    flow = load(tmp_path / "run")
+    assert flow.context_dim == 2
+    assert flow.condition is not None
+    assert {"nll_gaussian_linear/test", "nll_gaussian_by_class/test"} <= {*result.metrics}
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_the_baselines_know_the_condition(
+    given_kind: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = given_kind("trainer.max_steps=1")
+    metrics = train(config, tmp_path / "run").metrics
+    splits = build_splits(config, CPU)
+    blind = gaussian_nll(splits.train.x, splits.test.x).nll
+    assert metrics["nll_gaussian_by_class/test"] < blind - 1  # two widths
+    assert metrics["nll_gaussian_linear/test"] == pytest.approx(blind, abs=0.1)  # one mean
+    warned = " ".join(warnings_about(metrics))
+    assert "a Gaussian for each class beats this flow on held-out points" in warned
+
+
+def test_points_of_numbers_are_paired_with_nobody(
+    given_kind: Callable[..., Config], tmp_path: Path
+) -> None:
+    asked = ("objective=flow_matching", "objective.coupling=optimal_transport",
+             "objective.targets=sample")  # fmt: skip
+    run = [*asked, "solver@evaluation.solver=bosh3", "model.width=8", "model.depth=1"]
+    numbers = given_kind(*run, model="ffjord", condition="[kind,size]")
+    with pytest.raises(UserError, match=r"objective.coupling: .* hardly two have the same size"):
+        train(numbers, tmp_path / "numbers")
+    result = train(given_kind(*run, model="ffjord"), tmp_path / "kinds")
+    assert result.status == "completed"
+
+
+def test_a_kind_that_no_training_row_has_stops_the_run_at_once(
+    given_kind: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = given_kind()
+    path = tmp_path / "kinds.csv"
+    header, *rows = path.read_text().splitlines()
+    test = split_rows(len(rows), val=0.1, test=0.1, seed=0)["test"]
+    rows[int(test[0])] = "rare" + rows[int(test[0])][1:]
+    path.write_text("\n".join([header, *rows]))
+    with pytest.raises(UserError, match="'rare' is unknown; known: 'a', 'b', in the training rows"):
+        train(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
