@@ -220,7 +220,8 @@ def unbounded(schema: Any, path: str = "") -> Iterator[str]:
 
 def test_every_whole_number_has_a_bound_but_for_positions_which_the_table_bounds() -> None:
     found = [*unbounded(Config.model_json_schema())]
-    assert found == ["/$defs/Table/properties/columns/anyOf/items/anyOf"]
+    assert {path.split("/")[-4] for path in found} == {"columns", "condition"}
+    assert all(path.startswith("/$defs/Table/properties/") for path in found)
 
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "hydra")

@@ -98,7 +98,7 @@ def test_the_folder_is_enough_to_load_and_evaluate_it(run_folder: Path) -> None:
 def test_a_run_at_one_condition_is_one_of_p_of_x(run_folder: Path) -> None:
     run = open_run(run_folder)
     assert run.condition is not None
-    context = run.condition.encode({"component": "1"})[0]
+    context = run.condition.encode({"component": "1"})
     at = run.given(context)
     assert (at.flow.context_dim, at.name) == (0, "realnvp on gaussian_mixture, component=1")
     assert isinstance(at.density, Density)
