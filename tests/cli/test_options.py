@@ -54,7 +54,7 @@ def test_commands_take_a_conditional_run(
         assert options[1] in told.stdout
 
 
-@pytest.mark.parametrize("command", ["sample -n 5 -o x.csv", "diagnose", "animate", "steps"])
+@pytest.mark.parametrize("command", ["sample -n 5 -o x.csv", "animate", "steps"])
 def test_a_command_that_needs_a_condition_says_which_there_are(
     command: str, flowrun: Flowrun, conditional: Path
 ) -> None:
