@@ -79,14 +79,15 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
     with doing("drawing"):
         figure = diagnosis_figure(
             found,
-            z=in_batches(
-                lambda *points: saved.flow.inverse(*points)[0], test.x, batch_size, test.context
+            u=in_batches(
+                lambda *points: saved.flow.base.cdf(saved.flow.inverse(*points)[0]),
+                test.x, batch_size, test.context,
             ),
             test=test.x,
             samples=saved.flow.sample(len(test.x), generator, test.context),
             columns=saved.columns,
             title=f"{saved.name}, seed {config.seed}, step {saved.step:,}",
-        )
+        )  # fmt: skip
         with writing(folder / "diagnosis.json") as file:
             file.write(f"{json_text(found.as_json(), indent=2)}\n".encode())
         with writing(folder / "diagnosis.png") as file:

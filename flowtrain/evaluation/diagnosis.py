@@ -58,7 +58,7 @@ class Group:
         nll: of these points, in nats.
         coverage: by nominal level, as a diagnosis has it, by the samples of the group.
         coverage_p_value: of that.
-        base_p_value: of the coordinate of z that is farthest from the normal law, over all of them.
+        base_p_value: of the coordinate of z that is farthest from the base's law, over all of them.
 
     >>> Group("species=cat", 120, nll=2.5, coverage={0.5: 0.48}, coverage_p_value=0.4,
     ...       base_p_value=0.001).p_value
@@ -86,7 +86,7 @@ class Diagnosis:
         points: how many were tested.
         coverage: by nominal level, the part of the points in the model's highest-density region.
         coverage_p_value: of the gap between log q of points and of samples (Kolmogorov-Smirnov).
-        base: by coordinate of z, the largest gap of the points from the normal law, its p-value.
+        base: by coordinate of z, the largest gap of the points from the base's law, its p-value.
         auc: of a classifier that tells points from samples: 0.5 where it cannot.
         auc_floor: of the same classifier between test and training points.
         auc_error: the standard error of both.
@@ -142,7 +142,7 @@ class Diagnosis:
         p_value = min(1.0, p_value * len(self.base))
         yield (
             p_value >= DOUBT,
-            f"base: z{worst} of the points is off the normal law by at most {gap:.3f} "
+            f"base: z{worst} of the points is off the base's law by at most {gap:.3f} "
             f"(p = {p_value:.2g})",
         )
         yield (
@@ -198,7 +198,7 @@ def diagnose(
 
     The region of highest density to level a holds a part a of the model's mass. If the points are
     from the model, a part a of them lies in it, and u = P(log q(X) >= log q(x)) is uniform
-    (Hyndman 1996; Talts et al., arXiv 1804.06788). Likewise z is normal in every coordinate, a
+    (Hyndman 1996; Talts et al., arXiv 1804.06788). Likewise z has the base's law, a
     classifier cannot tell samples from points (arXiv 1610.06545), and each marginal fits.
 
     Of p(x | c) samples are drawn at the conditions of the test points, and every test is one of

@@ -20,7 +20,7 @@ GOOD, BAD = "tab:green", "tab:red"
 def diagnosis_figure(
     found: Diagnosis,
     *,
-    z: Tensor,
+    u: Tensor,
     test: Tensor,
     samples: Tensor,
     columns: Sequence[str],
@@ -30,7 +30,7 @@ def diagnosis_figure(
 
     Args:
         found: what the tests say.
-        z: the test points carried to the base, (n, d).
+        u: the test points carried to the base, by its distribution function, (n, d).
         test: the points that were tested, (n, d).
         samples: of the model, (m, d).
         columns: d names.
@@ -44,7 +44,7 @@ def diagnosis_figure(
     ...     run.flow, run.splits.test, run.splits.train, columns=run.columns, density=run.density,
     ...     generator=generator, batch_size=1024)
     >>> figure = diagnosis_figure(
-    ...     found, z=run.flow.inverse(x)[0].detach(), test=x, samples=samples,
+    ...     found, u=run.flow.base.cdf(run.flow.inverse(x)[0].detach()), test=x, samples=samples,
     ...     columns=run.columns, title="six steps of RealNVP")
     >>> [axes.get_title() for axes in figure.axes][:2]
     ['coverage', 'points in the base']
@@ -57,7 +57,7 @@ def diagnosis_figure(
                   ["marginals", "tails", "worst", "words"]]  # fmt: skip
     axes = figure.subplot_mosaic(panels)
     _coverage(axes["coverage"], found)
-    _base(axes["base"], z)
+    _base(axes["base"], u)
     _marginals(axes["marginals"], found.columns)
     _tails(axes["tails"], found.columns)
     _worst(axes["worst"], found, test, samples, columns)
@@ -93,17 +93,17 @@ def _conditions(axes: Axes, found: Sequence[Group]) -> None:
     axes.legend(fontsize=7)
 
 
-def _base(axes: Axes, z: Tensor) -> None:
-    values = z.double().cpu().numpy()
-    bins = np.linspace(-4, 4, max(11, min(61, round(len(values) ** 0.5)))).tolist()
-    at = np.linspace(-4, 4, 200)
+def _base(axes: Axes, u: Tensor) -> None:
+    values = u.double().cpu().numpy()
+    bins = np.linspace(0, 1, max(6, min(41, round(len(values) ** 0.5)))).tolist()
     for index in range(min(values.shape[1], LINES)):
         axes.hist(
             values[:, index], bins=bins, density=True, histtype="step", label=f"z{index}",
             linewidth=1,
         )  # fmt: skip
-    axes.plot(at, np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi), color="0.2", label="normal law")
+    axes.axhline(1, color="0.2", linewidth=0.8, label="the base's law")
     axes.set_title("points in the base", fontsize=11)
+    axes.set_xlabel("probability integral transform")
     axes.legend(fontsize=8)
 
 

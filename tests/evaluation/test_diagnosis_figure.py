@@ -27,8 +27,8 @@ def test_the_page_holds_every_finding_and_the_worst_columns(dim: int) -> None:
         batch_size=50,
     )
     figure = diagnosis_figure(
-        found, z=flow.inverse(x)[0], test=x, samples=flow.sample(30, generator), columns=columns,
-        title="demo",
+        found, u=flow.base.cdf(flow.inverse(x)[0]), test=x, samples=flow.sample(30, generator),
+        columns=columns, title="demo",
     )  # fmt: skip
     named = {axes.get_label(): axes for axes in figure.axes}
     assert [*named] == ["coverage", "base", "marginals", "tails", "worst", "words"]
