@@ -78,7 +78,7 @@ def test_a_new_section_is_offered_and_checked_at_once(extended: Path, tmp_path: 
         [*command, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    assert "eight_gaussians, ellipse, gaussian_mixture" in told.stdout
+    assert "eight_gaussians, ellipse, funnel" in told.stdout
     refused = subprocess.run(
         [*command, "data=ellipse", "data.axes=[1.0,-1.0]"], cwd=tmp_path, env=environment,
         capture_output=True, text=True, check=False,

@@ -46,7 +46,7 @@ flowtrain --cfg job               show the composed config, every key with its v
 flowtrain --info defaults         show where each group's choice comes from
 tensorboard --logdir outputs      look at the curves and figures
 flowrun --help                    evaluate, sample, score, compare and animate finished runs
-eval "$(flowrun completion bash)"   TAB completion, of zsh too
+eval "$(flowrun completion bash)"   TAB completion, of zsh and fish too
 """
 
 
