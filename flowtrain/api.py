@@ -32,7 +32,7 @@ class Trained:
     Attributes:
         metrics: of its best weights, by tag as in metrics.jsonl.
         folder: of the run; `flowrun` and `load` take it.
-        flow: with its best weights by validation NLL, on the CPU, in evaluation mode.
+        flow: with its best weights on the validation points, on the CPU, in evaluation mode.
 
     >>> trained = Trained({"nll/test": 2.5}, Path("outputs/demo"), flow=None)
     >>> trained

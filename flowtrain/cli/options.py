@@ -51,7 +51,7 @@ def add_weights_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--checkpoint", choices=("best", "last"), default="best",
-        help="the weights: best by validation NLL (default), or last",
+        help="the weights: best on the validation points (default), or last",
     )  # fmt: skip
     command.add_argument(
         "--trust-code", action="store_true",

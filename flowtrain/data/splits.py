@@ -10,7 +10,12 @@ from torch import Tensor
 
 from flowtrain.data.condition import Category, ContextEncoder, Number
 from flowtrain.data.read import Table, listed
-from flowtrain.densities.conditional import Components, Conditional, Rotations
+from flowtrain.densities.conditional import (
+    Components,
+    Conditional,
+    Rotations,
+    log_prob_under,
+)
 from flowtrain.densities.density import Density
 from flowtrain.errors import UserError
 
@@ -50,11 +55,8 @@ class Split:
     def log_p(self) -> Tensor:
         """The points' exact log-density in nats, (n,), in float64 on the CPU."""
         assert self.density is not None
-        x = self.x.cpu().double()
-        if isinstance(self.density, Conditional):
-            assert self.context is not None
-            return self.density.log_prob(x, self.context.cpu().double())
-        return self.density.log_prob(x)
+        context = None if self.context is None else self.context.cpu().double()
+        return log_prob_under(self.density, self.x.cpu().double(), context)
 
     def first(self, n: int) -> "Split":
         """Return a split of its first points, n at most."""

@@ -226,3 +226,16 @@ def conditional(density: Density, condition: str, interval: Sequence[float] | No
     assert interval is not None
     low, high = interval
     return Rotations(density, low=low, high=high)
+
+
+def log_prob_under(density: Density | Conditional, x: Tensor, context: Tensor | None) -> Tensor:
+    """Return the log-density in nats of points, or of points given their conditions, (n,).
+
+    >>> from flowtrain.densities import Rings
+    >>> log_prob_under(Rings(radii=[1.0], noise=0.1), torch.zeros(5, 2), None).shape
+    torch.Size([5])
+    """
+    if isinstance(density, Density):
+        return density.log_prob(x)
+    assert context is not None
+    return density.log_prob(x, context)

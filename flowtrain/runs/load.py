@@ -121,7 +121,7 @@ def load(run_folder: str | Path, checkpoint: str = "best", *, trust_code: bool =
 
     Args:
         run_folder: the folder of a run, finished or not, or a .safetensors file of an export.
-        checkpoint: "best" (by validation NLL) or "last"; an export has one set of weights.
+        checkpoint: "best" (on the validation points) or "last"; an export has one set of weights.
         trust_code: allow the code that the run names, where it used a piece of its user's own.
 
     Raises:
@@ -147,7 +147,7 @@ def open_run(
 
     Args:
         run_folder: the folder, or a .safetensors file of an export.
-        checkpoint: "best" (by validation NLL) or "last".
+        checkpoint: "best" (on the validation points) or "last".
         device: of the flow: auto, cpu, mps, cuda or cuda:<index>.
         trust_code: allow the code that the run names, where it used a piece of its user's own.
 

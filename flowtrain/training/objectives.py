@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.solver import Solver
-from flowtrain.densities.conditional import Conditional
+from flowtrain.densities.conditional import Conditional, log_prob_under
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError
 from flowtrain.flows.bases import Normal
@@ -326,19 +326,6 @@ def _assignment(data: Tensor, base: Tensor, groups: Tensor | None) -> Tensor:
         (rows,) = np.nonzero(numbers == number)
         paired[rows] = rows[linear_sum_assignment(cost[rows[:, None], rows])[1]]
     return torch.from_numpy(paired).to(data.device)
-
-
-def log_prob_under(density: Density | Conditional, x: Tensor, context: Tensor | None) -> Tensor:
-    """Return the log-density in nats of points, or of points given their conditions, (n,).
-
-    >>> from flowtrain.densities import Rings
-    >>> log_prob_under(Rings(radii=[1.0], noise=0.1), torch.zeros(5, 2), None).shape
-    torch.Size([5])
-    """
-    if isinstance(density, Density):
-        return density.log_prob(x)
-    assert context is not None
-    return density.log_prob(x, context)
 
 
 def check_objective(objective: object, flow: Flow) -> None:

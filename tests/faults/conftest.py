@@ -96,6 +96,18 @@ def fixture_start() -> Callable[..., Forked]:
     return start
 
 
+@pytest.fixture(scope="session")
+def eight_steps() -> list[str]:
+    """Return what `flowtrain` is asked for a run of eight steps in the folder `run`."""
+    return [
+        "data=gaussian_mixture", "trainer=debug", "trainer.device=cpu", "trainer.batch_size=32",
+        "trainer.max_steps=8", "trainer.log_every=1", "trainer.evaluate_every=4",
+        "trainer.figures=false", "splits.train=256", "splits.val=32", "splits.test=32",
+        "evaluation.grid=16", "model=realnvp", "model.couplings=2", "model.hidden=8",
+        "model.depth=1", "hydra.run.dir=run",
+    ]  # fmt: skip
+
+
 LIMIT = 120  # seconds of a CPU, after which a short run has no end
 
 

@@ -19,14 +19,6 @@ pytestmark = pytest.mark.faults
 Start = Callable[..., Any]
 SameEnd = Callable[[Path, Path, str], None]
 
-RUN = (
-    "data=gaussian_mixture", "trainer=debug", "trainer.device=cpu", "trainer.batch_size=32",
-    "trainer.max_steps=8", "trainer.log_every=1", "trainer.evaluate_every=4",
-    "trainer.figures=false", "splits.train=256", "splits.val=32", "splits.test=32",
-    "evaluation.grid=16", "model=realnvp", "model.couplings=2", "model.hidden=8", "model.depth=1",
-    "hydra.run.dir=run",
-)  # fmt: skip
-
 
 def filled_at(limit: int) -> Callable[[], None]:
     """Return what lets no file of a run grow beyond so many bytes."""
@@ -34,10 +26,10 @@ def filled_at(limit: int) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="module")
-def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(start: Start, eight_steps: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a run of 4 steps, one of 8 that went on from it, and their sizes."""
     home = tmp_path_factory.mktemp("whole")
-    assert start([*RUN, "trainer.max_steps=4"], home).wait() == (0, "")
+    assert start([*eight_steps, "trainer.max_steps=4"], home).wait() == (0, "")
     (home / "run").rename(home / "half")
     shutil.copytree(home / "half", home / "run")
     assert start(["resume=run", "trainer.max_steps=8"], home).wait() == (0, "")
@@ -80,13 +72,14 @@ def test_a_disk_that_fills_is_told_in_one_line_and_the_run_goes_on_later(
 
 
 def test_a_new_run_on_a_full_disk_is_refused_in_one_line(
-    start: Start, tmp_path: Path, whole: Path, cases: int, tell: Callable[[str], None]
-) -> None:
+    start: Start, eight_steps: list[str], tmp_path: Path, whole: Path, cases: int,
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
     tried, failed = limits(whole, cases), 0
     for limit in tried:
         home = tmp_path / str(limit)
         home.mkdir()
-        status, said = start(list(RUN), home, filled_at(limit)).wait()
+        status, said = start(eight_steps, home, filled_at(limit)).wait()
         if status:
             failed += 1
             assert (status, said.count("\n")) == (1, 1), (limit, said)
@@ -115,9 +108,9 @@ def without_folder_from(step: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize("step", range(1, 9))
 def test_a_folder_that_is_removed_ends_the_run_in_one_line(
-    start: Start, tmp_path: Path, step: int
+    start: Start, eight_steps: list[str], tmp_path: Path, step: int
 ) -> None:
-    status, said = start(list(RUN), tmp_path, without_folder_from(step)).wait()
+    status, said = start(eight_steps, tmp_path, without_folder_from(step)).wait()
     assert status == 1
     assert said == "flowtrain: run/metrics.jsonl: removed while the run was at work\n"
-    assert start(list(RUN), tmp_path).wait() == (0, "")
+    assert start(eight_steps, tmp_path).wait() == (0, "")

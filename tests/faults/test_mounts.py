@@ -15,13 +15,6 @@ pytestmark = pytest.mark.faults
 Start = Callable[..., Any]
 SameEnd = Callable[[Path, Path, str], None]
 
-RUN = (
-    "data=gaussian_mixture", "trainer=debug", "trainer.device=cpu", "trainer.batch_size=32",
-    "trainer.max_steps=8", "trainer.log_every=1", "trainer.evaluate_every=4",
-    "trainer.figures=false", "splits.train=256", "splits.val=32", "splits.test=32",
-    "evaluation.grid=16", "model=realnvp", "model.couplings=2", "model.hidden=8", "model.depth=1",
-    "hydra.run.dir=run",
-)  # fmt: skip
 ROOM = {"size": 2**26, "nr_inodes": 10_000}  # without a limit tmpfs refuses one later
 PAGE = 4096  # bytes that a file of tmpfs takes at least
 
@@ -58,10 +51,10 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 
 @pytest.fixture(scope="module")
-def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(start: Start, eight_steps: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run that nothing disturbed."""
     home = tmp_path_factory.mktemp("whole")
-    assert start(list(RUN), home).wait() == (0, "")
+    assert start(eight_steps, home).wait() == (0, "")
     return home / "run"
 
 
@@ -77,15 +70,15 @@ def files(run: Path) -> int:
 
 @pytest.mark.parametrize("limit", ROOM)
 def test_a_disk_that_is_really_full_is_told_in_one_line_and_the_run_goes_on_later(
-    start: Start, mount: Mount, whole: Path, cases: int, assert_same_end: SameEnd, limit: str,
-    tell: Callable[[str], None],
+    start: Start, eight_steps: list[str], mount: Mount, whole: Path, cases: int,
+    assert_same_end: SameEnd, limit: str, tell: Callable[[str], None],
 ) -> None:  # fmt: skip
     most, unit = (pages(whole), PAGE) if limit == "size" else (files(whole), 1)
     tried = sorted({max(3, most * case // cases) for case in range(1, cases)})
     failed = 0
     for number in tried:
         mount.change(options({limit: number * unit}))
-        status, said = start(list(RUN), mount.path).wait()
+        status, said = start(eight_steps, mount.path).wait()
         if status:
             failed += 1
             assert (status, said.count("\n")) == (1, 1), (number, said)
@@ -94,7 +87,7 @@ def test_a_disk_that_is_really_full_is_told_in_one_line_and_the_run_goes_on_late
         for path in mount.path.glob("run/checkpoints/*.pt"):
             assert checkpoint.read(path)["dim"] == 2, number
         mount.change(options(ROOM))
-        assert start(list(RUN), mount.path).wait() == (0, ""), number
+        assert start(eight_steps, mount.path).wait() == (0, ""), number
         assert_same_end(mount.path / "run", whole, f"{limit} {number}")
         shutil.rmtree(mount.path / "run")
     assert failed > len(tried) // 2
@@ -102,11 +95,14 @@ def test_a_disk_that_is_really_full_is_told_in_one_line_and_the_run_goes_on_late
 
 
 def test_a_disk_that_became_read_only_is_told_in_one_line_and_read_all_the_same(
-    start: Start, mount: Mount, whole: Path, assert_same_end: SameEnd
+    start: Start, eight_steps: list[str], mount: Mount, whole: Path, assert_same_end: SameEnd
 ) -> None:
-    assert start([*RUN, "trainer.max_steps=4"], mount.path).wait() == (0, "")
+    assert start([*eight_steps, "trainer.max_steps=4"], mount.path).wait() == (0, "")
     mount.change("ro")
-    for command in (["resume=run", "trainer.max_steps=8"], [*RUN[:-1], "hydra.run.dir=new"]):
+    for command in (
+        ["resume=run", "trainer.max_steps=8"],
+        [*eight_steps[:-1], "hydra.run.dir=new"],
+    ):
         status, said = start(command, mount.path).wait()
         assert (status, said.count("\n")) == (1, 1), said
         assert said.startswith("flowtrain: "), said
