@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 train: install ## Train the main job; give options with ARGS="data=circles seed=1"
 	$(BIN)/flowtrain model=ffjord objective=flow_matching_then_likelihood data=moons $(ARGS)
 
-test: install ## Run the tests (eight minutes on two cores)
+test: install ## Run the tests (six minutes on two cores)
 	$(BIN)/python -m pytest -n auto
 
 test-extras: ## Run the tests of loggers, exports, searches and other libraries' flows in an environment of their own, .venv-extras
