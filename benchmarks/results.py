@@ -37,15 +37,21 @@ DENSITIES = (
 # The overview's columns: a title, and what the command says beside the data.
 RECIPES = {
     "affine": "model=affine",
+    "planar": "model=planar",
     "RealNVP": "model=realnvp",
     "Glow": "model=glow",
+    "MAF with splines": "model=maf_spline",
     "flow matching": "model=ffjord objective=flow_matching",
     "flow matching, then likelihood": "model=ffjord objective=flow_matching_then_likelihood",
     "best: spline couplings": "experiment=best",
 }
-SEEDS = {"experiment=best": (0, 1, 2)}  # one seed for the others
+# Its last one: p(x | c), which is another figure, of densities that are mixtures.
+GIVEN = "experiment=best data.condition=component"
+MIXTURES = ("moons", "circles", "pinwheel", "eight_gaussians", "two_spirals", "rings")
+SEEDS = {"experiment=best": (0, 1, 2), GIVEN: (0, 1, 2)}  # one seed for the others
 GRID = [f"data={density} {recipe}" for density in DENSITIES for recipe in RECIPES.values()]
-KNOWN = [*GRID, "experiment=swissroll_small"]  # rows with a KL
+CONDITIONAL = [f"data={density} {GIVEN}" for density in MIXTURES]
+KNOWN = [*GRID, *CONDITIONAL, "experiment=swissroll_small"]  # rows with a KL
 DIGITS = ["experiment=digits_realnvp", "experiment=digits_ffjord"]
 
 
@@ -65,7 +71,7 @@ def main() -> None:
 
 def seeds_of(row: str) -> tuple[int, ...]:
     """Return the seeds that a row is trained with."""
-    return SEEDS.get(row.rpartition(" ")[2], (0,))
+    return SEEDS.get(row.partition(" ")[2], (0,))
 
 
 def run_folder(row: str, seed: int) -> Path:
@@ -173,14 +179,25 @@ def overview(known: dict[str, list[str]]) -> list[str]:
     lines = []
     for density in DENSITIES:
         rows = [known[f"data={density} {recipe}"] for recipe in RECIPES.values()]
-        kls = [statistics.mean(map(float, row[1].split())) if row else None for row in rows]
-        least = min((kl for kl in kls if kl is not None), default=None)
-        texts = ["…"] * len(rows)
-        for place, (row, kl) in enumerate(zip(rows, kls, strict=True)):
-            if kl is not None:
-                texts[place] = f"**{kl:.4f}** ({row[4]})" if kl == least else f"{kl:.4f} ({row[4]})"
+        kls = [mean_kl(row) for row in rows if row]
+        texts = [
+            ("**{}**" if row and mean_kl(row) == min(kls) else "{}").format(overview_cell(row))
+            for row in rows
+        ]
+        given = known.get(f"data={density} {GIVEN}")
+        texts.append("" if given is None else overview_cell(given))
         lines.append(f"| {density} | " + " | ".join(texts) + " |")
     return lines
+
+
+def mean_kl(row: list[str]) -> float:
+    """Return the mean over the seeds of the KL in a row's cells."""
+    return statistics.mean(map(float, row[1].split()))
+
+
+def overview_cell(row: list[str]) -> str:
+    """Return the KL of a row and its seconds; nothing has been found of an empty one."""
+    return f"{mean_kl(row):.4f} ({row[4]})" if row else "…"
 
 
 def draw_gallery() -> None:
