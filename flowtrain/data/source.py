@@ -1,0 +1,38 @@
+"""What every kind of file is to a reader: columns with names, and a way to take some of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The numbers asked for, (n, k), the others as they stand there, (n,) each, and where each row lies.
+Read = tuple[NDArray[np.float64], list[NDArray[Any]], Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file.
+
+    Args:
+        names: of all its columns.
+        cells: gives all columns as they stand there; it or `read` can be asked once.
+        read: takes the columns asked for, k positions of numbers and others of anything; returns
+            a `Read`.
+        unit: what counts the rows there.
+
+    >>> from flowtrain.data.arrays import open_npy
+    >>> np.save(tmp_path / "points.npy", np.array([[1.5, 2.0], [3.0, 4.0]]))
+    >>> source = open_npy(tmp_path / "points.npy", "auto")
+    >>> source.names, source.unit
+    (['x0', 'x1'], 'row (from 0)')
+    >>> values, _, rows = source.read([1], [])
+    >>> values.tolist(), list(rows)
+    ([[2.0], [4.0]], [0, 1])
+    """
+
+    names: list[str]
+    cells: Callable[[], list[Any]]
+    read: Callable[[list[int], list[int]], Read]
+    unit: str

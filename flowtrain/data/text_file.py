@@ -1,0 +1,130 @@
+"""Points of a text file: CSV or TSV, with or without names in the first line."""
+
+import csv
+import io
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flowtrain.data.source import Read, Source
+from flowtrain.errors import UserError
+from flowtrain.untrusted import open_regular
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
+    """Open a .csv or .tsv; names that it has none of are x0, x1, ...
+
+    Raises:
+        UserError: it is no such file; says at which line.
+
+    >>> _ = (tmp_path / "points.csv").write_text("1.5,2\\n3,4\\n")
+    >>> open_text(tmp_path / "points.csv", "auto").names
+    ['x0', 'x1']
+    """
+    with open_regular(path) as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from None
+    rows = _rows(path, text.rstrip("\r\n "))
+    line, first = next(rows, (1, []))
+    if not first:
+        raise UserError(f"{path}: " + ("line 1 is blank" if text.strip() else "the file is empty"))
+    if len(first) == 1 and re.search(r"[,;|\t]", first[0]):
+        raise UserError(f"{path}, line {line}: one column, {first[0]!r}; {_separated(path)}")
+    named = header
+    if header == "auto":  # an empty cell is a missing number, or the name of a pandas index
+        named = not all(is_number(cell) for cell in first if cell.strip())
+    if not named:
+        names = [f"x{position}" for position in range(len(first))]
+        rows = chain([(line, first)], rows)
+    else:
+        names = [name.strip() for name in first]
+
+    def cells() -> list[Any]:
+        return list(zip(*(row for _, row in rows), strict=True))
+
+    return Source(names, cells, partial(_read_text, path, names, rows), "line")
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row of cells with the line it begins on, as an editor counts them."""
+    delimiter = DELIMITERS[path.suffix.lower()]
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error:
+        raise UserError(
+            f"{path}, line {line}: a quoted cell does not end, or text follows it"
+        ) from None
+
+
+def _read_text(
+    path: Path,
+    names: list[str],
+    rows: Iterable[tuple[int, list[str]]],
+    chosen: list[int],
+    others: list[int],
+) -> Read:
+    numbers, lines = array("d"), array("q")
+    texts: list[list[str]] = [[] for _ in others]
+    for line, row in rows:
+        if len(row) != len(names):
+            found = f"{len(row)} cell{'s' * (len(row) > 1)}, not {len(names)} as in line 1"
+            raise UserError(f"{path}, line {line}: {found if row else 'blank'}")
+        try:
+            numbers.extend([float(row[position]) for position in chosen])
+        except ValueError:  # a boolean, or a mistake
+            for position in chosen:
+                where = f"{path}, line {line}, column {names[position]!r}"
+                numbers.append(_number(path, where, row[position]))
+        for text, position in zip(texts, others, strict=True):
+            text.append(row[position])
+        lines.append(line)
+    values = np.array(numbers).reshape(len(lines), len(chosen))
+    return values, [np.array(text, dtype=object) for text in texts], lines
+
+
+def _number(path: Path, where: str, cell: str) -> float:
+    if not cell.strip():
+        raise UserError(f"{where}: the cell is empty; fill it or drop the row")
+    if cell.strip().lower() in {"true", "false"}:
+        return float(cell.strip().lower() == "true")
+    try:
+        return float(cell)
+    except ValueError:
+        pieces = re.split(r"[,;|\t ]+", cell.strip())
+        hint = f"; {_separated(path)}" if len(pieces) > 1 and all(map(is_number, pieces)) else ""
+        raise UserError(f"{where}: {cell[:40]!r} is no number{hint}") from None
+
+
+def _separated(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return f"{suffix} means cells separated by a {'comma' if suffix == '.csv' else 'tab'}"
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell is a number or a boolean.
+
+    >>> [is_number(cell) for cell in ("1e-3", " true", "n/a", "")]
+    [True, True, False, False]
+    """
+    try:
+        float(cell)
+    except ValueError:
+        return cell.strip().lower() in {"true", "false"}
+    return True
