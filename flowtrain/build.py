@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flowtrain.config.data import Known, Rows
+from flowtrain.config.data import Data, Known, Rows
 from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
@@ -17,8 +17,9 @@ from flowtrain.data.dequantize import dequantize
 from flowtrain.data.read import Table
 from flowtrain.data.splits import Split, Splits, check
 from flowtrain.densities.check import check_components, check_density
-from flowtrain.densities.conditional import Conditional, conditional
+from flowtrain.densities.conditional import Components, Conditional
 from flowtrain.densities.density import Density
+from flowtrain.densities.interval import Interval, Rotations, Varied
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.fields import check_field
@@ -44,24 +45,56 @@ def build_data(config: Config) -> Density | Conditional | Table:
     """
     target = config.own_code.get("data.target")
     with _refusals("data", own=target and f"data: {target}"):
-        data = config.data.build()
-        if isinstance(data, Table):
-            notes: list[str] = []
-            if isinstance(config.data, Rows) and config.data.dequantize:
-                data, notes = dequantize(data)
-            for note in notes:
-                log.info("data: %s", note)
-            return _checked(data)
-        if target is not None:
-            check_density(data)
-        if isinstance(config.data, Known) and config.data.condition is not None:
-            if target is not None and config.data.condition == "component":
-                check_components(data)
-            data = conditional(data, config.data.condition, config.data.interval)
-        if not math.isfinite(data.entropy):  # computed here, so that it is refused here
-            raise ValueError(f"the entropy of this density is {data.entropy:g}")
-    density: Density | Conditional = data
+        if isinstance(config.data, Rows):
+            return _checked(_read(config.data))
+        density = _law(config.data, own=target is not None)
+        if not math.isfinite(density.entropy):  # computed here, so that it is refused here
+            raise ValueError(f"the entropy of this density is {density.entropy:g}")
     return density
+
+
+def _read(section: Rows) -> Table:
+    """Read the points of a section, and log what became of its columns."""
+    table: Table = section.build()
+    notes: list[str] = []
+    if section.dequantize:
+        table, notes = dequantize(table)
+    for note in notes:
+        log.info("data: %s", note)
+    return table
+
+
+def _law(section: Data, *, own: bool) -> Density | Conditional:
+    """Build the density that a section names, or the law of its points given its condition.
+
+    Args:
+        section: of a known density.
+        own: whether the user's own code builds it, which is held to the contract.
+
+    Raises:
+        ValueError: the density, its condition or its interval is refused.
+    """
+
+    def build(part: Data) -> Density:
+        density: Density = part.build()
+        if own:
+            check_density(density)
+        return density
+
+    if not isinstance(section, Known) or section.condition is None:
+        return build(section)
+    if section.interval is None:
+        density = build(section)
+        if own:
+            check_components(density)
+        return Components(density)
+    interval = Interval(*section.interval)
+    if section.condition == "rotation":
+        return Rotations(build(section), interval)
+    if own:
+        for end in section.interval:
+            build(section.at(end))
+    return Varied(section.condition, lambda value: section.at(value).build(), interval)
 
 
 def build_density(config: Config) -> Density | Conditional | None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from flowtrain.config.messages import describe
 from flowtrain.config.own_code import ImportString, build_own
 from flowtrain.config.section import NotNegative, Positive, Section
 
@@ -47,16 +48,19 @@ class Known(Data):
     """What all data with a known density have; the base of those below.
 
     Attributes:
-        condition: what is given of a point: p(x | c) is learned; null learns p(x).
-        interval: of the angle of a rotation, in radians.
+        condition: what is given of a point, so that p(x | c) is learned: its component, the angle
+            by which it is turned, or a setting that is a number; null learns p(x).
+        interval: of the angle, in radians, or of the setting.
 
     >>> moons = {"name": "moons", "noise": 0.1, "scale": 1.0, "shift": [0.0, 0.0]}
     >>> sorted(Moons(condition="component", interval=None, **moons).settings())
     ['noise', 'scale', 'shift']
+    >>> Moons(condition="noise", interval=[0.05, 0.3], **moons).at(0.2).settings()["noise"]
+    0.2
     """
 
     # Defaults, for files of a user's own that were written before there were conditions.
-    condition: Literal["component", "rotation"] | None = None
+    condition: str | None = None
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     def settings(self) -> dict[str, Any]:
@@ -64,13 +68,51 @@ class Known(Data):
         given = ("condition", "interval")
         return {key: value for key, value in super().settings().items() if key not in given}
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The settings that can be a condition: those that are real numbers."""
+        fields = type(self).model_fields
+        return tuple(key for key, field in fields.items() if field.annotation is float)
+
+    def at(self, value: float) -> Self:
+        """Return the section of p(x) at a value of its condition.
+
+        Raises:
+            ValidationError: the setting cannot have it.
+        """
+        changes = {"condition": None, "interval": None, self.condition: value}
+        return type(self).model_validate(self.model_dump() | changes)
+
     @model_validator(mode="after")
-    def _an_interval_is_of_a_rotation(self) -> Self:
-        if self.condition == "rotation" and self.interval is None:
-            raise ValueError("condition=rotation needs interval, two angles as [0,1.57]")
-        if self.condition != "rotation" and self.interval is not None:
-            raise ValueError("interval belongs to condition=rotation; leave it null")
+    def _something_can_be_given(self) -> Self:
+        if self.condition in (None, "component"):
+            if self.interval is not None:
+                raise ValueError(
+                    "interval belongs to a condition that is a number, as rotation; leave it null"
+                )
+            return self
+        self._require_number(self.condition)
+        if self.interval is None:
+            raise ValueError(
+                f"condition={self.condition} needs interval, two numbers as [0.05,0.3]"
+            )
+        if self.condition != "rotation":
+            for end in self.interval:
+                self._require_possible(end)
         return self
+
+    def _require_number(self, condition: str) -> None:
+        choices = ("component", "rotation", *self.numbers)
+        if condition not in choices:
+            raise ValueError(
+                f"condition={condition} cannot be given; choose from {', '.join(choices)}"
+            )
+
+    def _require_possible(self, value: float) -> None:
+        try:
+            self.at(value)
+        except ValidationError as error:
+            raise ValueError(f"interval: {describe(error.errors()[0])}") from None
 
 
 class Moons(Known):
@@ -222,6 +264,16 @@ class Custom(Known):
 
     def build(self, *positional: Any, **context: Any) -> Any:
         return build_own("data", self.target, self.arguments)
+
+    def at(self, value: float) -> Self:
+        assert self.condition is not None
+        arguments = {**self.arguments, self.condition: value}
+        return self.model_copy(update={"condition": None, "interval": None, "arguments": arguments})
+
+    def _require_number(self, condition: str) -> None:
+        """Leave it to the user's code which arguments it has."""
+        if condition in self.arguments:
+            raise ValueError(f"arguments.{condition} is drawn from interval; leave it out")
 
 
 class Rows(Data):

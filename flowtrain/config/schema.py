@@ -131,10 +131,10 @@ def _condition_fits(data: Data, model: Model, objective: Objective) -> Iterator[
         if not part.takes_condition:
             yield f"data.condition: {owner}={part.name} learns no p(x | c); leave it null"
     paired = getattr(objective, "coupling", None) == "optimal_transport"
-    if paired and getattr(data, "condition", None) == "rotation":
+    if paired and getattr(data, "interval", None) is not None:
         yield (
-            "objective.coupling: optimal_transport pairs points of one condition, and no two have "
-            "the same rotation; leave it independent"
+            "objective.coupling: optimal_transport pairs points of one condition, and next to no "
+            "two have the same number; leave it independent"
         )
 
 
@@ -165,6 +165,9 @@ def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -
             f"evaluation is exact up to {EXACT_EVALUATION_UP_TO} dimensions: hutchinson would "
             "have no effect; leave it auto"
         )
+    drawn = f"data.{getattr(config.data, 'condition', None)}"
+    if drawn in typed:
+        raise ConfigError(f"{drawn}: it is drawn from data.interval; leave it out")
     if "evaluation.grid" in typed and not config.data.on_grid:
         raise ConfigError(
             f"evaluation.grid: {config.data.name} has no known density on a line or a plane "

@@ -10,13 +10,9 @@ from torch import Tensor
 
 from flowtrain.data.condition import Category, ContextEncoder, Number
 from flowtrain.data.read import Table, listed
-from flowtrain.densities.conditional import (
-    Components,
-    Conditional,
-    Rotations,
-    log_prob_under,
-)
+from flowtrain.densities.conditional import Components, Conditional, log_prob_under
 from flowtrain.densities.density import Density
+from flowtrain.densities.interval import Rotations, Varied
 from flowtrain.errors import UserError
 
 # Even a Gaussian fitted to n rows of d columns loses about d (d + 3) / 4n nats of held-out NLL to
@@ -178,8 +174,9 @@ def condition_of(law: Conditional) -> ContextEncoder:
     """
     if isinstance(law, Components):
         return ContextEncoder((Category(law.name, tuple(map(str, range(law.context_dim)))),))
-    assert isinstance(law, Rotations)
-    return ContextEncoder((Number(law.name, law.mean, law.std, law.low, law.high),))
+    assert isinstance(law, Rotations | Varied)
+    drawn = law.interval
+    return ContextEncoder((Number(law.name, drawn.mean, drawn.std, drawn.low, drawn.high),))
 
 
 def split_table(

@@ -1,19 +1,14 @@
-"""Known laws p(x | c): a mixture's points by component, a density turned by a given angle."""
+"""Known laws p(x | c): their contract, and a mixture's points by component."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from flowtrain.densities.density import Density
-from flowtrain.densities.rotated import Rotated, rotate
-
-CASES = 8  # angles over which figures of a turning density are averaged: Gauss-Legendre nodes
 
 
 @dataclass(frozen=True)
@@ -143,89 +138,6 @@ class Components(Conditional):
             Case(f"component={index}", weight, one_hot[index], part)
             for index, (weight, part) in enumerate(self.parts)
         ]
-
-
-class Rotations(Conditional):
-    """A density turned about the origin by a given angle, uniform in an interval.
-
-    The angle is encoded as one number, of mean 0 and deviation 1. Figures are averaged over
-    Gauss-Legendre nodes of the interval.
-
-    Args:
-        density: at angle 0.
-        low, high: ends of the interval, in radians.
-
-    Raises:
-        ValueError: the interval is empty or not finite.
-
-    >>> from flowtrain.densities import GaussianMixture
-    >>> blob = GaussianMixture(
-    ...     means=[[2.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 0.25]]], weights=[1.0])
-    >>> law = Rotations(blob, low=0.0, high=3.0)
-    >>> law.entropy == blob.entropy, law.at(torch.zeros(1)).angle.item()  # in the middle
-    (True, 1.5)
-    """
-
-    name = "rotation"
-    context_dim = 1
-
-    def __init__(self, density: Density, *, low: float, high: float) -> None:
-        if not (low < high and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"interval must be two rising numbers, got [{low:g}, {high:g}]")
-        self.density = density
-        self.low, self.high = low, high
-        self.mean, self.std = (low + high) / 2, (high - low) / math.sqrt(12)
-        corner = torch.stack(density.window).abs().amax(0).norm().repeat(2)
-        self.window = (-corner, corner)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        uniform = torch.rand(n, dtype=torch.float64, generator=generator)
-        angle = self.low + (self.high - self.low) * uniform
-        x = rotate(self.density.sample(n, generator), angle)
-        return x, ((angle - self.mean) / self.std)[:, None]
-
-    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        angle = self.mean + self.std * context[:, 0]
-        return self.density.log_prob(rotate(x, -angle.to(x)))
-
-    @property
-    def entropy(self) -> float:
-        return self.density.entropy
-
-    def at(self, context: Tensor) -> Density:
-        return Rotated(self.density, self.mean + self.std * float(context[0]))
-
-    @cached_property
-    def cases(self) -> Sequence[Case]:
-        nodes, weights = leggauss(CASES)
-        return [
-            Case(f"rotation={self.mean + self.std * float(c):.4g}", weight / 2, c, self.at(c))
-            for c, weight in zip(
-                torch.from_numpy(nodes * math.sqrt(3))[:, None], weights.tolist(), strict=True
-            )
-        ]
-
-
-def conditional(density: Density, condition: str, interval: Sequence[float] | None) -> Conditional:
-    """Return the law of a density's points given a condition.
-
-    Args:
-        density: whose points they are.
-        condition: "component" or "rotation".
-        interval: of the rotation's angle, two numbers in radians.
-
-    Raises:
-        ValueError: the density has no components, or the interval is refused.
-
-    >>> from flowtrain.densities import Rings
-    >>> conditional(Rings(radii=[1.0, 2.0], noise=0.1), "component", None).context_dim
-    2
-    """
-    if condition == "component":
-        return Components(density)
-    assert interval is not None
-    low, high = interval
-    return Rotations(density, low=low, high=high)
 
 
 def log_prob_under(density: Density | Conditional, x: Tensor, context: Tensor | None) -> Tensor:

@@ -150,6 +150,18 @@ def test_all_arguments_may_be_given_at_once(
     assert result["config"]["data"]["arguments"] == {"side": 2}
 
 
+def test_an_argument_can_be_given_of_each_point(flowtrain: Command) -> None:
+    given = ("data=custom", "data.target=my_density:Triangle", "data.condition=side")
+    done = flowtrain(*BRIEF, *REALNVP, *given, "data.interval=[1,2]")
+    assert done.returncode == 0, done.stderr
+    assert "given of each point: side (a number, 1 to 2 in training)" in done.stdout
+    forget()
+    refused = flowtrain(*BRIEF, *REALNVP, *given, "data.interval=[-1,2]")
+    assert refused.returncode != 0
+    assert "the window from [0.0, 0.0] to [-1.0, -1.0] is no finite box" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_a_sweep_over_an_argument_has_folders_with_plain_names(
     flowtrain: Command, tmp_path: Path
 ) -> None:

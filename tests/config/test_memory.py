@@ -78,3 +78,7 @@ def test_what_would_have_no_effect_in_a_new_run_is_refused(
     with pytest.raises(ConfigError, match=r"^evaluation\.grid: digits has no known density"):
         refuse_idle(table, dim=64, typed=["evaluation.grid"])
     refuse_idle(table, dim=64)
+    drawn = tiny("data=rings", "data.condition=noise", "data.interval=[0.1,0.2]")
+    with pytest.raises(ConfigError, match=r"^data\.noise: it is drawn from data\.interval"):
+        refuse_idle(drawn, dim=2, typed=["data.condition", "data.noise"])
+    refuse_idle(drawn, dim=2, typed=["data.condition", "data.radii"])

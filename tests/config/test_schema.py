@@ -176,9 +176,24 @@ def test_a_config_knows_the_code_of_its_user_s_own(
             ["model=ffjord", "trainer.animation=true"],
             "trainer.animation: it shows one p(x), not p(x | c); leave it false",
         ),
-        (["data.condition=arc"], "data.condition: 'arc' is refused"),
+        (
+            ["data.condition=arc"],
+            "data: condition=arc cannot be given; choose from component, rotation, noise, scale",
+        ),
+        (["data=pinwheel", "data.condition=arms"], "choose from component, rotation, radial_std"),
         (["data.condition=rotation"], "condition=rotation needs interval"),
-        (["data.interval=[0,1]"], "interval belongs to condition=rotation; leave it null"),
+        (["data.condition=noise"], "condition=noise needs interval, two numbers"),
+        (["data.interval=[0,1]"], "interval belongs to a condition that is a number"),
+        (
+            ["data=circles", "data.condition=factor", "data.interval=[0.5,1]"],
+            "data: interval: factor: 1.0 is refused: it should be less than 1",
+        ),
+        (["data.condition=noise", "data.interval=[0,1]"], "noise: 0.0 is refused"),
+        (
+            ["data=custom", "data.target=a:A", "+data.arguments.side=1", "data.condition=side",
+             "data.interval=[0,1]"],
+            "data: arguments.side is drawn from interval; leave it out",
+        ),
         (
             ["model=ffjord", "objective=flow_matching", "objective.coupling=optimal_transport",
              "objective.targets=sample", "data.condition=rotation", "data.interval=[0,1]"],

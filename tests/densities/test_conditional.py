@@ -9,8 +9,9 @@ from torch import Tensor
 
 from flowtrain.config.data import Data
 from flowtrain.config.section import names, options
-from flowtrain.densities.conditional import Components, Conditional, Rotations, conditional
+from flowtrain.densities.conditional import Components, Conditional
 from flowtrain.densities.density import Density
+from flowtrain.densities.interval import Interval, Rotations
 
 Build = Callable[..., Density]
 
@@ -28,7 +29,7 @@ MIXTURES = (
 
 def laws(name: str, default: Build) -> list[Conditional]:
     density = default(name)
-    found: list[Conditional] = [Rotations(density, low=-0.5, high=2.0)]
+    found: list[Conditional] = [Rotations(density, Interval(-0.5, 2.0))]
     return [*found, Components(density)] if name in MIXTURES else found
 
 
@@ -83,18 +84,6 @@ def test_a_case_is_the_law_at_its_condition(name: str, default: Build) -> None:
             assert case.label.startswith(f"{law.name}=")
 
 
-def test_the_cases_of_an_interval_integrate_over_it(default: Build) -> None:
-    law = Rotations(default("moons"), low=0.5, high=2.0)
-    angles = torch.tensor([law.mean + law.std * float(case.context) for case in law.cases])
-    weights = torch.tensor([case.weight for case in law.cases])
-    assert float(weights @ angles.cos()) == pytest.approx(
-        (math.sin(2.0) - math.sin(0.5)) / 1.5, abs=1e-6
-    )
-    context = law.sample(50_000, torch.Generator().manual_seed(0))[1]
-    assert abs(float(context.mean())) < 0.02
-    assert float(context.std()) == pytest.approx(1, abs=0.02)
-
-
 def test_gradients_pass_through_the_conditional_density(default: Build) -> None:
     for law in laws("moons", default):
         x, context = law.sample(20, torch.Generator().manual_seed(0))
@@ -107,19 +96,9 @@ def test_gradients_pass_through_the_conditional_density(default: Build) -> None:
         torch.testing.assert_close(gradient[:, 0], rise / 2e-5, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "condition", "interval", "message"),
-    [
-        ("swissroll", "component", None, "no components to be given; try condition=rotation"),
-        ("moons", "rotation", [1.0, 1.0], r"two rising numbers, got \[1, 1\]"),
-        ("moons", "rotation", [0.0, math.inf], "two rising numbers"),
-    ],
-)
-def test_what_cannot_be_given_is_refused(
-    name: str, condition: str, interval: list[float] | None, message: str, default: Build
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        conditional(default(name), condition, interval)
+def test_a_density_of_one_part_has_no_component_to_be_given(default: Build) -> None:
+    with pytest.raises(ValueError, match="no components to be given; try condition=rotation"):
+        Components(default("swissroll"))
 
 
 def one_hot(index: int, size: int) -> Tensor:

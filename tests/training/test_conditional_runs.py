@@ -73,12 +73,20 @@ def test_every_objective_trains_on_conditions(
     assert {f"kl/component={index}" for index in range(3)} <= found.metrics.keys()
 
 
-def test_a_condition_on_the_line_is_averaged_over_its_interval(tiny: Tiny, tmp_path: Path) -> None:
-    given = ["data.condition=rotation", "data.interval=[0,1.5]"]
+@pytest.mark.parametrize(("name", "interval"), [("rotation", "0,1.5"), ("noise", "0.2,0.4")])
+def test_a_condition_on_the_line_is_averaged_over_its_interval(
+    name: str, interval: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    given = ["data=rings", f"data.condition={name}", f"data.interval=[{interval}]"]
     found = train(tiny(*given, "trainer.max_steps=10"), tmp_path).metrics
-    cases = [tag for tag in found if tag.startswith("kl/rotation=")]
+    cases = [tag for tag in found if tag.startswith(f"kl/{name}=")]
     assert len(cases) == 8
     assert min(found[tag] for tag in cases) < found["kl/test"] < max(found[tag] for tag in cases)
+    run = open_run(tmp_path)
+    assert run.condition is not None
+    at = run.given(run.condition.encode({name: 0.3}))
+    assert at.name == f"realnvp on rings, {name}=0.3"
+    assert at.density is not None
 
 
 def test_the_folder_is_enough_to_load_and_evaluate_it(run_folder: Path) -> None:
