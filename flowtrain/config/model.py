@@ -36,7 +36,8 @@ class Model(Section):
         takes_condition: whether it can learn p(x | c).
         whitening: the fixed map from data to the coordinates in which it learns: "columns",
             each with its mean and deviation; "covariance", decorrelated as well, in float64;
-            "johnson", columns with heavy or skewed tails bent besides.
+            "johnson", columns with heavy or skewed tails bent besides, and left correlated where
+            that is nearer to independence.
         base: the law in those coordinates that it carries to the data.
         components: of a mixture; None is `COMPONENTS`.
 

@@ -27,7 +27,8 @@ class Whiten(Transform):
     Each column is standardised, or, where its tails are heavy or skewed, bent by the arcsinh that
     makes it most normal (Johnson's SU distribution, Biometrika 36, 1949, eq. 33); then the columns
     are decorrelated. A flow that has learned nothing yet is the Gaussian of the training rows, with
-    Johnson's margins. All is computed in float64, and stays there when the flow is cast: an offset
+    Johnson's margins. Columns that are nearer to independence as they stand, as pixels are, are not
+    decorrelated. All is computed in float64, and stays there when the flow is cast: an offset
     of 1e8 with unit spread, or times since 1970, lose no digit.
 
         y = (x - offset) / scale,  u = asinh(y) if bent else y,  z = matrix (u - shift) / spread
@@ -36,7 +37,7 @@ class Whiten(Transform):
         offset, scale: of the columns, (d,).
         bent: which columns are bent, (d,) booleans.
         shift, spread: mean and deviation of u, (d,).
-        matrix: what decorrelates, (d, d).
+        matrix: what decorrelates, (d, d), or the identity.
 
     >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     >>> x[:, 1] = 1e8 + x[:, 0].exp()
@@ -120,7 +121,8 @@ class Whiten(Transform):
 
         Args:
             x: (n, d).
-            bend: whether columns may be bent at all.
+            bend: whether columns may be bent at all, and left correlated; else the law that a flow
+                begins at is the best Gaussian.
 
         Raises:
             ValueError: a column is constant, spans more than float64 can, or has a value beside
@@ -153,7 +155,10 @@ class Whiten(Transform):
                     "which most others cannot be told apart: drop these rows, or take logarithms"
                 )
         shift, spread = u.mean(0), u.std(0)
-        matrix = _decorrelate((u - shift) / spread)
+        w = (u - shift) / spread
+        matrix = _decorrelate(w)
+        if bend and -math.inf < _dependence(w, np.eye(d)) < _dependence(w, matrix):
+            matrix = np.eye(d)
         return cls(*map(torch.from_numpy, (offset, scale, bent, shift, spread, matrix)))
 
 
@@ -239,3 +244,17 @@ def _decorrelate(w: Floats) -> Floats:
     values, vectors = np.linalg.eigh((1 - best) * (w.T @ w) / n + best * np.eye(d))
     root: Floats = (vectors / np.sqrt(values)) @ vectors.T
     return root
+
+
+def _dependence(w: Floats, matrix: Floats) -> float:
+    """Return the total correlation of matrix @ w over rows w (n, d), in nats, less one constant.
+
+    It is the sum of the entropies of the margins less the joint one, which a matrix changes by
+    log|det|: what a flow has to learn beyond margins, and no margin is hard to learn. A matrix may
+    well make it larger: a sum of pixels that are often 0 has no sharp margin any more.
+    """
+    from scipy.stats import differential_entropy  # by spacings, Vasicek 1976
+
+    with np.errstate(divide="ignore"):  # of equal values: -inf
+        margins = differential_entropy(w @ matrix.T, axis=0).sum()
+    return float(margins - np.linalg.slogdet(matrix)[1])

@@ -84,6 +84,19 @@ def seeds(n: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in range(n)]
 
 
+def test_columns_with_sharp_margins_are_left_as_they_are() -> None:
+    """Two values a column, as of a pixel: a mixture of columns would have many more."""
+    generator = torch.Generator().manual_seed(0)
+    bits = (torch.rand(600, 2, generator=generator, dtype=torch.float64) < 0.5).double()
+    bits[:, 1] = torch.where(torch.arange(600) % 2 == 0, bits[:, 0], bits[:, 1])
+    noise = torch.randn(600, 2, generator=generator, dtype=torch.float64)
+    assert np.corrcoef(bits.mT)[0, 1] > 0.4
+    assert Whiten.fit(bits + 0.02 * noise, bend=True).matrix.tolist() == [[1, 0], [0, 1]]
+    for mixed in (Whiten.fit(bits + 0.02 * noise, bend=False), Whiten.fit(bits + noise, bend=True)):
+        assert abs(mixed.matrix[0, 1]) > 0.05
+    assert abs(Whiten.fit(bits, bend=True).matrix[0, 1]) > 0.05  # no density: spacings of zero
+
+
 def test_few_rows_of_many_columns_are_shrunk() -> None:
     x, held_out = (torch.randn(40, 30, dtype=torch.float64, generator=g) for g in seeds(2))
     found = nll(Whiten.fit(x, bend=False), held_out)
