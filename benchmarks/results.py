@@ -132,9 +132,7 @@ def written(text: str, row: str) -> list[str]:
 
 def table_lines(rows: dict[str, list[str]]) -> list[str]:
     """Return the lines of a table whose first column is the command that repeats a row."""
-    return [
-        f"| `flowtrain {row}` | " + " | ".join(each) + " |" for row, each in rows.items() if each
-    ]
+    return [table_line([f"`flowtrain {row}`", *each]) for row, each in rows.items() if each]
 
 
 def cells(row: str) -> list[str]:
@@ -175,29 +173,26 @@ def mean(results: list[dict[str, Any]], key: str) -> float:
 
 
 def overview(known: dict[str, list[str]]) -> list[str]:
-    """Return the lines of KL by density and recipe, with the seconds, the best in bold."""
+    """Return the lines of KL by density and recipe, the best in bold, and the seconds on moons."""
     lines = []
     for density in DENSITIES:
         rows = [known[f"data={density} {recipe}"] for recipe in RECIPES.values()]
-        kls = [mean_kl(row) for row in rows if row]
-        texts = [
-            ("**{}**" if row and mean_kl(row) == min(kls) else "{}").format(overview_cell(row))
-            for row in rows
-        ]
+        kls = [mean_kl(row) for row in rows]
+        texts = [f"**{kl}**" if kl == min(kls) else kl for kl in kls]
         given = known.get(f"data={density} {GIVEN}")
-        texts.append("" if given is None else overview_cell(given))
-        lines.append(f"| {density} | " + " | ".join(texts) + " |")
-    return lines
+        lines.append(table_line([density, *texts, mean_kl(given) if given else ""]))
+    moons = [known[f"data=moons {recipe}"] for recipe in (*RECIPES.values(), GIVEN)]
+    return [*lines, table_line(["seconds on moons", *(row[4] if row else "…" for row in moons)])]
 
 
-def mean_kl(row: list[str]) -> float:
-    """Return the mean over the seeds of the KL in a row's cells."""
-    return statistics.mean(map(float, row[1].split()))
+def table_line(cells: list[str]) -> str:
+    """Return a line of a table."""
+    return "| " + " | ".join(cells) + " |"
 
 
-def overview_cell(row: list[str]) -> str:
-    """Return the KL of a row and its seconds; nothing has been found of an empty one."""
-    return f"{mean_kl(row):.4f} ({row[4]})" if row else "…"
+def mean_kl(row: list[str]) -> str:
+    """Return the mean over the seeds of the KL in a row's cells; of none, three dots."""
+    return f"{statistics.mean(map(float, row[1].split())):.4f}" if row else "…"
 
 
 def draw_gallery() -> None:
