@@ -34,6 +34,7 @@ class Model(Section):
     Attributes:
         continuous: whether an ODE is solved between base and data.
         takes_condition: whether it can learn p(x | c).
+        compiles: whether torch can compile it.
         whitening: the fixed map from data to the coordinates in which it learns: "columns",
             each with its mean and deviation; "covariance", decorrelated as well, in float64;
             "johnson", columns with heavy or skewed tails bent besides, and left correlated where
@@ -54,6 +55,7 @@ class Model(Section):
 
     continuous: ClassVar[bool] = False
     takes_condition: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
     name: str
     whitening: Literal["columns", "covariance", "johnson"]
     base: Literal["normal", "student_t", "mixture"]
@@ -204,6 +206,7 @@ class MAFSpline(Autoregressive):
 
 
 class Planar(Model):
+    compiles: ClassVar[bool] = False  # its inverse iterates until it has converged
     takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.planar:planar"
     name: Literal["planar"]
@@ -233,6 +236,7 @@ class Peer(Model):
     ['Zuko', 'Normflows']
     """
 
+    compiles: ClassVar[bool] = False
     package: ClassVar[str]
     transforms: Layers
     arguments: dict[str, Any]

@@ -90,6 +90,8 @@ def _without_effect(config: Config) -> Iterator[str]:
         yield f"splits: {data.name} needs splits={data.splits}, not {config.splits.name}"
     if config.trust_code and config.resume is None:
         yield "trust_code: only resume runs code that a folder names; leave it false"
+    if config.trainer.compile and not model.compiles:
+        yield f"trainer.compile: torch cannot compile {model.name}; leave it false"
     if config.trainer.animation:
         if data.dimensions != 2:
             yield f"trainer.animation: {data.name} has no plane to animate in; leave it false"

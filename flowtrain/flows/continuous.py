@@ -252,6 +252,12 @@ class ContinuousFlow(Flow):
         flow.condition = self.condition
         return flow
 
+    def with_field(self, field: nn.Module) -> "ContinuousFlow":
+        """Return this flow with another field in the place of its own, all else shared."""
+        flow = self._with(field, self.solver, self.context_dim)
+        flow.condition = self.condition
+        return flow
+
     def given(self, context: Tensor) -> "ContinuousFlow":
         """Return p(x | c) of one condition, (context_dim,), as a flow without one, weights shared.
 

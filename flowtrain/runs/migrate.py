@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -46,6 +46,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = _from_1(config)
     if version < 3:
         config = _from_2(config)
+    if version < 4 and "trainer" in config:  # steps were never compiled
+        config = {**config, "trainer": {"compile": False, **config["trainer"]}}
     return config
 
 

@@ -16,10 +16,12 @@ from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import ConfigError, TrainingError
+from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, write_result
+from flowtrain.training.compiled import compile_flow
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
 from flowtrain.training.weights import Weights
@@ -40,6 +42,7 @@ class Run:
     phases: list[Phase]
     state: TrainState
     weights: Weights
+    trained: Flow  # what objectives are given: the state's, or the same weights compiled
 
     @property
     def density(self) -> Density | Conditional | None:
@@ -144,4 +147,5 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         progress=Progress(),
     )
     phases = build_phases(config, flow)
-    return Run(config, folder, device, splits, phases, state, weights)
+    trained = compile_flow(flow) if config.trainer.compile else flow
+    return Run(config, folder, device, splits, phases, state, weights, trained)

@@ -25,6 +25,7 @@ from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, read_result, write_failed_start
+from flowtrain.training.compiled import compile_steps
 from flowtrain.training.figures import animate, draw, draw_curves
 from flowtrain.training.report import final_report, headline
 from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
@@ -134,6 +135,8 @@ def _train(
             refuse_idle(config, dim=run.state.flow.dim)
         if saved is None and config.init_from is not None:
             warm_start(run.state, run.config)
+        if config.trainer.compile:
+            compile_steps(run)
     except Exception as error:
         if saved is None:
             report_failed_start(config, run_folder, error)
@@ -307,7 +310,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
     progress.step += 1
     run.weights.zero_gradient()
     try:
-        loss, scalars = phase.at(phase_done)(state.flow, data.x[rows], state.generator, *given)
+        loss, scalars = phase.at(phase_done)(run.trained, data.x[rows], state.generator, *given)
         with solver_errors():
             loss.backward()
     except SolverError as error:
