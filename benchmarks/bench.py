@@ -259,7 +259,8 @@ def tables(results: dict[str, Any]) -> str:
         "## Milliseconds per training step",
         "",
         "The same architecture, all by Adam, in turns, medians. In brackets this project's time",
-        "as a fraction of theirs. A CNF's adaptive solver takes the steps that its own weights ask for.",
+        "as a fraction of theirs. A CNF's adaptive solver takes the steps that its own weights",
+        "ask for.",
         "",
     ]
     for name, found in results["step"].items():
