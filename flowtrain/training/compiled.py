@@ -13,9 +13,10 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import nn
 
 from flowtrain.errors import ConfigError
 from flowtrain.flows.continuous import ContinuousFlow
@@ -51,7 +52,8 @@ def compile_flow(flow: Flow) -> Flow:
         _refuse_without_compiler()
     _keep_in_cache()
     if isinstance(flow, ContinuousFlow):
-        return flow.with_field(torch.compile(flow.cnf.field, dynamic=False, fullgraph=True))
+        field = torch.compile(flow.cnf.field, dynamic=False, fullgraph=True)
+        return flow.with_field(cast(nn.Module, field))
     compiled = copy.copy(flow)
     for direction in ("forward", "inverse"):  # what `log_prob` and samples are made of
         whole = torch.compile(getattr(flow, direction), dynamic=False, fullgraph=True)
