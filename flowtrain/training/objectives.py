@@ -110,7 +110,8 @@ class ReverseKL:
 
     The gradient has a part that is zero on average, that of log q by its weights at given points.
     "path" leaves it out (arXiv 1703.09194, eq. 7): its noise is zero where q = p, at the cost of
-    an inverse each step.
+    an inverse each step. Far from p it holds the slope of log q, which has no bound where a flow
+    is steep: splines lose a part of the target there, and may never find it again.
 
     **Annealing.** For the first part of the run the target is p^beta r^(1 - beta), beta from 0 to
     1, where r is the Gaussian of the whitening, at which a flow begins: the geometric bridge of
