@@ -161,8 +161,6 @@ def evaluate(
             found |= reverse(flow, density, batch_size=batch_size)
             if isinstance(density, Density):
                 found |= components(flow, density, batch_size=batch_size)
-                if density.log_normalizer is not None and "kl_reverse" in found:
-                    found["elbo"] = density.log_normalizer - found["kl_reverse"]
         metrics["nll/entropy"] = density.entropy
     some = splits.test.first(CHECK_POINTS)
     with doing("inverse"):
@@ -327,7 +325,8 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
 
     `ess` is (sum w)² / n sum w², the effective sample size as a fraction: 1 where q = p; samples
     that p does not explain, and parts of p that q misses and a sample falls on, lower it. KL is
-    left out where p is zero at a sample: it is infinite. Chance comes from seed 0.
+    left out where p is zero at a sample: it is infinite. Of an energy there are the ELBO and log Z
+    by these weights, too. Chance comes from seed 0.
 
     Args:
         flow: the model, q.
@@ -351,7 +350,13 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
         log_w: Tensor = Split(x, density, context=context).log_p - log_q
         return log_w
 
-    return weights_of(in_batches(log_weight, z, batch_size, context))
+    log_w = in_batches(log_weight, z, batch_size, context)
+    found = weights_of(log_w)
+    if isinstance(density, Density) and density.log_normalizer is not None:
+        found |= evidence(log_w + density.log_normalizer)
+        if density.log_normalizer_error:
+            found["log_normalizer_error"] = density.log_normalizer_error
+    return found
 
 
 @torch.no_grad()
@@ -395,6 +400,20 @@ def weights_of(log_w: Tensor) -> dict[str, float]:
     if log_w.isfinite().all():
         found |= {"kl_reverse": -float(log_w.mean()), "kl_reverse_error": _standard_error(log_w)}
     return found
+
+
+def evidence(log_w: Tensor) -> dict[str, float]:
+    """Return what is known of log Z in nats from log Z p - log q at samples of q, (n,).
+
+    `elbo` is the mean, a lower bound; `log_z` the log of the mean weight, whose error is that of
+    the weights: it says nothing of a part of p that no sample of q falls on.
+
+    >>> evidence(torch.full((100,), 2.0))
+    {'log_z': 2.0, 'log_z_error': 0.0, 'elbo': 2.0}
+    """
+    log_z = log_w.logsumexp(0) - math.log(len(log_w))
+    found = {"log_z": float(log_z), "log_z_error": _standard_error((log_w - log_z).exp())}
+    return found | ({"elbo": float(log_w.mean())} if log_w.isfinite().all() else {})
 
 
 @torch.no_grad()

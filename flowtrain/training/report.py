@@ -145,8 +145,12 @@ def measured(m: dict[str, float]) -> dict[str, str]:
                 )
             rows[METRICS["kl_reverse"].title] = f"{backwards}, ESS {m['ess/test']:.3f}"
         if "elbo/test" in m:
-            log_z = m["elbo/test"] + m["kl_reverse/test"]
-            rows["ELBO, log Z"] = f"{m['elbo/test']:.4f}, {log_z:.4f} exactly"
+            log_z = f"{m['elbo/test'] + m['kl_reverse/test']:.4f}"
+            error = m.get("log_normalizer_error/test")
+            known = f"{log_z} exactly" if error is None else f"{log_z} ± {error:.4f}"
+            rows["ELBO, log Z"] = f"{m['elbo/test']:.4f}, {known}"
+            if "log_z/test" in m:  # runs of earlier versions have none
+                rows["log Z by weights"] = f"{m['log_z/test']:.4f} ± {m['log_z_error/test']:.4f}"
     nll = "nll_paired" if "nll_paired/test" in m else "nll"
     three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
     if "nll/entropy" in m:

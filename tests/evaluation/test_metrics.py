@@ -19,6 +19,7 @@ from flowtrain.evaluation.metrics import (
     bits_per_dimension,
     components,
     evaluate,
+    evidence,
     inverse_error,
     likelihood,
     quadrature,
@@ -80,6 +81,22 @@ def test_reverse_kl_is_the_closed_form(flow: Flow, gaussian: Density) -> None:
     found = reverse(flow, gaussian, batch_size=3000)
     assert abs(found["kl_reverse"] - expected) < 4 * found["kl_reverse_error"]
     assert found["kl_reverse_error"] < 0.01
+
+
+def test_an_energy_has_an_elbo_and_a_log_z_by_weights(flow: Flow) -> None:
+    class Scaled(GaussianMixture):
+        """exp(-U) is e² times the density, known to within 0.1."""
+
+        log_normalizer, log_normalizer_error = 2.0, 0.1
+
+    energy = Scaled(means=[CENTRE], covariances=[COVARIANCE], weights=[1.0])
+    found = reverse(flow, energy, batch_size=3000)
+    assert found["elbo"] == pytest.approx(2.0 - found["kl_reverse"])
+    assert abs(found["log_z"] - 2.0) < 4 * found["log_z_error"] < 0.1
+    assert found["log_normalizer_error"] == 0.1
+    nowhere = evidence(torch.tensor([0.0, -math.inf]))  # p is zero at a sample
+    assert nowhere["log_z"] == pytest.approx(-math.log(2))
+    assert "elbo" not in nowhere
 
 
 def test_the_effective_sample_size_is_the_closed_form(gaussian: Density) -> None:

@@ -80,6 +80,15 @@ def test_the_last_report_says_where_a_model_leaves_the_data(tiny: Tiny) -> None:
     assert not any("KL(model" in line for line in report(tiny(), earlier))
 
 
+def test_the_last_report_of_an_energy_has_its_bound_and_its_constant(tiny: Tiny) -> None:
+    earlier = {**KNOWN, "elbo/test": 1.5}
+    assert "  ELBO, log Z           1.5000, 1.8000 exactly" in report(tiny(), earlier)
+    energy = {**earlier, "log_z/test": 1.79, "log_z_error/test": 0.02}
+    assert "  log Z by weights      1.7900 ± 0.0200" in report(tiny(), energy)
+    posterior = report(tiny(), {**energy, "log_normalizer_error/test": 0.002})
+    assert "  ELBO, log Z           1.5000, 1.8000 ± 0.0020" in posterior
+
+
 def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> None:
     lines = report(tiny(), {**TABLE, "bits_per_dimension/test": 1.5})
     assert lines[1:9] == [
