@@ -175,6 +175,8 @@ def derive_seeds(config: Config) -> dict[str, int]:
 def fit_whitening(config: Config, train: Split) -> Standardize | Whiten:
     """Fit the fixed map that `model.whitening` names to the training points, on the CPU.
 
+    A posterior's are not used: there it is fitted to as many points of its approximation.
+
     Raises:
         UserError: a column is constant over the training rows, or spans more than float64 can.
 
@@ -184,6 +186,8 @@ def fit_whitening(config: Config, train: Split) -> Standardize | Whiten:
     torch.Size([2])
     """
     x = train.x
+    if isinstance(train.density, Density) and train.density.approximation is not None:
+        x = train.density.approximation.sample(len(x), torch.Generator().manual_seed(0)).to(x)
     if config.model.whitening == "columns":
         return Standardize(x.mean(0).cpu(), x.std(0).cpu())
     try:

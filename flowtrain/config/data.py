@@ -218,6 +218,16 @@ class Funnel(Data):
         return self.dim
 
 
+class LogisticRegression(Data):
+    owner: ClassVar[str] = "flowtrain.densities.logistic_regression:LogisticRegression"
+    name: Literal["logistic_regression"]
+    prior_std: Positive
+
+    @property
+    def dimensions(self) -> int:
+        return 31
+
+
 class StudentT(Data):
     owner: ClassVar[str] = "flowtrain.densities.student_t:StudentT"
     name: Literal["student_t"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.batching import BLOCK
+from flowtrain.densities.importance import Gaussian
 from flowtrain.densities.numerics import midpoint
 
 REACH = 6.0  # standard deviations to the edge of a window: exp(-18), 1e-8 of the mass, lies beyond
@@ -48,6 +49,8 @@ class Density(ABC):
 
     dim: int = 2
     log_normalizer: float | None = None  # log Z of an energy U, p = exp(-U) / Z, where it is one
+    log_normalizer_error: float = 0.0  # its standard error, where it is an estimate
+    approximation: Gaussian | None = None  # where a flow begins, if it must not know the samples
 
     def __init__(self, *, window: tuple[Tensor, Tensor], resolution: float) -> None:
         low, high = window
