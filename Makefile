@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format docs results gallery compare sampling tables-bench adjoint-memory terminal bench structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results gallery compare sampling tables-bench adjoint-memory replicas terminal bench structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -104,6 +104,9 @@ tables-bench: install ## Held-out NLL of tables with the defaults, beside zuko's
 
 adjoint-memory: install ## Print the README's table of memory against evaluations
 	$(BIN)/python benchmarks/adjoint_memory.py
+
+replicas: install ## Print docs/scaling.md's table: a step of several replicas beside single ones
+	$(BIN)/python benchmarks/replicas.py $(ARGS)
 
 terminal: install ## Record the README's moving picture of a terminal (two minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -174,7 +174,7 @@ def _as_it_was() -> Iterator[None]:
 def _record(composed: Composed) -> None:
     """Leave the config where Hydra would; a folder that holds a run keeps its own."""
     hydra = RunFolder(composed.folder).composed.parent
-    if RunFolder(composed.folder).checkpoint("last").exists():
+    if RunFolder(composed.folder).begun:
         return
     hydra.mkdir(parents=True, exist_ok=True)
     for name, content in (("config", composed.raw), ("overrides", composed.overrides)):

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], int | None]:
     """Return the run, its metrics and, if those are of a user's points, how many these are."""
-    saved, batch_size = shared.open_chosen(options, conditional=True)
+    saved, batch_size = shared.open_chosen(options, conditional=True, mixture=True)
     saved = _solved_by(saved, options)
     if options.points is None:
         from flowtrain.evaluation.metrics import evaluate
@@ -124,12 +124,12 @@ def print_report(
     parameters = sum(weight.numel() for weight in saved.flow.parameters())
     told |= {
         "parameters": f"{parameters:,}",
-        "weights": f"{options.checkpoint} weights, of step {saved.step:,}",
+        "weights": shared.weights(saved, options),
         "run folder": str(saved.folder),
     }
     if config.model.continuous:
         told["solver"] = shared.solver(saved)
-    print(f"{saved.name}, seed {config.seed}, in nats")
+    print(f"{saved.name}, {saved.seeds}, in nats")
     for line in listed(told):
         print(line)
 

@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         for name in ("function", "steps"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} has no effect on .safetensors; use .onnx or .pt2")
+    shared.refuse_replicas(options.run)
     saved = open_run(options.run, options.checkpoint, trust_code=options.trust_code)
     if kind == ".safetensors":
         save_weights(path, saved)

@@ -94,6 +94,8 @@ def check_taken_over(key: str, path: Path) -> None:
     usable = ("last", "best") if key == "resume" else ("best",)
     try:
         folder.refuse_links()
+        if key == "resume" and folder.replicas:
+            return
         if not any(folder.checkpoint(name).is_file() for name in usable):
             folder.existing_checkpoint(usable[0])  # it is not: this says so
     except UserError as error:
@@ -103,7 +105,7 @@ def check_taken_over(key: str, path: Path) -> None:
 def record_folder(resume: str | None, *, _root_: DictConfig) -> str | None:
     """Return where Hydra records the config; a run that goes on, or is at work, keeps its own."""
     folder = Path(_root_.hydra.runtime.output_dir)
-    taken = RunFolder(folder).checkpoint("last").exists() or owner(folder) is not None
+    taken = RunFolder(folder).begun or owner(folder) is not None
     return None if resume or taken else ".hydra"
 
 

@@ -81,7 +81,7 @@ def cells(run: Path, age: float) -> list[str]:
     row = [
         result.get("model", "-"),
         data,
-        result.get("seed", "-"),
+        seeds(result),
         stands.state,
         f"{stands.step:,}",
         figure(stands, "kl") or "-",
@@ -90,6 +90,17 @@ def cells(run: Path, age: float) -> list[str]:
         run,
     ]
     return ["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row]
+
+
+def seeds(result: dict[str, Any]) -> str:
+    """Return the seed that a result.json names, of replicas the first and the last.
+
+    >>> seeds({"seed": 3}), seeds({"seed": 3, "config": {"trainer": {"replicas": 8}}})
+    ('3', '3-10')
+    """
+    first = result.get("seed", "-")
+    number = ((result.get("config") or {}).get("trainer") or {}).get("replicas", 1)
+    return f"{first}-{first + number - 1}" if number != 1 and first != "-" else str(first)
 
 
 def lines(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:

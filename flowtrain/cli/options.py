@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
+from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
 
 log = logging.getLogger("flowtrain")
@@ -78,7 +79,7 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
 
 
 def open_chosen(
-    options: argparse.Namespace, *, conditional: bool = False
+    options: argparse.Namespace, *, conditional: bool = False, mixture: bool = False
 ) -> tuple["SavedRun", int]:
     """Return the run that the options name, and how many rows to take at a time.
 
@@ -87,10 +88,13 @@ def open_chosen(
     Args:
         options: of the command.
         conditional: whether the command also takes a run of p(x | c) as it is.
+        mixture: whether it also takes replicas, as their mixture.
 
     Raises:
         UserError: a condition is missing, unknown, or of a run that has none.
     """
+    if not mixture:
+        refuse_replicas(options.run)
     with doing("loading torch"):
         from flowtrain.runs.load import open_run
     with doing("opening the run"):
@@ -113,6 +117,19 @@ def open_chosen(
     return run, options.batch_size or run.config.evaluation.batch_size
 
 
+def refuse_replicas(folder: Path) -> None:
+    """Refuse a folder of replicas where a command takes a single run.
+
+    Raises:
+        UserError: names one of them.
+    """
+    if there := RunFolder(folder).replicas:
+        raise UserError(
+            f"{folder} holds {len(there)} replicas, and this command takes one run; "
+            f"try {there[0].path}"
+        )
+
+
 def _given(pairs: list[tuple[str, str]]) -> dict[str, str]:
     given = dict(pairs)
     if len(given) < len(pairs):
@@ -124,9 +141,15 @@ def _given(pairs: list[tuple[str, str]]) -> dict[str, str]:
 
 def about(run: "SavedRun", options: argparse.Namespace) -> str:
     """Say which flow a command used: its run, its weights and, if it solves an ODE, by what."""
-    told = f"{run.name} in {run.folder}"
-    told += f", {options.checkpoint} weights, of step {run.step:,}"
+    told = f"{run.name} in {run.folder}, {weights(run, options)}"
     return f"{told}, {solver(run)}" if run.config.model.continuous else told
+
+
+def weights(run: "SavedRun", options: argparse.Namespace) -> str:
+    """Say which weights of a run were used."""
+    if run.members:
+        return f"{options.checkpoint} weights of each"
+    return f"{options.checkpoint} weights, of step {run.step:,}"
 
 
 def solver(run: "SavedRun") -> str:

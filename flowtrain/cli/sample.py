@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
             from flowtrain.data.write import WRITERS, write_rows
         if path is not None:
             check_output(path, WRITERS)
-        saved, batch_size = shared.open_chosen(options)
+        saved, batch_size = shared.open_chosen(options, mixture=True)
         columns = [*saved.columns, *(["log_prob"] if options.log_prob else [])]
         draw = with_log_prob if options.log_prob else points
         generator = shared.seeded(options)

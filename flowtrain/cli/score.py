@@ -69,7 +69,7 @@ def score(
     from flowtrain.data.read import read_cells
     from flowtrain.data.write import MIXED
 
-    saved, batch_size = shared.open_chosen(options, conditional=True)
+    saved, batch_size = shared.open_chosen(options, conditional=True, mixture=True)
     header = shared.header(options)
     table = read_points(
         saved, options.file, columns=options.columns, header=header, label=options.label

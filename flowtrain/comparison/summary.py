@@ -99,7 +99,8 @@ def find_runs(folders: Iterable[Path]) -> list[RunSummary]:
         results = [path.parent for path in folder.rglob("result.json")]
         # A job that failed before its training began left Hydra's record alone.
         begun = [path.parents[1] for path in folder.rglob(".hydra/config.yaml")]
-        for run in sorted({*results, *begun}):
+        # Replicas are runs of their own, and the folder that holds them is none.
+        for run in sorted(each for each in {*results, *begun} if not RunFolder(each).replicas):
             found.setdefault(run.resolve(), run)
     if not found:
         raise UserError(f"no run below {', '.join(map(str, asked))}: no folder has a result.json")

@@ -35,6 +35,7 @@ class Model(Section):
         continuous: whether an ODE is solved between base and data.
         takes_condition: whether it can learn p(x | c).
         compiles: whether torch can compile it.
+        stackable: whether copies of it can be computed as one, of a continuous flow its velocity.
         whitening: the fixed map from data to the coordinates in which it learns: "columns",
             each with its mean and deviation; "covariance", decorrelated as well, in float64;
             "johnson", columns with heavy or skewed tails bent besides, and left correlated where
@@ -56,6 +57,7 @@ class Model(Section):
     continuous: ClassVar[bool] = False
     takes_condition: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
+    stackable: ClassVar[bool] = False
     name: str
     whitening: Literal["columns", "covariance", "johnson"]
     base: Literal["normal", "student_t", "mixture"]
@@ -97,6 +99,7 @@ def at_least(count: int | str) -> int:
 
 class Affine(Model):
     owner: ClassVar[str] = "flowtrain.flows.linear:affine"
+    stackable: ClassVar[bool] = True
     name: Literal["affine"]
 
     def weights(self, dim: int) -> int:
@@ -110,6 +113,7 @@ class Couplings(Model):
     ['RealNVP', 'Glow', 'Spline']
     """
 
+    stackable: ClassVar[bool] = True
     couplings: Annotated[Layers, OrAuto(), Mark.SETTLED]
     hidden: Annotated[Units, OrAuto(), Mark.SETTLED]
     depth: Layers
@@ -267,6 +271,7 @@ class Normflows(Peer):
 class FFJORD(Model):
     owner: ClassVar[str] = "flowtrain.flows.continuous:ffjord"
     continuous: ClassVar[bool] = True
+    stackable: ClassVar[bool] = True
     name: Literal["ffjord"]
     field: str
     width: Units

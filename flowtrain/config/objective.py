@@ -19,6 +19,7 @@ class Objective(Section):
         needs_velocity: whether it trains a velocity, so that it fits continuous flows alone.
         needs_density: whether it asks the data for their log-density, at the flow's own samples.
         takes_condition: whether it can train a flow of p(x | c).
+        stackable: whether its losses of several flows can be computed as one, if it solves no ODE.
         criterion: the metric by which the best weights are chosen, the lower the better.
 
     >>> objective = MaximumLikelihood(name="maximum_likelihood")
@@ -31,6 +32,7 @@ class Objective(Section):
     needs_velocity: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
     takes_condition: ClassVar[bool] = True
+    stackable: ClassVar[bool] = False
     criterion: ClassVar[str] = "nll/val"
     name: str
 
@@ -51,6 +53,7 @@ class MaximumLikelihood(Objective):
     owner: ClassVar[str] = "flowtrain.training.objectives:MaximumLikelihood"
     solves_ode: ClassVar[bool] = True
     integrates_path: ClassVar[bool] = True
+    stackable: ClassVar[bool] = True
     name: Literal["maximum_likelihood"]
 
 
@@ -67,6 +70,7 @@ class ReverseKL(Objective):
 class FlowMatching(Objective):
     owner: ClassVar[str] = "flowtrain.training.objectives:FlowMatching"
     needs_velocity: ClassVar[bool] = True
+    stackable: ClassVar[bool] = True
     name: Literal["flow_matching"]
     coupling: Literal["independent", "optimal_transport"]
     path: Literal["linear", "variance_preserving"]

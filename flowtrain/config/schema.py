@@ -115,6 +115,8 @@ def _without_effect(config: Config) -> Iterator[str]:
         )
     if data.conditional:
         yield from _condition_fits(data, model, objective)
+    if config.trainer.replicas > 1:
+        yield from _replicas_fit(config)
     solves = model.continuous and objective.solves_ode
     idle = f"{objective.name} solves no ODE in training" if model.continuous else None
     yield from _solver_fits("solver", "solver", config.solver, solves, model, idle)
@@ -138,6 +140,29 @@ def _condition_fits(data: Data, model: Model, objective: Objective) -> Iterator[
             "objective.coupling: optimal_transport pairs points of one condition, and next to no "
             "two have the same number; leave it independent"
         )
+
+
+def _replicas_fit(config: Config) -> Iterator[str]:
+    data, model, objective = config.data, config.model, config.objective
+    solves = model.continuous and objective.solves_ode
+    why = None
+    if config.own_code.keys() & {"model.field", "objective.target"}:
+        why = "code of your own is not asked to compute several flows at once"
+    elif not (model.stackable and objective.stackable) or solves:
+        why = f"{model.name} by {objective.name} cannot be computed for several flows at once"
+    elif not data.known:
+        why = "each seed splits the rows anew, so that none is held out from all"
+    elif data.conditional:
+        why = "their mixture takes no condition"
+    elif config.trainer.animation:
+        why = "trainer.animation shows a single flow"
+    elif config.trainer.compile:
+        why = "trainer.compile compiles a single flow"
+    elif config.logger.extra is not None:
+        why = f"logger={config.logger.name} shows a single run; try logger=tensorboard"
+    if why is not None:
+        instead = "leave it 1, and train several seeds by -m seed=0,1,2 launcher=joblib"
+        yield f"trainer.replicas: {why}; {instead}"
 
 
 def refuse_idle(config: Config, *, dim: int | None, typed: Sequence[str] = ()) -> None:

@@ -38,6 +38,7 @@ class Trainer(Section):
         figures: whether densities are drawn.
         draw_every: evaluations between figures.
         animation: whether a continuous flow's figures/flow.gif is written at the end.
+        replicas: how many copies, with the seeds seed, seed + 1, ..., are trained in one program.
 
     >>> from flowtrain.runs.load import open_run
     >>> trainer = open_run(run_folder).config.trainer
@@ -62,6 +63,7 @@ class Trainer(Section):
     figures: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
     draw_every: Annotated[Count, Mark.RESUMABLE, Mark.INCIDENTAL]
     animation: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
+    replicas: Annotated[int, Field(ge=1, le=1000)]
 
     @model_validator(mode="after")
     def _every_run_ends(self) -> Self:

@@ -30,6 +30,7 @@ class Metric:
 METRICS = {
     "kl": Metric("KL(data | model)", "nats", lower_is_better=True, group="kl"),
     "kl_error": Metric("error of KL", "nats"),
+    "kl_sem": Metric("standard error of the mean KL of replicas", "nats"),
     "kl_paired": Metric("KL, paired samples", "nats", lower_is_better=True),
     "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
     "kl_reverse": Metric("KL(model | data)", "nats", lower_is_better=True, group="samples"),
@@ -42,6 +43,7 @@ METRICS = {
     "least_component": Metric("the model's part of the mass of the component it covers least"),
     "nll": Metric("negative log-likelihood", "nats", lower_is_better=True, group="nll"),
     "nll_error": Metric("standard error of NLL", "nats"),
+    "nll_sem": Metric("standard error of the mean NLL of replicas", "nats"),
     "nll_paired": Metric(
         "NLL as entropy + KL, paired samples", "nats", lower_is_better=True, group="nll"
     ),

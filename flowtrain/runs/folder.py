@@ -1,6 +1,7 @@
 """Every path inside a run folder, once."""
 
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 from flowtrain.errors import CheckpointError
@@ -76,6 +77,25 @@ class RunFolder:
     def figure(self, name: str) -> Path:
         """A picture, by its file's name."""
         return self.path / "figures" / name
+
+    def replica(self, number: int) -> "RunFolder":
+        """The folder of a replica, a run of its own, whether it exists or not."""
+        return RunFolder(self.path / f"replica-{number}")
+
+    @property
+    def replicas(self) -> list["RunFolder"]:
+        """The folders of the replicas that are there; none of a run of a single seed.
+
+        >>> RunFolder(run_folder).replicas
+        []
+        """
+        found = (self.replica(number) for number in count())
+        return list(takewhile(lambda each: each.path.is_dir(), found))
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a run, or replicas, to go on with."""
+        return self.checkpoint("last").exists() or bool(self.replicas)
 
     def existing_checkpoint(self, name: str) -> Path:
         """Return the path of a checkpoint that is there.

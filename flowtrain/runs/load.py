@@ -22,6 +22,7 @@ from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.ensemble import mixture
 from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint as checkpoints
 from flowtrain.runs.folder import RunFolder
@@ -39,6 +40,7 @@ class SavedRun:
         step: at which the weights were saved.
         condition: what reads the conditions of a flow of p(x | c) from a user's words.
         context: the one condition that its flow is given, (c,); None until `given`.
+        members: the replicas of which its flow is the mixture; none of a single run.
 
     >>> run = open_run(ffjord_folder)
     >>> run.config.data.name, run.step, run.splits.test.x.shape, run.columns
@@ -54,6 +56,7 @@ class SavedRun:
     named: tuple[str, ...] = ()  # columns of the table that it learned; release 0.1 saved none
     condition: ContextEncoder | None = None
     context: Tensor | None = None
+    members: tuple["SavedRun", ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -97,9 +100,19 @@ class SavedRun:
     def name(self) -> str:
         """The run's model and data in words, with the condition that its flow is given."""
         told = f"{self.config.model.name} on {self.config.data.name}"
+        if self.members:
+            told = f"mixture of {len(self.members)} {told}"
         if self.condition is None or self.context is None:
             return told
         return f"{told}, {self.condition.label(self.context)}"
+
+    @property
+    def seeds(self) -> str:
+        """The run's seed in words; of replicas those of the first and the last."""
+        first = self.config.seed
+        if not self.members:
+            return f"seed {first}"
+        return f"seeds {first} to {self.members[-1].config.seed}"
 
     def with_solver(self, settings: dict[str, Any]) -> "SavedRun":
         """Return this run, weights shared, evaluated by the solver that these settings name.
@@ -107,6 +120,8 @@ class SavedRun:
         Raises:
             ConfigError: a setting is refused.
         """
+        if self.members:
+            return _mixed(self.folder, tuple(each.with_solver(settings) for each in self.members))
         assert isinstance(self.flow, ContinuousFlow)
         raw = self.config.model_dump()
         config = validate({**raw, "evaluation": {**raw["evaluation"], "solver": settings}})
@@ -114,14 +129,22 @@ class SavedRun:
         return replace(self, config=config, flow=flow)
 
 
-def load(run_folder: str | Path, checkpoint: str = "best", *, trust_code: bool = False) -> Flow:
+def load(
+    run_folder: str | Path,
+    checkpoint: str = "best",
+    *,
+    replica: int | None = None,
+    trust_code: bool = False,
+) -> Flow:
     """Return the flow of a run on the CPU, in evaluation mode, with the weights it is judged by.
 
-    That of p(x | c) has a `condition` whose `encode` turns values by name into its context.
+    That of p(x | c) has a `condition` whose `encode` turns values by name into its context. That
+    of a folder of replicas is their mixture, sum_r q_r / R.
 
     Args:
         run_folder: the folder of a run, finished or not, or a .safetensors file of an export.
         checkpoint: "best" (on the validation points) or "last"; an export has one set of weights.
+        replica: of a folder of replicas, the number of one of them, from 0.
         trust_code: allow the code that the run names, where it used a piece of its user's own.
 
     Raises:
@@ -133,13 +156,14 @@ def load(run_folder: str | Path, checkpoint: str = "best", *, trust_code: bool =
     >>> x.shape, flow.log_prob(x).shape
     (torch.Size([5, 2]), torch.Size([5]))
     """
-    return open_run(run_folder, checkpoint, trust_code=trust_code).flow
+    return open_run(run_folder, checkpoint, replica=replica, trust_code=trust_code).flow
 
 
 def open_run(
     run_folder: str | Path,
     checkpoint: str = "best",
     *,
+    replica: int | None = None,
     device: str = "cpu",
     trust_code: bool = False,
 ) -> SavedRun:
@@ -148,6 +172,7 @@ def open_run(
     Args:
         run_folder: the folder, or a .safetensors file of an export.
         checkpoint: "best" (on the validation points) or "last".
+        replica: of a folder of replicas, the number of one of them; None is their mixture.
         device: of the flow: auto, cpu, mps, cuda or cuda:<index>.
         trust_code: allow the code that the run names, where it used a piece of its user's own.
 
@@ -161,11 +186,17 @@ def open_run(
     ('realnvp', 6, False)
     """
     folder = Path(run_folder)
+    if replica is not None:
+        folder = existing_replica(folder, replica)
     if folder.suffix == ".safetensors" and not folder.is_dir():
         from flowtrain.runs.weights import read_weights
 
         file, state = folder, read_weights(folder)
     else:
+        if members := RunFolder(folder).replicas:
+            options: dict[str, Any] = {"device": device, "trust_code": trust_code}
+            each = (open_run(member.path, checkpoint, **options) for member in members)
+            return _mixed(folder, tuple(each))
         file = RunFolder(folder).existing_checkpoint(checkpoint)
         state = checkpoints.read(file)
     try:
@@ -195,3 +226,30 @@ def open_run(
     step = state["progress"]["step"]
     names = tuple(columns) if len(columns) == flow.dim else ()
     return SavedRun(folder, config, flow, step, names, condition)
+
+
+def existing_replica(folder: Path, number: int) -> Path:
+    """Return the folder of a replica that is there.
+
+    Raises:
+        CheckpointError: it is not; says which are.
+
+    >>> try:
+    ...     existing_replica(run_folder, 3)
+    ... except CheckpointError as error:
+    ...     str(error).removeprefix(str(run_folder))
+    ': there is no replica 3: it is the run of a single seed'
+    """
+    there = RunFolder(folder).replicas
+    if not 0 <= number < len(there):
+        has = f"it has 0 to {len(there) - 1}" if there else "it is the run of a single seed"
+        raise CheckpointError(f"{folder}: there is no replica {number}: {has}")
+    return there[number].path
+
+
+def _mixed(folder: Path, members: tuple[SavedRun, ...]) -> SavedRun:
+    """Return replicas as one run: its flow is their mixture, its points are the first one's."""
+    first = members[0]
+    flow = mixture([member.flow for member in members]).eval()
+    step = max(member.step for member in members)
+    return SavedRun(folder, first.config, flow, step, first.named, members=members)

@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -48,6 +48,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = _from_2(config)
     if version < 4 and "trainer" in config:  # steps were never compiled
         config = {**config, "trainer": {"compile": False, **config["trainer"]}}
+    if version < 5 and "trainer" in config:  # a run was of one seed
+        config = {**config, "trainer": {"replicas": 1, **config["trainer"]}}
     return config
 
 

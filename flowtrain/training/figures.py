@@ -7,7 +7,9 @@ import torch
 
 from flowtrain.densities.conditional import Conditional
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.flows.flow import Flow
 from flowtrain.progress import doing, done
+from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_history
 from flowtrain.training.report import figure_title
 from flowtrain.training.run import Run
@@ -24,15 +26,30 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
 
     They go into figures/<kind>-<name>.png.
     """
+    title = figure_title(run.config, step, run.state.progress.metrics)
+    return _draw(run, run.state.eval_flow, run.folder, name, title)
+
+
+def draw_mixture(flow: Flow, run: Run, folder: RunFolder, title: str) -> None:
+    """Draw the mixture of replicas beside what they learned, into figures/<kind>-final.png.
+
+    Args:
+        flow: the mixture.
+        run: one of the replicas.
+        folder: of the whole.
+        title: a line above the panels.
+    """
+    _draw(run, flow, folder, "final", title)
+
+
+def _draw(run: Run, flow: Flow, folder: RunFolder, name: str, title: str) -> dict[str, "Image"]:
     from flowtrain.evaluation import images, pictures
 
-    config, flow = run.config, run.state.eval_flow
-    data = run.splits.train if run.density is None else run.splits.val
+    config, data = run.config, run.splits.train if run.density is None else run.splits.val
     # The field is for `flowrun plot`; marginals repeat what a density on a line or a plane shows.
     names = pictures.names_of(flow, data)
     skipped = {"field", *(["marginals"] if config.data.known and len(names) > 1 else [])}
     kinds = [kind for kind in names if kind not in skipped]
-    title = figure_title(config, step, run.state.progress.metrics)
     rendered = {}
     for number, kind in enumerate(kinds, start=1):
         with doing(f"figure {number} of {len(kinds)}, {kind}"):
@@ -41,7 +58,7 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
                 batch_size=config.evaluation.batch_size,
             )  # fmt: skip
             rendered[kind] = images.pixels(figure, dpi=DPI)
-            images.save_png(rendered[kind], run.folder.figure(f"{kind}-{name}.png"))
+            images.save_png(rendered[kind], folder.figure(f"{kind}-{name}.png"))
     return rendered
 
 

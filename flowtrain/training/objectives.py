@@ -69,8 +69,8 @@ class MaximumLikelihood:
         self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
     ) -> tuple[Tensor, Scalars]:
         if not isinstance(flow, ContinuousFlow):
-            nll = -flow.log_prob(x, context).mean()
-            return nll, lambda: {"nll/batch": nll.item()}
+            nll = self.loss(flow, x, context)
+            return nll, self.scalars(nll)
         found = flow.likelihood(
             x,
             generator,
@@ -98,6 +98,18 @@ class MaximumLikelihood:
             }
 
         return loss, scalars
+
+    def draw(self, flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[()]:
+        """Return all that is random of a batch beside its points: nothing."""
+        return ()
+
+    def loss(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the NLL of a batch in nats, (): all that is minimised of a discrete flow."""
+        return -flow.log_prob(x, context).mean()
+
+    def scalars(self, loss: Tensor) -> Scalars:
+        """Return what is worth a curve of a discrete flow: its loss is the NLL."""
+        return lambda: {"nll/batch": loss.item()}
 
 
 @dataclass(frozen=True)
@@ -238,26 +250,42 @@ class FlowMatching:
     def __call__(
         self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
     ) -> tuple[Tensor, Scalars]:
-        assert isinstance(flow, ContinuousFlow)
+        loss = self.loss(flow, x, *self.draw(flow, x, generator, context), context)
+        return loss, self.scalars(loss)
+
+    def draw(
+        self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return all that is random of a batch: the base points, (n, d), and the times, (n,)."""
         data, _ = flow.standardize.inverse(x)
         kind: dict[str, Any] = {"generator": generator, "dtype": data.dtype, "device": x.device}
         base = torch.randn(x.shape, **kind)
-        groups = None if context is None else context.unique(dim=0, return_inverse=True)[1]
         if self.coupling == "optimal_transport":
-            base = base[_assignment(data, base, groups)]
-        t = self.draw_times(len(x), kind)
+            base = base[_assignment(data, base, _groups(context))]
+        return base, self.draw_times(len(x), kind)
+
+    def loss(
+        self, flow: Flow, x: Tensor, base: Tensor, t: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss, (), of a batch and what was drawn for it."""
+        assert isinstance(flow, ContinuousFlow)
+        data, _ = flow.standardize.inverse(x)
         a, b, da, db = (each[:, None] for each in self.coefficients(t))
         target = da * data + db * base
         if self.targets == "posterior_mean":
             # By how much the mean differs from x: no difference of large numbers where b is small.
-            n = self.reference or len(x)
+            n, groups = self.reference or len(x), _groups(context)
             parts = [each.split(n) for each in (data, base, a / b)]
             same = [None] * len(parts[0]) if groups is None else groups.split(n)
             means = [_posterior_mean(*part) for part in zip(*parts, same, strict=True)]
             drawn = torch.cat(means) - data
             target = target + (da - a * db / b) * drawn
         residual = flow.velocity(t, a * data + b * base, context) - target
-        return residual.square().sum(-1).mean(), dict
+        return residual.square().sum(-1).mean()
+
+    def scalars(self, loss: Tensor) -> Scalars:
+        """Return what is worth a curve beside the loss: nothing."""
+        return dict
 
     def draw_times(self, n: int, kind: dict[str, Any]) -> Tensor:
         """Draw n times in (0, 1), with a generator, dtype and device."""
@@ -297,6 +325,11 @@ def _likelihood_shares(
     weight = a / (b * (da * b - a * db)) * s  # of log s, in which it is smooth
     before = torch.cat([weight.new_zeros(1), (weight[1:] + weight[:-1]).cumsum(0)])
     return s.log().to(dtype), before.to(dtype) / before[-1]
+
+
+def _groups(context: Tensor | None) -> Tensor | None:
+    """Return which rows have the very same condition, as a number for each, (n,)."""
+    return None if context is None else context.unique(dim=0, return_inverse=True)[1]
 
 
 def _posterior_mean(data: Tensor, base: Tensor, ratio: Tensor, groups: Tensor | None) -> Tensor:

@@ -1,10 +1,11 @@
 """The words in which a run reports: a headline at each evaluation, a table at its end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flowtrain.config.schema import Config
 from flowtrain.evaluation.checks import LARGE_GAP
+from flowtrain.evaluation.spread import Spread
 from flowtrain.evaluation.tags import METRICS
 from flowtrain.training.state import Progress
 
@@ -39,6 +40,73 @@ def headline(metrics: dict[str, float]) -> str:
             kl += f"  KL(model | data) {metrics['kl_reverse/val']:.4f}"
         return f"{nll}  {kl} nats"
     return f"{nll} ± {metrics[f'nll_error/{split}']:.4f} nats"
+
+
+def headline_of_several(found: Mapping[str, Spread]) -> str:
+    """Say in a few words how good several models are by the validation points.
+
+    Args:
+        found: their metrics, by tag.
+
+    >>> headline_of_several({"nll/val": Spread((2.4, 2.6)), "kl/val": Spread((0.1, 0.3))})
+    'NLL 2.5000  KL 0.2000 ± 0.1000 nats, mean of 2'
+    """
+    nll = found["nll_paired/val" if "nll_paired/val" in found else "nll/val"]
+    kl = found.get("kl/val", nll)
+    return f"NLL {nll.mean:.4f}  KL {kl.mean:.4f} ± {kl.error:.4f} nats, mean of {len(kl.each)}"
+
+
+def report_of_several(
+    config: Config,
+    folder: Path,
+    progress: Progress,
+    found: Mapping[str, Spread],
+    together: Mapping[str, float],
+    *,
+    parameters: int,
+) -> Iterator[str]:
+    """Yield the lines that end a training of replicas: what each reaches, and their mixture.
+
+    Args:
+        config: of the whole.
+        folder: of the whole.
+        progress: of the whole.
+        found: the metrics of the replicas, by tag.
+        together: the metrics of the mixture, by tag.
+        parameters: number of trained weights of each.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> kl = {"kl/test": Spread((0.1, 0.3)), "nll/test": Spread((2.4, 2.6))}
+    >>> lines = report_of_several(open_run(run_folder).config, run_folder, Progress(), kl,
+    ...     {"kl/test": 0.08, "nll/test": 2.38}, parameters=68)
+    >>> for line in [*lines][:4]:
+    ...     print(line)
+    2 x realnvp on pinwheel, seeds 0 to 1, in nats
+      KL(data | model)      0.20000 ± 0.10000, mean of 2, from 0.10000 to 0.30000
+      NLL of test sample    2.5000 ± 0.1000, likewise
+      KL of their mixture   0.08000, its NLL 2.3800
+    """
+    kl, nll = found["kl/test"], found["nll/test"]
+    number = len(kl.each)
+    yield (
+        f"{number} x {config.model.name} on {config.data.name}, "
+        f"seeds {config.seed} to {config.seed + number - 1}, in nats"
+    )
+    yield from listed(
+        {
+            METRICS["kl"].title: f"{kl.mean:.5f} ± {kl.error:.5f}, mean of {number}, "
+            f"from {min(kl.each):.5f} to {max(kl.each):.5f}",
+            "NLL of test sample": f"{nll.mean:.4f} ± {nll.error:.4f}, likewise",
+            "KL of their mixture": f"{together['kl/test']:.5f}, its NLL {together['nll/test']:.4f}",
+            "parameters": f"{parameters:,} each",
+            "steps": f"{progress.step:,} of each in {progress.seconds:.0f} s for all",
+            "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations",
+            "run folder": str(folder),
+            "one of them": str(folder / "replica-0"),
+            "curves, figures": config.logger.view(folder),
+        }
+        | ({"skipped steps": f"{progress.skipped:,}"} if progress.skipped else {})
+    )
 
 
 def in_short(metrics: dict[str, float]) -> str:

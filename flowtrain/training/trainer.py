@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowtrain.config.schema import Config, refuse_idle, validate
 from flowtrain.errors import CheckpointError, TrainingError
@@ -27,6 +28,7 @@ from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, read_result, write_failed_start
 from flowtrain.training.compiled import compile_steps
 from flowtrain.training.figures import animate, draw, draw_curves
+from flowtrain.training.objectives import Objective, Scalars
 from flowtrain.training.report import final_report, headline
 from flowtrain.training.resume import reconcile, refuse_unnamed_code, warm_start
 from flowtrain.training.run import CALM, Run, build_run
@@ -97,6 +99,12 @@ def train(
     torch.Size([5, 2])
     """
     with locked(folder):
+        wanted = config.model_dump() if asked is None else asked
+        several = wanted.get("trainer", {}).get("replicas", 1) > 1
+        if several or RunFolder(folder).replicas:
+            from flowtrain.training.together import train_replicas  # it is made of what follows
+
+            return train_replicas(config, folder, asked=asked, hopeless=hopeless)
         return _train(config, folder, asked, trust_code, hopeless)
 
 
@@ -125,25 +133,7 @@ def _train(
             log.info("to train on, ask for more: trainer.%s", more)
             return Result("completed", progress.step, read_result(run_folder)["metrics"])
 
-    for each in (folder, last.parent, run_folder.figure("")):
-        remove_leftovers(each)
-    try:
-        config.logger.refuse_if_not_installed()
-        with doing("building"), telling_memory(config):
-            run = build_run(config, run_folder)
-        if saved is None:
-            refuse_idle(config, dim=run.state.flow.dim)
-        if saved is None and config.init_from is not None:
-            warm_start(run.state, run.config)
-        if config.trainer.compile:
-            compile_steps(run)
-    except Exception as error:
-        if saved is None:
-            report_failed_start(config, run_folder, error)
-        raise
-    if saved is not None:
-        run.state.load_state_dict(saved)
-        log.info("resuming at step %d", run.state.progress.step)
+    run = open_or_build(config, run_folder, saved)
     config, progress = run.config, run.state.progress
     log.info(
         "%s: %s parameters, %s training points, %s",
@@ -206,6 +196,45 @@ def _train(
         raise
     run.report("completed")
     return Result("completed", progress.step, progress.metrics, caught[0] if caught else None)
+
+
+def open_or_build(config: Config, folder: RunFolder, saved: dict[str, Any] | None) -> Run:
+    """Build a run, at step 0 or as a checkpoint left it.
+
+    Args:
+        config: of the run.
+        folder: of the run; what a killed process left half written is removed.
+        saved: the checkpoint, or None.
+
+    Raises:
+        UserError: as `train`.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> folder, config = RunFolder(tmp_path), open_run(run_folder).config
+    >>> saved = checkpoint.read(run_folder / "checkpoints" / "last.pt")
+    >>> [open_or_build(config, folder, each).state.progress.step for each in (None, saved)]
+    [0, 6]
+    """
+    for each in (folder.path, folder.checkpoint("last").parent, folder.figure("")):
+        remove_leftovers(each)
+    try:
+        config.logger.refuse_if_not_installed()
+        with doing("building"), telling_memory(config):
+            run = build_run(config, folder)
+        if saved is None:
+            refuse_idle(config, dim=run.state.flow.dim)
+        if saved is None and config.init_from is not None:
+            warm_start(run.state, run.config)
+        if config.trainer.compile:
+            compile_steps(run)
+    except Exception as error:
+        if saved is None:
+            report_failed_start(config, folder, error)
+        raise
+    if saved is not None:
+        run.state.load_state_dict(saved)
+        log.info("resuming at step %d", run.state.progress.step)
+    return run
 
 
 @contextmanager
@@ -283,6 +312,25 @@ def report_failed_start(config: Config, folder: RunFolder, error: Exception) -> 
         )
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a step minimises, and on what.
+
+    Attributes:
+        objective: as it is at this moment of the run.
+        x: points of the training split, (n, d).
+        given: their conditions, (n, c), where the data have some.
+
+    >>> from flowtrain.training.objectives import MaximumLikelihood
+    >>> Batch(MaximumLikelihood(), torch.zeros(32, 2), ()).x.shape
+    torch.Size([32, 2])
+    """
+
+    objective: Objective
+    x: Tensor
+    given: tuple[Tensor, ...]
+
+
 def train_step(run: Run, tracker: Tracker) -> None:
     """Take one optimizer step on a random batch, and log it now and then.
 
@@ -298,10 +346,29 @@ def train_step(run: Run, tracker: Tracker) -> None:
     1
     """
     began = time.monotonic()
+    batch = begin_step(run)
+    try:
+        loss, scalars = batch.objective(run.trained, batch.x, run.state.generator, *batch.given)
+        with solver_errors():
+            loss.backward()
+    except SolverError as error:
+        count_failure(run, str(error))
+        return
+    if end_step(run, tracker, loss.detach(), scalars):
+        tracker.pace.count(loss.item(), time.monotonic() - began)
+        done(1.0, *tracker.pace.details(run.state.progress, run.config.trainer.max_steps))
+
+
+def begin_step(run: Run) -> Batch:
+    """Begin a step: set the learning rate, draw a batch, forget the gradient of the step before.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> begin_step(build_run(open_run(run_folder).config, RunFolder(tmp_path))).x.shape
+    torch.Size([32, 2])
+    """
     config, state, progress = run.config, run.state, run.state.progress
     phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
-    lr = config.scheduler.lr(phase.max_lr, phase_done)
-    state.optimizer.lr = lr
+    state.optimizer.lr = config.scheduler.lr(phase.max_lr, phase_done)
     data = run.splits.train
     rows = torch.randint(
         len(data.x), (config.trainer.batch_size,), generator=state.generator, device=run.device
@@ -309,17 +376,35 @@ def train_step(run: Run, tracker: Tracker) -> None:
     given = () if data.context is None else (data.context[rows],)
     progress.step += 1
     run.weights.zero_gradient()
-    try:
-        loss, scalars = phase.at(phase_done)(run.trained, data.x[rows], state.generator, *given)
-        with solver_errors():
-            loss.backward()
-    except SolverError as error:
-        count_failure(run, str(error))
-        return
+    return Batch(phase.at(phase_done), data.x[rows], given)
+
+
+def end_step(run: Run, tracker: Tracker, loss: Tensor, scalars: Scalars) -> bool:
+    """End a step: clip the gradient, move the weights, log now and then.
+
+    Args:
+        run: whose weights have the gradient of the loss.
+        tracker: of the run.
+        loss: (), detached.
+        scalars: of the objective.
+
+    Returns:
+        Whether the step was taken: one whose loss or gradient is NaN or infinite is skipped.
+
+    Raises:
+        TrainingError: too many steps in a row were skipped.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     end_step(run, tracker, torch.tensor(float("nan")), dict)
+    False
+    """
+    config, state, progress = run.config, run.state, run.state.progress
     norm = run.weights.clip(config.trainer.clip)
-    if not torch.isfinite(loss.detach() + norm):  # one look at the device
+    if not torch.isfinite(loss + norm):  # one look at the device
         count_failure(run, f"the loss is {loss.item():g}, its gradient's norm {norm.item():g}")
-        return
+        return False
     state.optimizer.step()
     if state.average is not None:
         state.average.update_parameters(state.flow)
@@ -329,15 +414,14 @@ def train_step(run: Run, tracker: Tracker) -> None:
             "loss": loss.item(),
             **scalars(),
             "grad_norm": norm.item(),
-            "lr": lr,
+            "lr": state.optimizer.lr,
             "speed/steps_per_second": (rate := tracker.rate(progress.step)),
         }
         if "nfe/forward" in values:
             values["speed/milliseconds_per_evaluation"] = 1e3 / rate / values["nfe/forward"]
         tracker.scalars(progress, values)
         tracker.pace.evaluations = values.get("nfe/forward")
-    tracker.pace.count(loss.item(), time.monotonic() - began)
-    done(1.0, *tracker.pace.details(progress, config.trainer.max_steps))
+    return True
 
 
 def count_failure(run: Run, what: str) -> None:
@@ -384,6 +468,35 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     >>> sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     ['best.pt', 'last.pt']
     """
+    config, progress = run.config, run.state.progress
+    validate_weights(run, tracker)
+    log.info("step %6d  %s", progress.step, headline(progress.metrics))
+    for line in warnings_about(progress.metrics):
+        log.warning(line)
+    evaluations = progress.step // config.trainer.evaluate_every
+    if progress.step and config.trainer.figures and evaluations % config.trainer.draw_every == 0:
+        began = time.monotonic()
+        with doing(f"drawing step {progress.step:,}"):
+            images = draw(run, f"step-{progress.step:06d}", step=progress.step)
+        for kind, image in images.items():
+            tracker.picture(progress.step, f"figures/{kind}", image)
+        progress.drawing_seconds += time.monotonic() - began
+    tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
+
+
+def validate_weights(run: Run, tracker: Tracker) -> None:
+    """Evaluate on the validation split, log the figures and write the checkpoints.
+
+    Raises:
+        CheckpointError, TrainingError: as `run_validation`.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     validate_weights(run, tracker)
+    >>> run.state.progress.metrics["kl/val"] > 0
+    True
+    """
     config, state, progress = run.config, run.state, run.state.progress
     run.save("last")  # an evaluation that is cut short costs no step
     began = time.monotonic()
@@ -419,24 +532,10 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     if better:
         run.save("best")
     run.save("last")
-    log.info("step %6d  %s", progress.step, headline(metrics))
-    for line in warnings_about(metrics):
-        log.warning(line)
-    evaluations = progress.step // config.trainer.evaluate_every
-    if progress.step and config.trainer.figures and evaluations % config.trainer.draw_every == 0:
-        began = time.monotonic()
-        with doing(f"drawing step {progress.step:,}"):
-            images = draw(run, f"step-{progress.step:06d}", step=progress.step)
-        for kind, image in images.items():
-            tracker.picture(progress.step, f"figures/{kind}", image)
-        progress.drawing_seconds += time.monotonic() - began
-    tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
 
 
 def finish(run: Run, tracker: Tracker) -> None:
-    """Evaluate the best weights on the test split and by quadrature; print the final report.
-
-    Where the best weights cannot be read, the last ones are judged.
+    """Evaluate the best weights on the test split and by quadrature; draw; print the final report.
 
     Raises:
         TrainingError: the last weights have no finite NLL: the training has diverged.
@@ -447,6 +546,44 @@ def finish(run: Run, tracker: Tracker) -> None:
     ...     run_validation(run, tracker)  # it saves the best weights, here the first
     ...     finish(run, tracker)
     >>> run.state.progress.metrics["kl/test"] > 0
+    True
+    """
+    config, progress = run.config, run.state.progress
+    last = progress.metrics
+    judge(run, tracker)
+    if config.trainer.figures:
+        with doing("drawing the best weights"):
+            draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
+            draw_curves(run)
+    if config.trainer.animation:
+        with doing("drawing the animation"):
+            animate(run)
+    untrained = progress.best_step == 0 < progress.step and config.init_from is None
+    gaussian = untrained and config.model.whitening != "columns"
+    if gaussian:
+        log.info(GAUSSIAN_KEPT)
+    for line in warnings_about(progress.metrics, untrained=untrained and not gaussian):
+        log.warning(line)
+    for line in final_report(
+        config, run.folder.path, progress, parameters=run.parameters, last=last
+    ):
+        log.info(line)
+
+
+def judge(run: Run, tracker: Tracker) -> None:
+    """Load the best weights, evaluate them on the test split and by quadrature, log the figures.
+
+    Where the best weights cannot be read, the last ones are judged.
+
+    Raises:
+        TrainingError: the last weights have no finite NLL: the training has diverged.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     run_validation(run, tracker)
+    ...     judge(run, tracker)
+    >>> "mass/test" in run.state.progress.metrics
     True
     """
     config, state, progress = run.config, run.state, run.state.progress
@@ -475,20 +612,3 @@ def finish(run: Run, tracker: Tracker) -> None:
     final = {tag: value for tag, value in progress.metrics.items() if tag not in logged}
     tracker.scalars(progress, final)
     tracker.summary(config.model_dump(), progress.metrics)
-    if config.trainer.figures:
-        with doing("drawing the best weights"):
-            draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
-            draw_curves(run)
-    if config.trainer.animation:
-        with doing("drawing the animation"):
-            animate(run)
-    untrained = progress.best_step == 0 < progress.step and config.init_from is None
-    gaussian = untrained and config.model.whitening != "columns"
-    if gaussian:
-        log.info(GAUSSIAN_KEPT)
-    for line in warnings_about(progress.metrics, untrained=untrained and not gaussian):
-        log.warning(line)
-    for line in final_report(
-        config, run.folder.path, progress, parameters=run.parameters, last=last
-    ):
-        log.info(line)

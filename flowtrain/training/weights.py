@@ -45,10 +45,14 @@ class Weights:
             weight.data, weight.grad = own, slope
 
     def parts(self, vector: Tensor) -> list[Tensor]:
-        """Return views of a vector laid out as the weights', each of its weight's shape."""
+        """Return views of a vector laid out as the weights', each of its weight's shape.
+
+        Args:
+            vector: (..., length of the weights' own); the first axes are kept.
+        """
         return [
-            part[: weight.numel()].view_as(weight)
-            for part, weight in zip(vector.split(self.sizes), self.each, strict=True)
+            part[..., : weight.numel()].view(*vector.shape[:-1], *weight.shape)
+            for part, weight in zip(vector.split(self.sizes, dim=-1), self.each, strict=True)
         ]
 
     def zero_gradient(self) -> None:

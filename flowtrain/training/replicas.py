@@ -1,0 +1,179 @@
+"""Replicas: runs that differ in their seeds alone, each an ordinary run in a folder of its own."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flowtrain.config.schema import Config, validate
+from flowtrain.densities.density import Density
+from flowtrain.errors import CheckpointError, ConfigError
+from flowtrain.evaluation.metrics import likelihood, quadrature
+from flowtrain.evaluation.spread import Spread, spreads
+from flowtrain.evaluation.tags import tagged
+from flowtrain.flows.flow import Flow
+from flowtrain.progress import doing
+from flowtrain.runs import checkpoint
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.lock import locked
+from flowtrain.runs.migrate import load_config, saved_config
+from flowtrain.runs.result import environment, read_result, write_result
+from flowtrain.training.resume import reconcile
+from flowtrain.training.run import Run
+from flowtrain.training.state import Progress
+from flowtrain.training.tracking import Tracker
+from flowtrain.training.trainer import open_or_build, report_failed_start
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Runs that differ in their seeds alone, and the folder in which theirs lie.
+
+    Attributes:
+        config: of the whole; its seed is the first run's.
+        folder: of the whole.
+        runs: in the order of their seeds.
+        recorded: of each run, the step up to which its records stand; -1 for a new one.
+    """
+
+    config: Config
+    folder: RunFolder
+    runs: list[Run]
+    recorded: list[int]
+
+    @property
+    def spreads(self) -> dict[str, Spread]:
+        """The last metrics of the runs, by tag: their mean and its standard error."""
+        return spreads([run.state.progress.metrics for run in self.runs])
+
+    @property
+    def progress(self) -> Progress:
+        """Where the runs stand together, at the step that all have reached."""
+        each = [run.state.progress for run in self.runs]
+        return Progress(
+            step=min(one.step for one in each),
+            seconds=max(one.seconds for one in each),
+            evaluation_seconds=sum(one.evaluation_seconds for one in each),
+            last_eval_step=min(one.last_eval_step for one in each),
+            skipped=sum(one.skipped for one in each),
+            metrics={tag: spread.mean for tag, spread in self.spreads.items()},
+        )
+
+    def report(self, status: str, **more: Any) -> None:
+        """Write the result.json of the whole: means, and under `replicas` what they are made of."""
+        progress = self.progress
+        write_result(
+            self.folder,
+            status=status,
+            model=self.config.model.name,
+            data=self.config.data.name,
+            seed=self.config.seed,
+            parameters=self.runs[0].parameters,
+            step=progress.step,
+            skipped_steps=progress.skipped,
+            seconds=round(progress.seconds, 3),
+            evaluation_seconds=round(progress.evaluation_seconds, 3),
+            metrics=progress.metrics,
+            replicas={tag: spread.as_dict() for tag, spread in self.spreads.items()},
+            **more,
+            environment=environment(self.runs[0].device),
+            config=saved_config(self.config),
+        )
+
+    def report_all(self, status: str, **more: Any) -> None:
+        """Write the result.json of every run and of the whole."""
+        for run in self.runs:
+            run.report(status, **more)
+        self.report(status, **more)
+
+
+def replica_config(config: Config, number: int) -> Config:
+    """Return the config of a replica: of a single run, with a seed of its own and no figures.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> replica_config(open_run(run_folder).config, 3).seed
+    3
+    """
+    raw = config.model_dump()
+    trainer = {**raw["trainer"], "replicas": 1, "figures": False}
+    return validate({**raw, "seed": config.seed + number, "resume": None, "trainer": trainer})
+
+
+def held_config(whole: RunFolder) -> Config:
+    """Return the config of the replicas that a folder holds.
+
+    Raises:
+        CheckpointError: its result.json is lost or damaged.
+    """
+    try:
+        return load_config(read_result(whole)["config"])
+    except (LookupError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{whole.result} does not say what {whole.path} holds; each replica goes on by itself: "
+            f"resume={whole.replica(0).path}"
+        ) from error
+
+
+def open_replicas(config: Config, whole: RunFolder) -> Replicas:
+    """Build every replica, at step 0 or as its last checkpoint left it.
+
+    Raises:
+        UserError: as `train`; its reason is left in the folder.
+    """
+    runs, recorded = [], []
+    try:
+        for number in range(config.trainer.replicas):
+            folder, own = whole.replica(number), replica_config(config, number)
+            folder.refuse_links()
+            saved = checkpoint.read_newest(folder)
+            if saved is not None:
+                own = validate(reconcile(saved["config"], own.model_dump()))
+            with doing(f"replica {number}"):
+                run = open_or_build(own, folder, saved)
+            runs.append(run)
+            recorded.append(-1 if saved is None else run.state.progress.step)
+    except Exception as error:
+        if not whole.result.exists():
+            report_failed_start(config, whole, error)
+        raise
+    return Replicas(config, whole, runs, recorded)
+
+
+@contextmanager
+def tracked(replicas: Replicas) -> Iterator[tuple[Tracker, list[Tracker]]]:
+    """Lock the folders of the replicas; yield the trackers of the whole and of each."""
+    with ExitStack() as entered:
+        for run in replicas.runs:
+            entered.enter_context(locked(run.folder.path))
+
+        def track(folder: RunFolder, step: int, evaluated: int) -> Tracker:
+            logger = replicas.config.logger
+            return entered.enter_context(
+                Tracker(folder, step=step, evaluated=evaluated, logger=logger)
+            )
+
+        each = [
+            track(run.folder, step, run.state.progress.last_eval_step)
+            for run, step in zip(replicas.runs, replicas.recorded, strict=True)
+        ]
+        last_eval_step = replicas.progress.last_eval_step
+        whole = track(replicas.folder, min(replicas.recorded), last_eval_step)
+        if replicas.progress.step == 0:
+            for run, tracker in zip(replicas.runs, each, strict=True):
+                tracker.text("config", run.config.model_dump())
+            whole.text("config", replicas.config.model_dump())
+            whole.text("environment", environment(replicas.runs[0].device))
+        yield whole, each
+
+
+def mixture_metrics(flow: Flow, run: Run) -> dict[str, float]:
+    """Return NLL and KL of a mixture in nats by the test points of a run of known density.
+
+    No replica has seen them: each trains on points that it drew by its own seed.
+    """
+    grid, batch_size = run.config.evaluation.grid, run.config.evaluation.batch_size
+    found = likelihood(flow, run.splits.test, batch_size=batch_size)
+    density = run.splits.test.density
+    if isinstance(density, Density) and density.dim <= 2:
+        found |= quadrature(flow, density, points=grid, batch_size=batch_size)
+    return tagged(found, "test")
