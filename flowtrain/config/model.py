@@ -211,7 +211,6 @@ class MAFSpline(Autoregressive):
 
 class Planar(Model):
     compiles: ClassVar[bool] = False  # its inverse iterates until it has converged
-    takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.planar:planar"
     name: Literal["planar"]
     layers: Layers
@@ -221,7 +220,6 @@ class Planar(Model):
 
 
 class Radial(Model):
-    takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.planar:radial"
     name: Literal["radial"]
     layers: Layers

@@ -128,7 +128,6 @@ class FlowMatchingThenLikelihood(FlowMatching):
 class Reflow(Objective):
     owner: ClassVar[str] = "flowtrain.training.reflow:reflow"
     needs_velocity: ClassVar[bool] = True
-    takes_condition: ClassVar[bool] = False
     name: Literal["reflow"]
     teacher: Annotated[str, Field(min_length=1)]
     pairs: Count

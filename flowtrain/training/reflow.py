@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.batching import in_batches
+from flowtrain.data.condition import ContextEncoder
 from flowtrain.errors import ConfigError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
@@ -23,9 +24,13 @@ class Reflow:
     teacher carries z (algorithm 1 there). Its minimum has the teacher's law and straighter paths,
     so that few steps suffice.
 
+    The points of a step are not looked at, only counted: the pairs are all that is learned from.
+
     Args:
         base: the pairs' base points, (m, d).
         data: where the teacher carries them, in data coordinates, (m, d).
+        context: of p(x | c), the condition at which it did so, (m, c).
+        condition: what that context stands for.
 
     >>> from flowtrain import load
     >>> flow, generator = load(ffjord_folder), torch.Generator().manual_seed(0)
@@ -37,6 +42,8 @@ class Reflow:
 
     base: Tensor
     data: Tensor
+    context: Tensor | None = None
+    condition: ContextEncoder | None = None
 
     def __call__(
         self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
@@ -47,22 +54,30 @@ class Reflow:
                 f"objective.teacher: its points have {self.base.shape[1]} dimensions, "
                 f"the data {flow.dim}"
             )
+        if flow.condition != self.condition:
+            own, asked = (each or "none" for each in (self.condition, flow.condition))
+            raise ConfigError(
+                f"objective.teacher: its condition, {own}, is not this run's, {asked}; both need "
+                "the same data and splits"
+            )
         n = len(x)
         chosen = torch.randint(len(self.base), (n,), generator=generator, device=x.device)
         z, end = (each.to(x.device)[chosen].to(x.dtype) for each in (self.base, self.data))
+        given = None if self.context is None else self.context.to(x.device)[chosen]
         white, _ = flow.standardize.inverse(end)
         slices = torch.arange(n, dtype=x.dtype, device=x.device)
         drawn = torch.rand(n, generator=generator, dtype=x.dtype, device=x.device)
         t = (slices + drawn) / n
         line = z + t[:, None] * (white - z)
-        residual = flow.velocity(t, line) - (white - z)
+        residual = flow.velocity(t, line, given) - (white - z)
         return residual.square().sum(-1).mean(), dict
 
 
 def reflow(*, teacher: str, pairs: int) -> Reflow:
     """Open a run and carry base points along its paths, by its evaluation solver.
 
-    The pairs are the teacher's, drawn from seed 0: the same for every run that learns from it.
+    The pairs are the teacher's, drawn from seed 0: the same for every run that learns from it. Of
+    p(x | c) their conditions are those of training points, drawn alike.
 
     Args:
         teacher: the folder of a run of a continuous flow.
@@ -80,16 +95,17 @@ def reflow(*, teacher: str, pairs: int) -> Reflow:
             f"objective.teacher: {teacher} is a run of {run.config.model.name}, which has no "
             "paths to straighten; name one of a continuous flow"
         )
-    if run.flow.context_dim:
-        raise ConfigError(
-            f"objective.teacher: {teacher} is of p(x | c), which reflow does not straighten"
-        )
     if run.config.model.base != "normal":
         raise ConfigError(
             f"objective.teacher: {teacher} has model.base={run.config.model.base}, and its student "
             "begins at the normal law; name one of base=normal"
         )
-    z = run.flow.sample_base(pairs, torch.Generator().manual_seed(0))
+    generator, context = torch.Generator().manual_seed(0), None
+    z = run.flow.sample_base(pairs, generator)
+    if run.condition is not None:
+        of_data = run.splits.train.context
+        assert of_data is not None
+        context = of_data[torch.randint(len(of_data), (pairs,), generator=generator)]
     with doing("the teacher's pairs"):
-        data = in_batches(run.flow.to_data, z, run.config.evaluation.batch_size)
-    return Reflow(z, data)
+        data = in_batches(run.flow.to_data, z, run.config.evaluation.batch_size, context)
+    return Reflow(z, data, context, run.condition)

@@ -135,6 +135,7 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         seed=seeds["weights"],
         context_dim=0 if condition is None else condition.dim,
     ).to(device)
+    flow.condition = condition
     average = None
     if config.trainer.ema:
         average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema))

@@ -166,12 +166,7 @@ def test_a_config_knows_the_code_of_its_user_s_own(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=planar"], "data.condition: model=planar learns no p(x | c); leave it null"),
-        (["model=radial"], "data.condition: model=radial learns no p(x | c); leave it null"),
-        (
-            ["model=ffjord", "objective=reflow", "objective.teacher=x"],
-            "data.condition: objective=reflow learns no p(x | c); leave it null",
-        ),
+        (["model=normflows"], "data.condition: model=normflows learns no p(x | c); leave it null"),
         (
             ["model=ffjord", "trainer.animation=true"],
             "trainer.animation: it shows one p(x), not p(x | c); leave it false",

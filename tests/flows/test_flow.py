@@ -129,7 +129,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
             ("affine", 1, {}), ("affine", 3, {}), ("realnvp", 2, {"mixing": "random"}),
             ("glow", 2, {}), ("spline", 3, {"mixing": "lu"}), ("maf", 3, {"mixing": "lu"}),
             ("iaf", 3, {"mixing": "reverse"}), ("maf_spline", 1, {"mixing": "lu"}),
-            ("maf_spline", 3, {"mixing": "random"}),
+            ("maf_spline", 3, {"mixing": "random"}), ("planar", 2, {}), ("radial", 3, {}),
         )
     },
     **{

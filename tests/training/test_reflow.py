@@ -9,6 +9,7 @@ import torch
 from flowtrain.config.schema import Config
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
+from flowtrain.runs.load import open_run
 from flowtrain.training.reflow import Reflow, reflow
 from flowtrain.training.trainer import train
 
@@ -73,3 +74,22 @@ def test_a_teacher_of_another_dimension_is_refused(make_ffjord: Make) -> None:
     pairs = Reflow(torch.zeros(5, 3), torch.zeros(5, 3))
     with pytest.raises(ConfigError, match="its points have 3 dimensions, the data 2"):
         pairs(make_ffjord(), torch.zeros(4, 2).double(), torch.Generator())
+
+
+def test_a_student_of_a_conditional_teacher_learns_its_conditions(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    given, brief = "data.condition=component", ("trainer.max_steps=1", "trainer.evaluate_every=1")
+    train(tiny(given, *brief, model="ffjord"), tmp_path / "teacher")
+    settings = ["objective=reflow", f"objective.teacher={tmp_path / 'teacher'}",
+                "objective.pairs=200", "solver=none", *brief]  # fmt: skip
+    found = train(tiny(given, *settings, model="ffjord"), tmp_path / "student").metrics
+    assert "kl/component=0" in found
+    with pytest.raises(ConfigError, match=r"condition, component \(0, 1 or 2\), is not .*, none;"):
+        train(tiny(*settings, model="ffjord"), tmp_path / "other")
+    pairs = reflow(teacher=str(tmp_path / "teacher"), pairs=50)
+    assert pairs.context is not None
+    assert {*pairs.context.argmax(1).tolist()} == {0, 1, 2}
+    run = open_run(tmp_path / "teacher")
+    carried = run.flow.to_data(pairs.base, pairs.context)
+    torch.testing.assert_close(carried, pairs.data)
