@@ -64,7 +64,8 @@ class RunFolder:
         '/metrics.jsonl: refused: it is a link, and a run writes only inside its folder'
         """
         written = (self.log, self.metrics, self.result, self.composed.parent)
-        for path in (*written, self.checkpoint("last").parent, self.figure("")):
+        below = (self.checkpoint("last").parent, self.figure(""), *self.path.glob("replica-*"))
+        for path in (*written, *below):
             if path.is_symlink():
                 raise CheckpointError(
                     f"{path}: refused: it is a link, and a run writes only inside its folder"

@@ -226,6 +226,15 @@ def test_the_least_hopeful_are_pruned(config: Config, tmp_path: Path) -> None:
     assert result(tmp_path / "replica-1")["status"] == "pruned"
 
 
+def test_a_link_in_the_place_of_a_replica_is_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "replica-1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="replica-1: refused: it is a link"):
+        train(config, tmp_path / "run")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 # --- what has no replicas -----------------------------------------------------------------------
 
 
