@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-extras lint format docs results gallery compare sampling tables-bench adjoint-memory replicas terminal bench structure tensorboard clean
+.PHONY: help install train test test-slow test-extras lint format docs results gallery rectified compare sampling tables-bench adjoint-memory replicas terminal bench structure tensorboard clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -90,6 +90,9 @@ results: install ## Train every row of docs/results.md that is missing (two hour
 
 gallery: install ## Train what docs/gallery.png shows and is missing (an hour), and draw it
 	$(BIN)/python benchmarks/results.py gallery
+
+rectified: install ## Train what docs/rectified.md shows and is missing (forty minutes), rewrite its table and picture
+	$(BIN)/python benchmarks/rectified.py $(ARGS)
 
 compare: install ## Train RealNVP and FFJORD on three data sets and print a table
 	$(BIN)/python benchmarks/compare.py
