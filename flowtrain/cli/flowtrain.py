@@ -158,8 +158,9 @@ def train_composed(composed: DictConfig) -> float:
                 from flowtrain.training.trainer import train
 
                 deal_gpu()
+            hopeless = judge_of(folder, by_hand=job is None)
             result = train(
-                config, folder, asked=asked, trust_code=config.trust_code, hopeless=judge_of(folder)
+                config, folder, asked=asked, trust_code=config.trust_code, hopeless=hopeless
             )
             if result.status == "interrupted" and result.signal is not None:
                 pass_on(result.signal)

@@ -55,7 +55,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.write(len(seal).to_bytes(2, "little") + seal)
     except OSError as error:
         kept = "; the one before it is kept" if path.exists() else ""
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}{kept}") from error
+        reason = f"{error.strerror or error}{kept}"
+        raise CheckpointError(f"cannot write the checkpoint {path}: {reason}") from error
 
 
 def read(path: Path) -> dict[str, Any]:

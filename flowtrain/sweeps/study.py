@@ -13,7 +13,7 @@ from typing import Any
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
-from flowtrain.runs.standing import state_of
+from flowtrain.runs.standing import ENDED, state_of
 
 JOURNAL = "study.journal"
 NAME = "flowtrain"
@@ -134,7 +134,9 @@ def tell(
         study: as `open_study` returns it.
         sweep: the folder.
         numbers: of trials that have not been told.
-        failed: names of the folders of those whose jobs failed, whatever the folders hold.
+        failed: names of the folders of those whose jobs failed. A batch system may still have had
+            a job of an earlier sweep for the same trial: while that one is at work, and once it has
+            ended, its trial has not failed.
 
     Raises:
         KeyboardInterrupt: a trial was interrupted.
@@ -142,7 +144,8 @@ def tell(
     states = _optuna().trial.TrialState
     for number in numbers:
         run = sweep / trial_folder(number)
-        match "failed" if run.name in failed else state_of(run):
+        state = state_of(run)
+        match "failed" if run.name in failed and state not in (*ENDED, "running") else state:
             case "running":
                 continue
             case "interrupted":
@@ -160,13 +163,15 @@ def tell(
                 yield f"trial {number}: {state}"
 
 
-def judge_of(run: Path) -> Judge | None:
+def judge_of(run: Path, *, by_hand: bool = False) -> Judge | None:
     """Return what the trial in a folder reports its evaluations to; None for a run of no study.
 
     It takes a step and the metrics of its evaluation, and says whether there is no hope.
 
     Args:
         run: the folder of a run, in that of its sweep.
+        by_hand: whether it is no job of the sweep: it goes on for its own sake, even if the study
+            has given it up.
 
     >>> judge_of(run_folder) is None
     True
@@ -178,8 +183,9 @@ def judge_of(run: Path) -> Judge | None:
     study.pruner = _pruner(**study.user_attrs["pruning"])
     study.sampler = optuna.samplers.RandomSampler(seed=0)  # it is not asked
     frozen = study.get_trials(deepcopy=False)[number]
-    if frozen.state.is_finished():  # the study has its answer: this run goes on for its own sake
-        return None
+    if frozen.state.is_finished():  # the study has its answer
+        given_up = frozen.state.name == "PRUNED" and not by_hand
+        return (lambda step, metrics: True) if given_up else None
     trial = optuna.Trial(study, frozen._trial_id)
 
     def hopeless(step: int, metrics: dict[str, float]) -> bool:

@@ -1,7 +1,8 @@
-"""A Slurm of one node: jobs that are requeued, told, preempted and killed end as if left alone."""
+"""A Slurm of one node: jobs that are requeued, out of time, preempted, killed end all the same."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,13 +19,18 @@ from flowtrain.runs.standing import Standing, standing
 
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch")
-# A quarter of a minute, so that there is time to disturb it.
-LONG = [
+RUN = [
     "data=gaussian_mixture", "model=realnvp", "model.hidden=32", "model.couplings=4",
-    "trainer.device=cpu", "trainer.batch_size=64", "trainer.max_steps=4000",
-    "trainer.evaluate_every=1000", "trainer.log_every=50", "trainer.figures=false",
-    "evaluation.grid=32", "splits.train=2000", "splits.val=200", "splits.test=200",
-    "seed=0,1,2,3,4",
+    "trainer.device=cpu", "trainer.batch_size=64", "trainer.log_every=50",
+    "trainer.figures=false", "evaluation.grid=32", "splits.train=2000", "splits.val=200",
+    "splits.test=200",
+]  # fmt: skip
+# A quarter of a minute for each, so that there is time to disturb it.
+SIX = [*RUN, "trainer.max_steps=4000", "trainer.evaluate_every=1000", "seed=range(0,6)"]
+STUDY = [
+    *RUN, "trainer.max_steps=400", "trainer.evaluate_every=50", "sweep=optuna",
+    "optimizer.lr=tag(log,interval(1e-5,1e-2))", "hydra.sweeper.n_trials=8",
+    "hydra.sweeper.n_jobs=2", "hydra.sweeper.startup_trials=2",
 ]  # fmt: skip
 ON_SLURM = [
     "launcher=slurm", "hydra.launcher.partition=low", "hydra.launcher.array_parallelism=2",
@@ -59,7 +65,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 def sweep(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
     """Start a sweep and write what it tells beside its folder."""
-    command = [sys.executable, "-m", "flowtrain", "-m", *LONG, *arguments]
+    command = [sys.executable, "-m", "flowtrain", "-m", *arguments]
     with folder.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             [*command, f"hydra.sweep.dir={folder}"], stdout=log, stderr=subprocess.STDOUT
@@ -67,8 +73,13 @@ def sweep(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def job(folder: Path, number: int) -> Standing:
-    """Return how a job of a sweep stands."""
+    """Return how a job of a sweep over seeds stands."""
     return standing(folder / f"seed={number}")
+
+
+def pid_of(at_work: Standing) -> int:
+    """Return the process that is at work on a run."""
+    return int(at_work.owner.split()[1])
 
 
 def wait_until(reached: Callable[[], bool], seconds: float = 300) -> None:
@@ -102,31 +113,84 @@ def content(run: Path) -> dict[str, Any]:
 
 def test_jobs_that_are_disturbed_end_as_if_left_alone(slurm: Slurm, tmp_path: Path) -> None:
     disturbed, alone = tmp_path / "disturbed", tmp_path / "alone"
-    first = sweep(*ON_SLURM, folder=disturbed)
+    first = sweep(*SIX, *ON_SLURM, folder=disturbed)
     wait_until(under_way(disturbed, 0))
     array = slurm("squeue", "-h", "-o", "%F").splitlines()[0]
     slurm("scontrol", "requeue", f"{array}_0")
+
     wait_until(under_way(disturbed, 1))
-    os.kill(int(job(disturbed, 1).owner.split()[1]), signal.SIGUSR2)  # as Slurm does in the end
-    wait_until(under_way(disturbed, 2))
+    slurm("scontrol", "update", f"JobId={array}_1", "TimeLimit=2")  # of which a minute's warning
+    wait_until(lambda: job(disturbed, 1).state == "interrupted")
+    slurm("scontrol", "update", f"JobId={array}_1", "TimeLimit=10")
+
     wait_until(under_way(disturbed, 3))
     slurm("sbatch", "-p", "high", "-n", "2", "-o", "/dev/null", "--wrap", "sleep 1")
+    wait_until(lambda: job(disturbed, 3).state == "interrupted")
+
     wait_until(under_way(disturbed, 4))
-    os.kill(int(job(disturbed, 4).owner.split()[1]), signal.SIGKILL)
+    slurm("scontrol", "update", "PartitionName=low", "GraceTime=0")
+    slurm("sbatch", "-p", "high", "-n", "2", "-o", "/dev/null", "--wrap", "sleep 1")
+    wait_until(lambda: job(disturbed, 4).state == "interrupted")
+
+    wait_until(under_way(disturbed, 5))
+    os.kill(pid_of(job(disturbed, 5)), signal.SIGKILL)
     assert first.wait(600) == 1
     wait_until(lambda: not slurm("squeue", "-h"))
-    states = [job(disturbed, number).state for number in range(5)]
-    assert states == ["completed"] * 4 + ["killed"]
-    logs = [(disturbed / f"seed={n}" / "flowtrain.log").read_text() for n in range(5)]
-    assert all("interrupted at step" in log and "resuming at step" in log for log in logs[:4])
-    for log in logs[:4]:  # no step is lost
-        saved = log.partition("interrupted at step ")[2].partition(";")[0]
-        assert f"resuming at step {saved}\n" in log
-
-    assert sweep(*ON_SLURM, folder=disturbed).wait(600) == 0
-    assert "4 completed, 1 killed; 1 to run" in disturbed.with_suffix(".log").read_text()
-    assert sweep(folder=alone).wait(600) == 0
+    states = [job(disturbed, number).state for number in range(6)]
+    assert states == ["completed"] * 5 + ["killed"]
     for number in range(5):
+        log = (disturbed / f"seed={number}" / "flowtrain.log").read_text()
+        saved = re.findall(r"interrupted at step (\d+);", log)
+        assert saved == re.findall(r"resuming at step (\d+)\n", log)  # no step is lost
+        assert saved or number == 2
+
+    assert sweep(*SIX, *ON_SLURM, folder=disturbed).wait(600) == 0
+    assert "5 completed, 1 killed; 1 to run" in disturbed.with_suffix(".log").read_text()
+    assert sweep(*SIX, folder=alone).wait(600) == 0
+    for number in range(6):
         one, other = (content(folder / f"seed={number}") for folder in (disturbed, alone))
         assert one == other
     assert (disturbed / "compare.md").exists()
+
+
+def trials(folder: Path) -> list[dict[str, Any]]:
+    """Return all that a study knows of its trials but for the times."""
+    optuna = pytest.importorskip("optuna")
+    journal = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
+    storage = optuna.storages.JournalStorage(journal)
+    study = optuna.load_study(study_name="flowtrain", storage=storage)
+    return [
+        {
+            "number": trial.number, "state": trial.state.name, "params": trial.params,
+            "values": trial.values, "evaluations": trial.intermediate_values,
+        }
+        for trial in study.get_trials()
+    ]  # fmt: skip
+
+
+def test_a_study_through_slurm_loses_no_trial_and_runs_none_twice(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    disturbed, alone = tmp_path / "disturbed", tmp_path / "alone"
+
+    def at_work(number: int) -> Callable[[], bool]:
+        return lambda: standing(disturbed / f"{number}-trial").state == "running"
+
+    first = sweep(*STUDY, *ON_SLURM, folder=disturbed)
+    wait_until(at_work(2))
+    array = slurm("squeue", "-h", "-o", "%F").splitlines()[0]
+    slurm("scontrol", "requeue", f"{array}_0")
+    wait_until(at_work(4))
+    first.kill()  # its jobs go on
+    first.wait()
+    assert sweep(*STUDY, *ON_SLURM, folder=disturbed).wait(600) == 0
+    assert sweep(*STUDY, folder=alone).wait(600) == 0
+
+    found = trials(disturbed)
+    assert [trial["number"] for trial in found] == list(range(8))
+    assert found == trials(alone)
+    assert {trial["state"] for trial in found} == {"COMPLETE", "PRUNED"}
+    for number in range(8):
+        one, other = (folder / f"{number}-trial" for folder in (disturbed, alone))
+        assert content(one) == content(other)

@@ -155,9 +155,10 @@ def hold(start: Callable[..., Forked]) -> Callable[..., str]:
         log = (run / "flowtrain.log").read_text(encoding="utf-8")
         assert log.count("WARNING") < 10, case
         flow = load(run)
-        x = flow.sample(100, torch.Generator().manual_seed(0))
+        context = torch.zeros(100, flow.context_dim) if flow.context_dim else None
+        x = flow.sample(100, torch.Generator().manual_seed(0), context)
         assert x.isfinite().all(), case
-        assert flow.log_prob(x).isfinite().all(), case
+        assert flow.log_prob(x, context).isfinite().all(), case
         return ""
 
     return hold

@@ -98,8 +98,9 @@ def without_folder_from(step: int) -> Callable[[], None]:
 
         def struck(run: Run, tracker: Tracker) -> None:
             original(run, tracker)
-            if run.state.progress.step == step:
-                shutil.rmtree(run.folder.path)
+            while run.state.progress.step == step and run.folder.path.exists():
+                # TensorBoard's thread opens its file by name, and may put it back meanwhile.
+                shutil.rmtree(run.folder.path, ignore_errors=True)
 
         trainer.train_step = struck
 

@@ -117,8 +117,10 @@ def test_two_hundred_runs_of_two_steps_run_or_say_why_not(
         home = tmp_path / str(len(ended))
         home.mkdir()
         (home / "rows.csv").write_text(table, encoding="utf-8")
-        ended.append(hold(home, *LENGTH, *BASES[number], *drawn, "hydra.run.dir=run"))
-        shutil.rmtree(home)
+        try:
+            ended.append(hold(home, *LENGTH, *BASES[number], *drawn, "hydra.run.dir=run"))
+        finally:
+            shutil.rmtree(home)
 
     chosen = hypothesis.settings(
         max_examples=200, derandomize=True, database=None, deadline=None,

@@ -154,7 +154,12 @@ def test_a_study_is_told_what_the_folders_hold(opened: Open, space: Any, tmp_pat
     end(tmp_path / trial_folder(4), "interrupted")
     with pytest.raises(KeyboardInterrupt):
         list(tell(study, tmp_path, [4]))
+    with locked(tmp_path / trial_folder(4)):  # by a job of an earlier sweep
+        assert list(tell(study, tmp_path, [4], failed=["4-trial"])) == []
     assert list(tell(study, tmp_path, [4], failed=["4-trial"])) == ["trial 4: failed"]
+    end(tmp_path / trial_folder(5), "completed", 0.5)
+    (told,) = tell(study, tmp_path, [5], failed=["5-trial"])
+    assert told.startswith("trial 5: 0.50000; ")
 
 
 def test_another_question_is_refused(opened: Open, tmp_path: Path) -> None:
@@ -194,7 +199,10 @@ def test_a_hopeless_trial_is_given_up_through_the_journal(
         hopeless(30, {"nll/val": 1.0, "kl/val": 0.0})  # a resumed trial comes by again
         end(tmp_path / trial_folder(number), "pruned" if any(stopped) else "completed", kl)
         list(tell(study, tmp_path, [number]))
-        assert judge_of(tmp_path / trial_folder(number)) is None  # it may go on for its own sake
+        run = tmp_path / trial_folder(number)
+        assert judge_of(run, by_hand=True) is None  # it may go on for its own sake
+        late = judge_of(run)  # a second job for it, that waited in the queue
+        assert late is None if not any(stopped) else late is not None and late(30, {})
     assert not any(given_up[:4]) or pruner == "hyperband"
     assert any(given_up[4:]) == (pruner != "none")
     reported = study.trials[0].intermediate_values
