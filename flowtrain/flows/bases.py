@@ -42,12 +42,7 @@ class Base(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self,
-        n: int,
-        generator: torch.Generator | None,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, n: int, generator: torch.Generator | None, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         """Draw n points, (n, d), differentiable in the parameters.
 
@@ -82,12 +77,7 @@ class Normal(Base):
         return -0.5 * (z.square().sum(-1) + self.dim * LOG_TWO_PI)
 
     def sample(
-        self,
-        n: int,
-        generator: torch.Generator | None,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, n: int, generator: torch.Generator | None, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         return torch.randn(n, self.dim, generator=generator, dtype=dtype, device=device)
 
@@ -138,12 +128,7 @@ class StudentT(Base):
         return height.sum() - (df + self.dim) / 2 * torch.log1p(squared / df)
 
     def sample(
-        self,
-        n: int,
-        generator: torch.Generator | None,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, n: int, generator: torch.Generator | None, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         normal = torch.randn(n, self.dim, generator=generator, dtype=dtype, device=device)
         half = self.df.to(normal) / 2
@@ -240,12 +225,7 @@ class Mixture(Base):
         return log_p - self.dim * LOG_TWO_PI / 2
 
     def sample(
-        self,
-        n: int,
-        generator: torch.Generator | None,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, n: int, generator: torch.Generator | None, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         kind: dict[str, Any] = {"dtype": dtype, "device": device}
         which = torch.rand(n, generator=generator, **kind)
