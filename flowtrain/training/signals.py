@@ -21,8 +21,9 @@ PREEMPTED_WITHIN = 600.0  # seconds that Slurm may take to end a job it has sent
 def catch_signals() -> Iterator[list[int]]:
     """Collect the first signal that asks to stop, so that a step or an evaluation can end.
 
-    A second one raises KeyboardInterrupt or SystemExit, wherever the program is. Outside the main
-    thread, which alone may handle signals, nothing is collected; nor is SIGHUP under `nohup`.
+    A second one raises KeyboardInterrupt or SystemExit, wherever the program is; but not Slurm's,
+    which tells a job that it preempts twice, and kills it by itself. Outside the main thread,
+    which alone may handle signals, nothing is collected; nor is SIGHUP under `nohup`.
 
     >>> with catch_signals() as caught:
     ...     signal.raise_signal(signal.SIGINT)
@@ -34,12 +35,15 @@ def catch_signals() -> Iterator[list[int]]:
     def remember(number: int, frame: object) -> None:
         if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if caught and under_slurm():
+            return
         if caught:
             sys.exit(128 + number)
         caught.append(number)
         if number == signal.SIGHUP:
             leave_closed_terminal()
-        log.info("stopping after this step or evaluation; once more to stop at once")
+        at_once = "" if under_slurm() else "; once more to stop at once"
+        log.info("stopping after this step or evaluation%s", at_once)
 
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -77,6 +81,11 @@ def pass_on(number: int) -> None:
     """
     if number in (signal.SIGUSR1, signal.SIGUSR2) and callable(signal.getsignal(number)):
         signal.raise_signal(signal.Signals(number))
-    if number == signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
+    if number == signal.SIGTERM and under_slurm():
         log.info("saved; Slurm may now end this job, and start it again if it was preempted")
         time.sleep(PREEMPTED_WITHIN)
+
+
+def under_slurm() -> bool:
+    """Return whether this process is a job of Slurm's."""
+    return "SLURM_JOB_ID" in os.environ

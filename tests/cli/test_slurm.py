@@ -142,7 +142,7 @@ def test_jobs_that_are_disturbed_end_as_if_left_alone(slurm: Slurm, tmp_path: Pa
         log = (disturbed / f"seed={number}" / "flowtrain.log").read_text()
         saved = re.findall(r"interrupted at step (\d+);", log)
         assert saved == re.findall(r"resuming at step (\d+)\n", log)  # no step is lost
-        assert saved or number == 2
+        assert number == 2 or any(int(step) > 200 for step in saved)
 
     assert sweep(*SIX, *ON_SLURM, folder=disturbed).wait(600) == 0
     assert "5 completed, 1 killed; 1 to run" in disturbed.with_suffix(".log").read_text()

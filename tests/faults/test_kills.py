@@ -98,6 +98,11 @@ def killed_at_write(number: int) -> Callable[[], None]:
     return lambda: at_writes(strike)
 
 
+def slow_disk() -> None:
+    """Let all that writes wait, four times as long as the run would last without."""
+    at_writes(lambda _: time.sleep(0.05))
+
+
 def again(run: Path, command: list[str], chance: random.Random) -> list[str]:
     """Return what a user types to go on: `resume=` where there is what it needs, or the command."""
     begun = (run / "checkpoints" / "last.pt").exists()
@@ -154,3 +159,29 @@ def test_a_killed_run_ends_as_if_it_was_left_alone(
         assert_same_end(run, whole / "run", told)
         assert_no_fold(run, whole / "run", told)
     tell(f"{2 * cases} runs of {writes} writes, {killed} kills")
+
+
+def test_a_run_that_is_killed_while_it_waits_for_a_slow_disk_loses_nothing(
+    start: Start, tmp_path: Path, cases: int, chance: random.Random, assert_same_end: SameEnd,
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    command = [*LENGTH, *KINDS["realnvp"]]
+    whole, slow = tmp_path / "whole", tmp_path / "slow"
+    for folder in (whole, slow):
+        folder.mkdir()
+    assert start(command, whole).wait() == (0, "")
+    began = time.monotonic()
+    assert start(command, slow, slow_disk).wait() == (0, "")
+    lasts, killed = time.monotonic() - began, 0
+    assert_same_end(slow / "run", whole / "run", "slow")
+    for case in range(cases):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        process = start(command, folder, slow_disk)
+        process.kill_after(chance.uniform(0, lasts))
+        killed += process.wait()[0] != 0
+        time.sleep(math.ceil(time.time()) - time.time())  # TensorBoard's files go by seconds
+        assert start(again(folder / "run", command, chance), folder, slow_disk).wait() == (0, "")
+        assert_same_end(folder / "run", whole / "run", str(case))
+        assert_no_fold(folder / "run", whole / "run", str(case))
+    tell(f"{cases} runs of {lasts:.1f} s, {killed} kills")

@@ -32,12 +32,28 @@ def test_the_first_signal_is_remembered_and_the_second_ends_the_program() -> Non
 
 
 @pytest.mark.parametrize("signum", [each for each in STOPPING if each != signal.SIGINT])
-def test_a_second_signal_ends_the_program_with_its_status(signum: signal.Signals) -> None:
+def test_a_second_signal_ends_the_program_with_its_status(
+    signum: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with catch_signals() as caught:
         signal.raise_signal(signum)
         with pytest.raises(SystemExit) as ended:
             signal.raise_signal(signum)
     assert (caught, ended.value.code) == ([signum], 128 + signum)
+
+
+def test_slurm_tells_twice_and_the_step_is_saved_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with caplog.at_level("INFO", logger="flowtrain"), catch_signals() as caught:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):  # of a user at a terminal
+            signal.raise_signal(signal.SIGINT)
+    assert caught == [signal.SIGTERM]
+    assert caplog.messages == ["stopping after this step or evaluation"]
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
