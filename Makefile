@@ -36,9 +36,9 @@ test-extras: ## Run the tests of loggers, exports, searches and other libraries'
 	  tests/training/test_trainer.py tests/test_build.py tests/test_docstrings.py tests/config
 
 .PHONY: test-slurm
-test-slurm: ## Run a sweep on a Slurm of one node, from Debian's packages, as root (five minutes)
+test-slurm: ## Run sweeps on a Slurm of one node, from Debian's packages, as root (seven minutes)
 	$(PYTHON) -m venv $(VENV)-extras
-	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slurm]'
+	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slurm,optuna]'
 	$(VENV)-extras/bin/python -m pytest -m slow tests/cli/test_slurm.py
 
 test-slow: install ## Run the long checks: whole trainings held to their figures
