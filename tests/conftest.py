@@ -191,3 +191,23 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return full_disk
+
+
+@pytest.fixture(scope="session")
+def trials() -> Callable[[Path], list[dict[str, Any]]]:
+    """Return a function from a sweep's folder to all that its study knows, but for the times."""
+
+    def trials(sweep: Path) -> list[dict[str, Any]]:
+        optuna = pytest.importorskip("optuna")
+        journal = optuna.storages.journal.JournalFileBackend(str(sweep / "study.journal"))
+        storage = optuna.storages.JournalStorage(journal)
+        study = optuna.load_study(study_name="flowtrain", storage=storage)
+        return [
+            {
+                "number": trial.number, "state": trial.state.name, "params": trial.params,
+                "values": trial.values, "evaluations": trial.intermediate_values,
+            }
+            for trial in study.get_trials()
+        ]  # fmt: skip
+
+    return trials

@@ -161,23 +161,8 @@ def test_jobs_that_are_disturbed_end_as_if_left_alone(slurm: Slurm, tmp_path: Pa
     assert (disturbed / "compare.md").exists()
 
 
-def trials(folder: Path) -> list[dict[str, Any]]:
-    """Return all that a study knows of its trials but for the times."""
-    optuna = pytest.importorskip("optuna")
-    journal = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
-    storage = optuna.storages.JournalStorage(journal)
-    study = optuna.load_study(study_name="flowtrain", storage=storage)
-    return [
-        {
-            "number": trial.number, "state": trial.state.name, "params": trial.params,
-            "values": trial.values, "evaluations": trial.intermediate_values,
-        }
-        for trial in study.get_trials()
-    ]  # fmt: skip
-
-
 def test_a_study_through_slurm_loses_no_trial_and_runs_none_twice(
-    slurm: Slurm, tmp_path: Path
+    slurm: Slurm, tmp_path: Path, trials: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
     pytest.importorskip("optuna")
     disturbed, alone = tmp_path / "disturbed", tmp_path / "alone"
