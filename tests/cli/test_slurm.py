@@ -25,8 +25,8 @@ RUN = [
     "trainer.figures=false", "evaluation.grid=32", "splits.train=2000", "splits.val=200",
     "splits.test=200",
 ]  # fmt: skip
-# A quarter of a minute for each, so that there is time to disturb it.
-SIX = [*RUN, "trainer.max_steps=4000", "trainer.evaluate_every=1000", "seed=range(0,6)"]
+# Seconds for each, so that there is time to disturb it.
+SIX = [*RUN, "trainer.max_steps=2500", "trainer.evaluate_every=1000", "seed=range(0,6)"]
 STUDY = [
     *RUN, "trainer.max_steps=400", "trainer.evaluate_every=50", "sweep=optuna",
     "optimizer.lr=tag(log,interval(1e-5,1e-2))", "hydra.sweeper.n_trials=8",
@@ -96,8 +96,8 @@ def under_way(folder: Path, number: int) -> Callable[[], bool]:
 
     def reached() -> bool:
         at_work = job(folder, number)
-        running = at_work.state == "running" and '"status": "running"' in result.read_text()
-        return running and at_work.step > 200  # not still resuming: it has said that it runs
+        stepping = at_work.state == "running" and at_work.step > 200
+        return stepping and '"status": "running"' in result.read_text()  # not still resuming
 
     return reached
 
@@ -126,7 +126,8 @@ def test_jobs_that_are_disturbed_end_as_if_left_alone(slurm: Slurm, tmp_path: Pa
     slurm("scontrol", "requeue", f"{array}_0")
 
     wait_until(under_way(disturbed, 1))
-    slurm("scontrol", "update", f"JobId={array}_1", "TimeLimit=2")  # of which a minute's warning
+    os.kill(pid_of(job(disturbed, 1)), signal.SIGSTOP)  # Slurm wakes it when its time runs out
+    slurm("scontrol", "update", f"JobId={array}_1", "TimeLimit=2")
     wait_until(lambda: job(disturbed, 1).state == "interrupted")
     slurm("scontrol", "update", f"JobId={array}_1", "TimeLimit=10")
 
