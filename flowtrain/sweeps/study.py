@@ -99,10 +99,10 @@ def open_study(
 def next_trials(
     study: Any, settings: Settings, space: dict[str, Any], *, at_once: int
 ) -> list[Any]:
-    """Return the trials to run now: those that were begun, then new ones; none at the end.
+    """Return the trials to run now, a batch, some of it begun or told before; none at the end.
 
-    The sampler of every trial has a seed of its own, so that a study that was stopped asks what it
-    would have asked.
+    The sampler of every trial has a seed of its own, and a batch is told before another is asked,
+    so that a study that was stopped asks what it would have asked.
 
     Args:
         study: as `open_study` returns it.
@@ -115,7 +115,8 @@ def next_trials(
     asked = sum(trial.state.name != "WAITING" for trial in trials)
     points = _grid(space) if settings.sampler == "grid" else None
     last = settings.n_trials if points is None else min(settings.n_trials, len(points))
-    for number in range(asked, min(last, asked + at_once - len(begun))):
+    first = begun[0].number if begun else asked
+    for number in range(asked, min(last, first - first % at_once + at_once)):
         study.sampler = _sampler(settings, number)
         if points is not None and number >= len(trials):  # else a killed process has put it there
             study.enqueue_trial(points[number])

@@ -114,6 +114,24 @@ def test_a_study_that_stops_asks_what_it_would_have_asked(
     assert [(trial.params, trial.value) for trial in again.trials] == first
 
 
+def test_a_batch_is_told_before_another_is_asked(opened: Open, space: Any, tmp_path: Path) -> None:
+    settings = Settings(n_trials=5)
+    study = opened(settings)
+    first = next_trials(study, settings, space, at_once=2)
+    for trial in first:
+        end(tmp_path / trial_folder(trial.number), "completed")
+    list(tell(study, tmp_path, [0]))  # killed before it tells of the other
+    (left,) = next_trials(opened(settings), settings, space, at_once=2)
+    assert left.number == 1
+    list(tell(study, tmp_path, [1]))
+    for expected in ([2, 3], [4], []):
+        batch = next_trials(opened(settings), settings, space, at_once=2)
+        assert [trial.number for trial in batch] == expected
+        for number in expected:
+            end(tmp_path / trial_folder(number), "completed")
+        list(tell(study, tmp_path, expected))
+
+
 def test_a_grid_has_every_point_once_and_ends(opened: Open, tmp_path: Path) -> None:
     distributions = pytest.importorskip("optuna.distributions")
     space = {
@@ -150,14 +168,15 @@ def test_a_study_is_told_what_the_folders_hold(opened: Open, space: Any, tmp_pat
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "RUNNING"]
     again = next_trials(opened(settings), settings, space, at_once=5)
-    assert [trial.number for trial in again] == [4, 5]  # one at work, one new, and no more
+    assert [trial.number for trial in again] == [4]  # one at work, and no more
     end(tmp_path / trial_folder(4), "interrupted")
     with pytest.raises(KeyboardInterrupt):
         list(tell(study, tmp_path, [4]))
     with locked(tmp_path / trial_folder(4)):  # by a job of an earlier sweep
         assert list(tell(study, tmp_path, [4], failed=["4-trial"])) == []
     assert list(tell(study, tmp_path, [4], failed=["4-trial"])) == ["trial 4: failed"]
-    end(tmp_path / trial_folder(5), "completed", 0.5)
+    (last,) = next_trials(study, settings, space, at_once=5)
+    end(tmp_path / trial_folder(last.number), "completed", 0.5)
     (told,) = tell(study, tmp_path, [5], failed=["5-trial"])
     assert told.startswith("trial 5: 0.50000; ")
 
