@@ -88,8 +88,8 @@ class Network:
             process.wait()
 
     def _begin(self, name: str, program: str, volume: str, *more: str) -> None:
-        command = [program, "-N", "-f", self.home / volume, "-l", self.home / f"{name}.log", *more]
-        self.processes[name] = subprocess.Popen(command)
+        files = ["-f", str(self.home / volume), "-l", str(self.home / f"{name}.log")]
+        self.processes[name] = subprocess.Popen([program, "-N", *files, *more])
 
 
 def wait_until(reached: Callable[[], bool], seconds: float = 60) -> None:
@@ -168,5 +168,4 @@ def test_a_server_that_goes_down_ends_the_run_in_one_line_and_it_goes_on_later(
     assert said.startswith("flowtrain: "), said
     network.serve()
     wait_until(lambda: os.path.exists(other / "run" / "checkpoints" / "last.pt"))
-    print(said)
     assert start(["resume=run", "trainer.max_steps=8"], other).wait() == (0, "")
