@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -76,11 +77,13 @@ def compile_steps(run: "Run") -> None:
     )
     given = () if data.context is None else (data.context[rows],)
     try:
-        with doing("compiling"), suppress(SolverError):
+        with doing("compiling"), suppress(SolverError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's compiler warns of torch
             for phase in run.phases:
                 phase.at(0.0)(run.trained, data.x[rows], generator, *given)[0].backward()
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-        why = str(error).strip().splitlines()[0]
+        first, *more = str(error).strip().splitlines()
+        why = more[0] if more and first.endswith("raised:") else first
         raise ConfigError(
             f"trainer.compile: torch cannot compile {run.config.model.name} here ({why}); {LEAVE}"
         ) from error
