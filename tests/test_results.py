@@ -80,14 +80,14 @@ def test_flows_of_digits_beat_both_baselines(recipe: str, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("data", ["u1", "u2", "u3", "u4", "banana"])
+@pytest.mark.parametrize("data", ["u1", "u2", "u3", "banana"])
 def test_variational_inference_loses_no_part_of_a_target(
     data: str, seed: int, tmp_path: Path
 ) -> None:
     few = ("trainer.max_steps=2000", "trainer.evaluate_every=1000", "splits.train=20_000")
     told = (f"data={data}", f"seed={seed}", "trainer.figures=false")
     metrics = train(tmp_path, "model=spline", "objective=reverse_kl", *told, *few)
-    assert metrics["kl_reverse/test"] <= (0.05 if data in ("u3", "u4") else 0.01)
+    assert metrics["kl_reverse/test"] <= (0.05 if data == "u3" else 0.01)
     assert metrics["ess/test"] >= 0.9
     assert metrics.get("least_component/test", 1.0) >= 0.9
 
