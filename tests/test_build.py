@@ -222,7 +222,8 @@ def test_every_data_set_is_built(compose: Callable[..., dict[str, Any]], name: s
     config = validate(compose(*choice))
     data = build_data(config)
     assert isinstance(data, Table if name in known else Density)
-    assert (build_density(config) is None) == (name in known) == (not config.data.on_grid)
+    assert (build_density(config) is None) == (name in known) == (not config.data.known)
+    assert config.data.on_grid == (name not in {*known, "logistic_regression"})
 
 
 # --- splits and seeds ---------------------------------------------------------------------------
