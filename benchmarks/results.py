@@ -52,7 +52,13 @@ SEEDS = {"experiment=best": (0, 1, 2)}  # one seed for the others
 GRID = [f"data={density} {recipe}" for density in DENSITIES for recipe in RECIPES.values()]
 CONDITIONAL = [f"data={density} {GIVEN}" for density in MIXTURES]
 KNOWN = [*GRID, *CONDITIONAL, "experiment=swissroll_small"]  # rows with a KL
-DIGITS = ["experiment=digits_realnvp", "experiment=digits_ffjord"]
+DIGITS = [
+    *(
+        f"data=sklearn data.name=digits model={model}"
+        for model in ("realnvp", "spline", "maf_spline")
+    ),
+    "experiment=digits_ffjord",
+]
 
 
 def main() -> None:
