@@ -30,8 +30,8 @@ from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Standardize
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.run import build_run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
-from flowtrain.training.trainer import train_step
 
 BATCH, CLIP, POINTS = 512, 1.0, 200_000
 COUPLINGS, HIDDEN = 24, 48  # of RealNVP

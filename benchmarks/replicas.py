@@ -22,9 +22,9 @@ from flowtrain.runs.folder import RunFolder
 from flowtrain.training.replicas import replica_config
 from flowtrain.training.run import Run, build_run
 from flowtrain.training.stack import Stack
+from flowtrain.training.step import train_step
 from flowtrain.training.together import train_steps
 from flowtrain.training.tracking import Tracker
-from flowtrain.training.trainer import train_step
 
 MODELS = {
     "realnvp": ["model=realnvp"],

@@ -19,6 +19,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.load import open_run
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 
 FEW = ["trainer.max_steps=20", "trainer.evaluate_every=10", "trainer.figures=false"]
@@ -124,7 +125,7 @@ def test_two_threads_train_at_once_each_into_its_own_log(
 def test_an_interruption_is_raised_once_the_run_is_saved(
     tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer.train_step
+    original = train_step
 
     def interrupt(run: Run, tracker: Tracker) -> None:
         original(run, tracker)

@@ -20,9 +20,9 @@ from flowtrain.runs.migrate import load_config, saved_config
 from flowtrain.runs.result import environment, read_result, write_result
 from flowtrain.training.resume import reconcile
 from flowtrain.training.run import Run
+from flowtrain.training.start import open_or_build, report_failed_start
 from flowtrain.training.state import Progress
 from flowtrain.training.tracking import Tracker
-from flowtrain.training.trainer import open_or_build, report_failed_start
 
 
 @dataclass(frozen=True)

@@ -36,18 +36,12 @@ from flowtrain.training.run import Run
 from flowtrain.training.schedule import finished, progress_fraction
 from flowtrain.training.signals import catch_signals
 from flowtrain.training.stack import Stack
+from flowtrain.training.start import telling_memory
 from flowtrain.training.state import Progress
+from flowtrain.training.step import begin_step, end_step
 from flowtrain.training.tracking import Tracker
-from flowtrain.training.trainer import (
-    Hopeless,
-    Result,
-    begin_step,
-    end_step,
-    evaluation_is_due,
-    judge,
-    telling_memory,
-    validate_weights,
-)
+from flowtrain.training.trainer import Hopeless, Result, evaluation_is_due
+from flowtrain.training.validation import judge, validate_weights
 
 log = logging.getLogger("flowtrain")
 

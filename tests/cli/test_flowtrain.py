@@ -17,6 +17,7 @@ from flowtrain import __version__
 from flowtrain.runs.lock import locked
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import Result
 
@@ -317,7 +318,7 @@ def test_submitit_s_handler_requeues_what_is_saved(
         told.append(json.loads((tmp_path / "run" / "result.json").read_text())["status"])
         sys.exit(-1)
 
-    step = trainer.train_step
+    step = train_step
 
     def struck(run: Run, tracker: Tracker) -> None:
         step(run, tracker)

@@ -13,6 +13,7 @@ from flowtrain.errors import TrainingError
 from flowtrain.runs.lock import locked
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,7 +40,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_if_it_never_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert flowtrain(*SWEEP, *tiny_overrides, "hydra.sweep.dir=whole").returncode == 0
-    step = trainer.train_step
+    step = train_step
 
     def struck(run: Run, tracker: Tracker) -> None:
         step(run, tracker)
@@ -76,7 +77,7 @@ def test_failed_jobs_run_again_and_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["-m", "hydra.sweep.dir=sweep", *tiny_overrides, "optimizer.lr=2e-3,1e-3"]
-    step = trainer.train_step
+    step = train_step
 
     def failing(run: Run, tracker: Tracker) -> None:
         if run.config.optimizer.settings()["lr"] == 2e-3:

@@ -12,6 +12,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.load import load
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 
 pytestmark = pytest.mark.faults
@@ -94,7 +95,7 @@ def without_folder_from(step: int) -> Callable[[], None]:
     """Return what removes the folder of a run after one of its steps."""
 
     def disturb() -> None:
-        original = trainer.train_step
+        original = train_step
 
         def struck(run: Run, tracker: Tracker) -> None:
             original(run, tracker)
@@ -102,7 +103,7 @@ def without_folder_from(step: int) -> Callable[[], None]:
                 # TensorBoard's thread opens its file by name, and may put it back meanwhile.
                 shutil.rmtree(run.folder.path, ignore_errors=True)
 
-        trainer.train_step = struck
+        pytest.MonkeyPatch().setattr(trainer, "train_step", struck)  # to the end of its process
 
     return disturb
 

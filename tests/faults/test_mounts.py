@@ -13,6 +13,7 @@ import pytest
 from flowtrain.runs import checkpoint
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 
 pytestmark = pytest.mark.faults
@@ -165,7 +166,7 @@ def broken_from(step: int) -> Callable[[], None]:
     """Return what tells ext4 of an error after one of a run's steps: it becomes read-only."""
 
     def disturb() -> None:
-        original = trainer.train_step
+        original = train_step
 
         def struck(run: Run, tracker: Tracker) -> None:
             original(run, tracker)
@@ -174,7 +175,7 @@ def broken_from(step: int) -> Callable[[], None]:
                 name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
                 Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("asked for by a test")
 
-        trainer.train_step = struck
+        pytest.MonkeyPatch().setattr(trainer, "train_step", struck)  # to the end of its process
 
     return disturb
 

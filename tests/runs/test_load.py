@@ -17,7 +17,7 @@ from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.load import open_run
-from flowtrain.training import trainer
+from flowtrain.training import start
 from flowtrain.training.run import Run, build_run
 from flowtrain.training.trainer import train
 
@@ -33,7 +33,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Config
         runs.append(build_run(config, folder))
         return runs[-1]
 
-    monkeypatch.setattr(trainer, "build_run", build_and_keep)
+    monkeypatch.setattr(start, "build_run", build_and_keep)
 
     def run(config: Config) -> Run:
         train(config, tmp_path)

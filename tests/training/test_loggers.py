@@ -18,6 +18,7 @@ from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import train
 
@@ -37,7 +38,7 @@ def scalars(lines: list[dict[str, Any]]) -> list[tuple[int, str, float]]:
 
 def killed_and_resumed(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, die at step 17, seven steps after a checkpoint, and go on to the end."""
-    original = trainer.train_step
+    original = train_step
 
     def die(run: Run, tracker: Tracker) -> None:
         original(run, tracker)

@@ -20,6 +20,7 @@ from flowtrain.runs.load import load
 from flowtrain.training import trainer
 from flowtrain.training.resume import reconcile, warm_start
 from flowtrain.training.run import Run, build_run
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import train
 
@@ -58,7 +59,7 @@ def terminate() -> None:
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that trains until a step is done, then stops by a signal or dies."""
-    original = trainer.train_step
+    original = train_step
 
     def stop_after(config: Config, folder: Path, *, step: int, how: Callable[[], None]) -> None:
         def last_step(run: Run, tracker: Tracker) -> None:

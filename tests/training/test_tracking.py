@@ -20,9 +20,10 @@ from flowtrain.evaluation.tags import board_tag
 from flowtrain.live import console_lines
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
-from flowtrain.training import trainer
+from flowtrain.training import trainer, validation
 from flowtrain.training.run import Run
 from flowtrain.training.state import Progress
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import train
 
@@ -180,7 +181,7 @@ def test_a_run_that_is_killed_and_goes_on_shows_one_curve(
     dies_at: int,
     resumes_at: int,
 ) -> None:
-    original = trainer.train_step
+    original = train_step
 
     def die(run: Run, tracker: Tracker) -> None:
         original(run, tracker)
@@ -248,7 +249,7 @@ def test_a_run_killed_in_its_closing_phase_closes_once(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "final_report", killed)
+        patch.setattr(validation, "final_report", killed)
         with pytest.raises(ZeroDivisionError):
             train(tiny(), tmp_path / "run")
     assert train(tiny(), tmp_path / "run").metrics == whole.metrics

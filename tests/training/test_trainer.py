@@ -27,11 +27,12 @@ from flowtrain.flows.flow import Flow
 from flowtrain.flows.ode import SolverError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
-from flowtrain.training import trainer
+from flowtrain.training import trainer, validation
 from flowtrain.training.adam import Adam
 from flowtrain.training.objectives import Scalars
 from flowtrain.training.run import Run, build_run
 from flowtrain.training.schedule import Phase, build_phases
+from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.trainer import train
 
@@ -170,7 +171,7 @@ def test_ema_averages_with_its_decay(tiny: Tiny, tmp_path: Path) -> None:
     average = None
     with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1) as tracker:
         for _ in range(3):
-            trainer.train_step(run, tracker)
+            train_step(run, tracker)
             now = weight.detach().clone()
             average = now if average is None else 0.75 * average + 0.25 * now
     assert average is not None
@@ -208,7 +209,7 @@ def test_a_budget_that_an_evaluation_uses_up_buys_no_further_step(
         time.sleep(1.0 if len(evaluations) == 2 else 0.0)
         return training_metrics(*arguments, **options)
 
-    monkeypatch.setattr(trainer, "training_metrics", slow)
+    monkeypatch.setattr(validation, "training_metrics", slow)
     config = tiny("trainer.max_seconds=1", "trainer.evaluate_every=5", "trainer.max_steps=1000000")
     assert train(config, tmp_path).step == 5
     assert len(evaluations) == 2  # at the start and at step 5; the closing one is another
@@ -258,7 +259,7 @@ def test_final_figures_name_the_step_of_their_weights(
         steps[name] = step
         return {}
 
-    monkeypatch.setattr(trainer, "draw", remember)
+    monkeypatch.setattr(validation, "draw", remember)
     nlls = iter([3.0, 2.0, 2.5])  # step 10 is the best of 0, 10 and 20
     monkeypatch.setattr(
         trainer,
@@ -365,7 +366,7 @@ def test_weights_that_the_evaluation_denies_a_likelihood_end_the_run_and_name_th
             raise SolverError("the ODE solver gave up")
         return training_metrics(*arguments, **options)
 
-    monkeypatch.setattr(trainer, "training_metrics", denied)
+    monkeypatch.setattr(validation, "training_metrics", denied)
     told = r"^step 20 cannot be evaluated: the ODE solver gave up\. .*best\.pt is of step 10$"
     with pytest.raises(TrainingError, match=told):
         train(tiny(), tmp_path)
@@ -383,7 +384,7 @@ def test_a_reverse_kl_keeps_the_weights_nearest_by_it(
         kl = next(given)
         return {} if kl is None else {"kl_reverse": kl}
 
-    monkeypatch.setattr(trainer, "reverse", told)
+    monkeypatch.setattr(validation, "reverse", told)
     train(tiny("objective=reverse_kl", "trainer.max_steps=20"), tmp_path)
     assert result(tmp_path)["best_step"] == best
     assert checkpoint.read(tmp_path / "checkpoints" / "best.pt")["progress"]["step"] == best
@@ -396,8 +397,8 @@ def test_a_skipped_step_leaves_the_weights_alone(
     run = build_run(tiny("trainer.max_failures=3", "trainer.ema=0.9"), RunFolder(tmp_path))
     before = {name: value.clone() for name, value in run.state.flow.state_dict().items()}
     with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1) as tracker:
-        trainer.train_step(run, tracker)
-        trainer.train_step(run, tracker)
+        train_step(run, tracker)
+        train_step(run, tracker)
     assert all(torch.equal(before[name], v) for name, v in run.state.flow.state_dict().items())
 
 

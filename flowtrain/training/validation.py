@@ -1,0 +1,194 @@
+"""What a run does with its weights between steps and at its end: evaluate, keep, draw, report."""
+
+import logging
+import math
+import time
+
+from flowtrain.errors import CheckpointError, TrainingError
+from flowtrain.evaluation.checks import warnings_about
+from flowtrain.evaluation.metrics import evaluate, reverse, training_metrics
+from flowtrain.evaluation.tags import tagged
+from flowtrain.flows.ode import SolverError
+from flowtrain.progress import doing
+from flowtrain.runs import checkpoint
+from flowtrain.training.figures import animate, draw, draw_curves
+from flowtrain.training.report import final_report, headline
+from flowtrain.training.run import CALM, Run
+from flowtrain.training.tracking import Tracker
+
+log = logging.getLogger("flowtrain")
+
+GAUSSIAN_KEPT = (
+    "no step made the validation NLL better than the start, the best Gaussian of the rows (its "
+    "tails bent, if model.whitening=johnson): it is kept; more rows would show more"
+)
+
+
+def run_validation(run: Run, tracker: Tracker) -> None:
+    """Evaluate on the validation split, draw the densities, and write the checkpoints.
+
+    The untrained flow is not drawn: training begins a second earlier, of a continuous flow three.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be written.
+        TrainingError: the evaluation's solver denies the weights a likelihood.
+
+    >>> from flowtrain.runs.folder import RunFolder
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.run import build_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     run_validation(run, tracker)
+    >>> sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    ['best.pt', 'last.pt']
+    """
+    config, progress = run.config, run.state.progress
+    validate_weights(run, tracker)
+    log.info("step %6d  %s", progress.step, headline(progress.metrics))
+    for line in warnings_about(progress.metrics):
+        log.warning(line)
+    evaluations = progress.step // config.trainer.evaluate_every
+    if progress.step and config.trainer.figures and evaluations % config.trainer.draw_every == 0:
+        began = time.monotonic()
+        with doing(f"drawing step {progress.step:,}"):
+            images = draw(run, f"step-{progress.step:06d}", step=progress.step)
+        for kind, image in images.items():
+            tracker.picture(progress.step, f"figures/{kind}", image)
+        progress.drawing_seconds += time.monotonic() - began
+    tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
+
+
+def validate_weights(run: Run, tracker: Tracker) -> None:
+    """Evaluate on the validation split, log the figures and write the checkpoints.
+
+    Raises:
+        CheckpointError, TrainingError: as `run_validation`.
+
+    >>> from flowtrain.runs.folder import RunFolder
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.run import build_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     validate_weights(run, tracker)
+    >>> run.state.progress.metrics["kl/val"] > 0
+    True
+    """
+    config, state, progress = run.config, run.state, run.state.progress
+    run.save("last")  # an evaluation that is cut short costs no step
+    began = time.monotonic()
+    try:
+        with doing(f"evaluating step {progress.step:,}"):
+            metrics = training_metrics(
+                state.eval_flow,
+                run.splits,
+                training_solver=config.training_solver,
+                batch_size=config.evaluation.batch_size,
+            )
+            if config.objective.needs_density and (known := run.splits.val.density) is not None:
+                batch_size = config.evaluation.batch_size
+                metrics |= tagged(reverse(state.eval_flow, known, batch_size=batch_size), "val")
+    except SolverError as error:
+        if progress.last_eval_step < 0:
+            raise
+        raise TrainingError(
+            f"step {progress.step} cannot be evaluated: {error}. "
+            f"{run.folder.checkpoint('best')} is of step {progress.best_step}"
+        ) from error
+    if progress.step:  # the first one is before training
+        progress.evaluation_seconds += time.monotonic() - began
+    value = metrics.get(config.objective.criterion, math.inf)  # there is no infinite KL
+    better = value < progress.best or progress.last_eval_step < 0
+    progress.metrics = metrics
+    progress.last_eval_step = progress.step
+    progress.stale += 1
+    if better:
+        progress.best, progress.best_step, progress.stale = value, progress.step, 0
+    floor = {} if run.density is None else {"nll/entropy": run.density.entropy}
+    tracker.scalars(progress, {**metrics, **floor})
+    if better:
+        run.save("best")
+    run.save("last")
+
+
+def finish(run: Run, tracker: Tracker) -> None:
+    """Evaluate the best weights on the test split and by quadrature; draw; print the final report.
+
+    Raises:
+        TrainingError: the last weights have no finite NLL: the training has diverged.
+
+    >>> from flowtrain.runs.folder import RunFolder
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.run import build_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     run_validation(run, tracker)  # it saves the best weights, here the first
+    ...     finish(run, tracker)
+    >>> run.state.progress.metrics["kl/test"] > 0
+    True
+    """
+    config, progress = run.config, run.state.progress
+    last = progress.metrics
+    judge(run, tracker)
+    if config.trainer.figures:
+        with doing("drawing the best weights"):
+            draw(run, "final", step=progress.best_step)  # TensorBoard has the last step's
+            draw_curves(run)
+    if config.trainer.animation:
+        with doing("drawing the animation"):
+            animate(run)
+    untrained = progress.best_step == 0 < progress.step and config.init_from is None
+    gaussian = untrained and config.model.whitening != "columns"
+    if gaussian:
+        log.info(GAUSSIAN_KEPT)
+    for line in warnings_about(progress.metrics, untrained=untrained and not gaussian):
+        log.warning(line)
+    for line in final_report(
+        config, run.folder.path, progress, parameters=run.parameters, last=last
+    ):
+        log.info(line)
+
+
+def judge(run: Run, tracker: Tracker) -> None:
+    """Load the best weights, evaluate them on the test split and by quadrature, log the figures.
+
+    Where the best weights cannot be read, the last ones are judged.
+
+    Raises:
+        TrainingError: the last weights have no finite NLL: the training has diverged.
+
+    >>> from flowtrain.runs.folder import RunFolder
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.run import build_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
+    ...     run_validation(run, tracker)
+    ...     judge(run, tracker)
+    >>> "mass/test" in run.state.progress.metrics
+    True
+    """
+    config, state, progress = run.config, run.state, run.state.progress
+    flow, last = state.eval_flow, progress.metrics
+    if not math.isfinite(last["nll/val"]):
+        raise TrainingError(
+            f"the training has diverged: after {progress.step} steps NLL is {last['nll/val']:g}. "
+            f"{run.folder.checkpoint('best')} is of step {progress.best_step}; {CALM}"
+        )
+    try:
+        checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
+    except CheckpointError as error:
+        log.warning("%s: the last weights are judged instead", error)
+        progress.best = last.get(config.objective.criterion, math.inf)
+        progress.best_step = progress.step
+        run.save("best")
+    with doing("closing evaluation"):
+        progress.metrics = evaluate(
+            flow,
+            run.splits,
+            training_solver=config.training_solver,
+            grid=config.evaluation.grid,
+            batch_size=config.evaluation.batch_size,
+        )
+    logged = {*last, "nll/entropy"}  # at the last validation
+    final = {tag: value for tag, value in progress.metrics.items() if tag not in logged}
+    tracker.scalars(progress, final)
+    tracker.summary(config.model_dump(), progress.metrics)
