@@ -1,5 +1,6 @@
 """`flowrun score`: the log-density of a user's rows, and what it says of anomalies."""
 
+import json
 import math
 import subprocess
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def test_each_row_has_its_log_density(
     assert [row.rpartition(",")[0] for row in rows] == given  # to the letter
     scored, wrote = told.stderr.splitlines()
     assert scored.startswith("flowrun: scored 80 rows of points.csv by a,b: realnvp on ")
-    assert scored.endswith(", best weights, of step 10")
+    best = json.loads((folders["realnvp"] / "result.json").read_text())["best_step"]
+    assert scored.endswith(f", best weights, of step {best}")
     assert wrote == "flowrun: wrote standard output: the file's columns, log_prob"
     flowrun("score", folders["realnvp"], "points.csv", "--columns", "0,2", "-o", "scores.npy")
     scores = np.load(tmp_path / "scores.npy")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flowtrain.config.schema import Config
-from flowtrain.training import signals, trainer
+from flowtrain.training import signals, trainer, validation
 from flowtrain.training.signals import STOPPING, catch_signals, pass_on
 from flowtrain.training.trainer import Result, train
 
@@ -112,7 +112,7 @@ def test_two_signals_in_an_evaluation_lose_no_step(
     signum: int, error: type[BaseException],
 ) -> None:  # fmt: skip
     whole = train(tiny(), tmp_path / "whole")
-    original = getattr(trainer, place)
+    original = getattr(validation, place)
     calls: list[int] = []
 
     def struck(*arguments: Any, **options: Any) -> Any:
@@ -124,7 +124,7 @@ def test_two_signals_in_an_evaluation_lose_no_step(
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, place, struck)
+        patch.setattr(validation, place, struck)
         with pytest.raises(error):
             train(tiny("trainer.figures=true"), run)
     result = json.loads((run / "result.json").read_text())

@@ -27,7 +27,7 @@ from flowtrain.flows.flow import Flow
 from flowtrain.flows.ode import SolverError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
-from flowtrain.training import trainer, validation
+from flowtrain.training import validation
 from flowtrain.training.adam import Adam
 from flowtrain.training.objectives import Scalars
 from flowtrain.training.run import Run, build_run
@@ -262,7 +262,7 @@ def test_final_figures_name_the_step_of_their_weights(
     monkeypatch.setattr(validation, "draw", remember)
     nlls = iter([3.0, 2.0, 2.5])  # step 10 is the best of 0, 10 and 20
     monkeypatch.setattr(
-        trainer,
+        validation,
         "training_metrics",
         lambda *a, **o: training_metrics(*a, **o) | {"nll/val": next(nlls)},
     )
