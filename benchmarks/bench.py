@@ -11,6 +11,7 @@ tables to docs/benchmarks.md and as a picture to docs/benchmarks.png.
 
 import argparse
 import json
+import math
 import platform
 import resource
 import statistics
@@ -70,7 +71,7 @@ def environment() -> dict[str, str]:
     """Return what the figures depend on beside the code."""
     packages = ("flowtrain", "torch", "zuko", "normflows", "torchcfm")
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
@@ -217,17 +218,25 @@ def spent() -> float:
 
 def picture(results: dict[str, Any]) -> Figure:
     """Return a figure of KL against the budget: this project's recipes in full lines."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8.5, 4), layout="constrained")
     axes = figure.subplots()
     for name, found in results["kl"].items():
         style = "o-" if name.startswith("flowtrain") else "o--"
-        axes.plot([float(each) for each in found], list(found.values()), style, label=name)
+        if all(map(math.isfinite, found.values())):
+            axes.plot([float(each) for each in found], list(found.values()), style, label=name)
     axes.set(
         xscale="log", yscale="log", xlabel="CPU seconds of training",
         ylabel=f"KL to {results['data']}, nats",
     )  # fmt: skip
-    axes.legend(fontsize="small")
+    axes.set_xticks([float(each) for each in found], list(found))
+    axes.minorticks_off()
+    figure.legend(fontsize="small", loc="outside right upper")
     return figure
+
+
+def told(kl: float) -> str:
+    """Return a KL, or that the likelihood overflows at a point where there are data."""
+    return f"{kl:.4f}" if math.isfinite(kl) else "overflows"
 
 
 def tables(results: dict[str, Any]) -> str:
@@ -253,7 +262,7 @@ def tables(results: dict[str, Any]) -> str:
         "|---|" + "--:|" * len(budgets),
     ]
     for name, found in results["kl"].items():
-        lines.append(f"| {name} | " + " | ".join(f"{found[b]:.4f}" for b in budgets) + " |")
+        lines.append(f"| {name} | " + " | ".join(told(found[b]) for b in budgets) + " |")
     lines += [
         "",
         "## Milliseconds per training step",

@@ -179,7 +179,7 @@ def mean(results: list[dict[str, Any]], key: str) -> float:
 
 
 def overview(known: dict[str, list[str]]) -> list[str]:
-    """Return the lines of KL by density and recipe, the best in bold, and the seconds on moons."""
+    """Return the lines of KL by density and recipe, the best in bold."""
     lines = []
     for density in DENSITIES:
         rows = [known[f"data={density} {recipe}"] for recipe in RECIPES.values()]
@@ -187,8 +187,7 @@ def overview(known: dict[str, list[str]]) -> list[str]:
         texts = [f"**{kl}**" if kl == min(kls) else kl for kl in kls]
         given = known.get(f"data={density} {GIVEN}")
         lines.append(table_line([density, *texts, mean_kl(given) if given else ""]))
-    moons = [known[f"data=moons {recipe}"] for recipe in (*RECIPES.values(), GIVEN)]
-    return [*lines, table_line(["seconds on moons", *(row[4] if row else "…" for row in moons)])]
+    return lines
 
 
 def table_line(cells: list[str]) -> str:
