@@ -34,7 +34,7 @@ def test_a_wave_is_learned_from_end_to_end(compose: Compose, tmp_path: Path) -> 
     """A flow that lost a half of it would have a KL of log 2."""
     found = metrics(
         compose, tmp_path, "model=spline", "data=u2", "model.couplings=4", "model.hidden=16",
-        "model.bins=8", "trainer.batch_size=256", "trainer.max_steps=400",
+        "model.bins=8", "trainer.batch_size=256", "trainer.max_steps=400", "scheduler=cosine",
         "trainer.evaluate_every=400", "evaluation.grid=64",
     )  # fmt: skip
     assert found["kl_reverse/test"] < 0.15
