@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from flowtrain.comparison.summary import RunSummary
 from flowtrain.evaluation.checks import kl_is_negative
+from flowtrain.evaluation.spread import Spread
 from flowtrain.evaluation.tags import lower_is_better
 from flowtrain.text import for_markdown
 
@@ -40,10 +41,8 @@ class Row:
 
         Without such a run both are NaN, and the error of a single one is.
         """
-        found = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        if len(found) < 2 or not all(map(math.isfinite, found)):
-            return (fmean(found) if found else math.nan), math.nan
-        return fmean(found), stdev(found) / len(found) ** 0.5
+        found = Spread(tuple(run.metrics[metric] for run in self.runs if metric in run.metrics))
+        return (found.mean, found.error) if found.each else (math.nan, math.nan)
 
     def recorded(self, key: str) -> float:
         """Return the mean of a number that every result.json holds, parameters or seconds."""
