@@ -110,18 +110,15 @@ class Components(Conditional):
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         x = torch.empty(n, self.dim, dtype=torch.float64)
-        for index, (_, part) in enumerate(self.parts):
-            rows = which == index
-            x[rows] = part.sample(int(rows.sum()), generator)
+        for index, rows in groups(which):
+            x[rows] = self.parts[index][1].sample(len(rows), generator)
         return x, torch.nn.functional.one_hot(which, self.context_dim).double()
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         which = context.argmax(1)
         log_p = x.new_zeros(len(x))
-        for index, (_, part) in enumerate(self.parts):
-            (rows,) = (which == index).nonzero(as_tuple=True)
-            if len(rows):
-                log_p = log_p.index_put((rows,), part.log_prob(x[rows]))
+        for index, rows in groups(which):
+            log_p = log_p.index_put((rows,), self.parts[index][1].log_prob(x[rows]))
         return log_p
 
     @cached_property
@@ -151,3 +148,14 @@ def log_prob_under(density: Density | Conditional, x: Tensor, context: Tensor | 
         return density.log_prob(x)
     assert context is not None
     return density.log_prob(x, context)
+
+
+def groups(which: Tensor) -> list[tuple[int, Tensor]]:
+    """Return each number that occurs in `which`, (n,), rising, and its positions there, (k,).
+
+    >>> [(number, rows.tolist()) for number, rows in groups(torch.tensor([2, 0, 2]))]
+    [(0, [1]), (2, [0, 2])]
+    """
+    order = which.argsort(stable=True)
+    found, counts = which.unique(return_counts=True)
+    return list(zip(found.tolist(), order.split(counts.tolist()), strict=True))

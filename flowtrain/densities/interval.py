@@ -9,7 +9,7 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from flowtrain.densities.conditional import Case, Conditional
+from flowtrain.densities.conditional import Case, Conditional, groups
 from flowtrain.densities.density import Density
 from flowtrain.densities.rotated import Rotated, rotate
 
@@ -169,14 +169,14 @@ class Varied(Conditional):
         context = self.interval.encode(values).float().double()
         which = torch.randint(parts, (n,), generator=generator)
         x = torch.empty(n, self.dim, dtype=torch.float64)
-        for index, rows in _groups(which):
+        for index, rows in groups(which):
             x[rows] = self.at(context[index]).sample(len(rows), generator)
         return x, context[which]
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         values, which = context.unique(dim=0, return_inverse=True)
         log_p = x.new_zeros(len(x))
-        for index, rows in _groups(which):
+        for index, rows in groups(which):
             log_p = log_p.index_put((rows,), self.at(values[index]).log_prob(x[rows]))
         return log_p
 
@@ -190,10 +190,3 @@ class Varied(Conditional):
     @cached_property
     def cases(self) -> Sequence[Case]:
         return self.interval.cases(self.name, self.at)
-
-
-def _groups(which: Tensor) -> list[tuple[int, Tensor]]:
-    """Return each number that occurs in `which`, (n,), and its positions there, (k,)."""
-    order = which.argsort(stable=True)
-    found, counts = which.unique(return_counts=True)
-    return list(zip(found.tolist(), order.split(counts.tolist()), strict=True))
