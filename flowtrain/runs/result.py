@@ -19,6 +19,8 @@ from flowtrain.untrusted import is_number, is_plain, read_json, read_records
 if TYPE_CHECKING:
     import torch
 
+    from flowtrain.config.schema import Config
+
 log = logging.getLogger("flowtrain")
 
 
@@ -38,6 +40,16 @@ def write_result(folder: RunFolder, **content: Any) -> None:
             file.write((json_text(content, indent=2) + "\n").encode())
     except OSError as error:
         raise CheckpointError(f"cannot write {folder.result}: {error.strerror}") from error
+
+
+def named(config: "Config") -> dict[str, Any]:
+    """Return what every result.json names its run by: model, data and seed.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> named(open_run(run_folder).config)
+    {'model': 'realnvp', 'data': 'pinwheel', 'seed': 0}
+    """
+    return {"model": config.model.name, "data": config.data.name, "seed": config.seed}
 
 
 def write_failed_start(

@@ -17,7 +17,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.migrate import load_config, saved_config
-from flowtrain.runs.result import environment, read_result, write_result
+from flowtrain.runs.result import environment, named, read_result, write_result
 from flowtrain.training.resume import reconcile
 from flowtrain.training.run import Run
 from flowtrain.training.start import open_or_build, report_failed_start
@@ -65,9 +65,7 @@ class Replicas:
         write_result(
             self.folder,
             status=status,
-            model=self.config.model.name,
-            data=self.config.data.name,
-            seed=self.config.seed,
+            **named(self.config),
             parameters=self.runs[0].parameters,
             step=progress.step,
             skipped_steps=progress.skipped,

@@ -20,7 +20,7 @@ from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
-from flowtrain.runs.result import environment, write_result
+from flowtrain.runs.result import environment, named, write_result
 from flowtrain.training.compiled import compile_flow
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
@@ -79,9 +79,7 @@ class Run:
             self.folder,
             status=status,
             **more,
-            model=self.config.model.name,
-            data=self.config.data.name,
-            seed=self.config.seed,
+            **named(self.config),
             parameters=self.parameters,
             step=progress.step,
             best_step=progress.best_step,

@@ -11,7 +11,7 @@ from flowtrain.files import remove_leftovers
 from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
-from flowtrain.runs.result import write_failed_start
+from flowtrain.runs.result import named, write_failed_start
 from flowtrain.training.compiled import compile_steps
 from flowtrain.training.resume import warm_start
 from flowtrain.training.run import Run, build_run
@@ -99,11 +99,4 @@ def report_failed_start(config: Config, folder: RunFolder, error: Exception) -> 
     'no such device'
     """
     with suppress(CheckpointError):
-        write_failed_start(
-            folder,
-            str(error),
-            model=config.model.name,
-            data=config.data.name,
-            seed=config.seed,
-            config=saved_config(config),
-        )
+        write_failed_start(folder, str(error), **named(config), config=saved_config(config))
