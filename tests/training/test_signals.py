@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ from flowtrain.training.signals import STOPPING, catch_signals, pass_on
 from flowtrain.training.trainer import Result, train
 
 Tiny = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def no_nohup() -> Iterator[None]:
+    """Let SIGHUP end a process, as it does where the tests are not run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_the_first_signal_is_remembered_and_the_second_ends_the_program() -> None:
@@ -163,14 +171,11 @@ def test_a_thread_other_than_the_main_one_catches_none() -> None:
 def test_train_returns_the_signal_that_stopped_it_and_restores_its_handlers(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
 ) -> None:
-    # Under nohup SIGHUP is ignored, and a run leaves it so.
-    inherited = signal.signal(signum, signal.default_int_handler)
     before = [*map(signal.getsignal, STOPPING)]
     monkeypatch.setattr(trainer, "train_step", lambda run, tracker: signal.raise_signal(signum))
     result: Result = train(tiny(), tmp_path)
     assert (result.status, result.signal) == ("interrupted", signum)
     assert before == [*map(signal.getsignal, STOPPING)]
-    signal.signal(signum, inherited)
 
 
 def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(
