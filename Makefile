@@ -115,7 +115,7 @@ terminal: install ## Record the README's moving picture of a terminal (two minut
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python benchmarks/terminal.py
 
-bench: install ## Train and time beside zuko, normflows and torchcfm; write docs/benchmarks.md (10 minutes)
+bench: install ## Train and time beside six libraries; write docs/benchmarks.md (45 minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 

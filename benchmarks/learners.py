@@ -1,4 +1,4 @@
-"""What `make bench` compares: this project's flows and its peers', each as a step and a density.
+"""What `make bench` compares: flows in training, each as a step and a density.
 
 Points are whitened for all alike, by the same mean and deviation; a peer's log-density is told in
 data coordinates. Every peer has the training loop of its own documentation: its loss, Adam, and
@@ -9,16 +9,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Protocol
 
 import hydra
-import normflows
 import torch
-import torchcfm
-import zuko
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torchcfm.models.models import MLP
 
 import flowtrain.cli.hydra_hooks  # noqa: F401 - the resolvers of conf/
 from flowtrain.config import CONF
@@ -26,8 +23,6 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.config.solver import Adaptive
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.metrics import integrate
-from flowtrain.flows.cnf import CNF, Divergence
-from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Standardize
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.run import build_run
@@ -36,7 +31,8 @@ from flowtrain.training.tracking import Tracker
 
 BATCH, CLIP, POINTS = 512, 1.0, 200_000
 COUPLINGS, HIDDEN = 24, 48  # of RealNVP
-SPLINES, BINS, WIDTH = 8, 16, 64  # of splines
+SPLINES, BINS, BOUND, WIDTH = 8, 16, 4.0, 64  # of splines
+STEPS = 10  # of a CNF with fixed steps, each of two evaluations
 SOLVER = Adaptive(name="dopri5", rtol=1e-5, atol=1e-5, norm="max")
 
 
@@ -50,16 +46,20 @@ class Learner(Protocol):
         """Return the log-density at x, (n, 2) -> (n,), in nats."""
 
 
+Make = Callable[[], Learner]
+Maker = Callable[..., Make]  # of overrides
+
+
 def configured(overrides: list[str]) -> Config:
     """Return the config of a run that is trained here, step by step, for a budget of one second."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose(
             "config",
             overrides=[
-                *overrides, "trainer.max_steps=null", "trainer.max_seconds=1.0",
+                f"trainer.batch_size={BATCH}", *overrides,
+                "trainer.max_steps=null", "trainer.max_seconds=1.0",
                 "trainer.log_every=1000000000", "trainer.device=cpu", "logger=none",
                 f"splits.train={POINTS}", "splits.val=2", "splits.test=2",
-                f"trainer.batch_size={BATCH}",
             ],
         )  # fmt: skip
     return validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
@@ -86,6 +86,11 @@ class Ours:
 
     def log_prob(self, x: Tensor) -> Tensor:
         return self.run.state.eval_flow.log_prob(x)
+
+
+def maker_in(folder: Path) -> Maker:
+    """Return what makes runs of this project, each in a folder of its own in this one."""
+    return lambda *overrides: lambda: Ours([*overrides], Path(mkdtemp(dir=folder)) / "run")
 
 
 @dataclass
@@ -126,103 +131,17 @@ class WithTangents(nn.Module):
         self.network = network
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        time = t[..., None].expand(len(z), 1)
+        if not len(tangents):
+            return self.network(torch.cat([z, time], -1)), tangents
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            velocity = self.network(torch.cat([z, t.expand(len(z), 1)], -1))
-            if not len(tangents):
-                return velocity.detach(), tangents
+            velocity = self.network(torch.cat([z, time], -1))
             rows = [
                 torch.autograd.grad(column.sum(), z, retain_graph=True)[0]
                 for column in velocity.unbind(-1)
             ]
         return velocity.detach(), torch.einsum("dnj,knj->knd", torch.stack(rows), tangents)
-
-
-def by_likelihood(
-    flow: nn.Module, log_prob: Callable[[Tensor], Tensor], lr: float
-) -> Callable[[Tensor], Peer]:
-    """Return what trains a library's flow on points by maximum likelihood."""
-    return lambda points: Peer(flow, lambda x: -log_prob(x).mean(), log_prob, lr, points)
-
-
-def zuko_peer(flow: zuko.flows.Flow, points: Tensor, lr: float = 1e-3) -> Peer:
-    """Return a flow of zuko in training; the rate is its tutorials'."""
-
-    def log_prob(x: Tensor) -> Tensor:
-        found: Tensor = flow().log_prob(x)
-        return found
-
-    return by_likelihood(flow, log_prob, lr)(points)
-
-
-def zuko_realnvp(points: Tensor) -> Peer:
-    """Return zuko's affine couplings, of the size of ours."""
-    flow = zuko.flows.RealNVP(
-        2, transforms=COUPLINGS, hidden_features=[HIDDEN] * 2, activation=nn.SiLU
-    )
-    return zuko_peer(flow, points)
-
-
-def zuko_nsf(points: Tensor) -> Peer:
-    """Return zuko's spline couplings, of the size of ours: two passes make them couplings."""
-    flow = zuko.flows.NSF(
-        2, bins=BINS, transforms=SPLINES, passes=2, hidden_features=[WIDTH] * 2, activation=nn.SiLU
-    )
-    return zuko_peer(flow, points)
-
-
-def zuko_cnf(points: Tensor) -> Peer:
-    """Return zuko's CNF with an exact trace, of the size and the tolerance of ours."""
-    flow = zuko.flows.CNF(
-        2, hidden_features=[WIDTH] * 3, activation=nn.SiLU, atol=1e-4, rtol=1e-4, exact=True
-    )
-    return zuko_peer(flow, points)
-
-
-def normflows_realnvp(points: Tensor) -> Peer:
-    """Return normflows' affine couplings, as its examples stack them, of the size of ours."""
-    layers: list[nn.Module] = []
-    for _ in range(COUPLINGS):
-        network = normflows.nets.MLP([1, HIDDEN, HIDDEN, 2], init_zeros=True)
-        layers += [
-            normflows.flows.AffineCouplingBlock(network),
-            normflows.flows.Permute(2, mode="swap"),
-        ]
-    return normflows_peer(layers, points)
-
-
-def normflows_nsf(points: Tensor) -> Peer:
-    """Return normflows' spline couplings, of the size of ours."""
-    layers: list[nn.Module] = []
-    for index in range(SPLINES):
-        spline = normflows.flows.CoupledRationalQuadraticSpline(
-            2, 2, WIDTH, num_bins=BINS, reverse_mask=bool(index % 2)
-        )
-        layers += [spline, normflows.flows.LULinearPermute(2)]
-    return normflows_peer(layers, points)
-
-
-def normflows_peer(layers: list[nn.Module], points: Tensor) -> Peer:
-    """Return layers of normflows in training; the rate is its examples'."""
-    flow = normflows.NormalizingFlow(
-        normflows.distributions.DiagGaussian(2, trainable=False), layers
-    )
-    return Peer(flow, flow.forward_kld, flow.log_prob, 5e-4, points)
-
-
-def torchcfm_matching(points: Tensor) -> Peer:
-    """Return torchcfm's network and loss, as its 2-D tutorial has them."""
-    network = MLP(dim=2, time_varying=True, w=WIDTH)
-    matcher = torchcfm.ConditionalFlowMatcher(sigma=0.0)
-
-    def loss(x: Tensor) -> Tensor:
-        t, z, velocity = matcher.sample_location_and_conditional_flow(torch.randn_like(x), x)
-        residual: Tensor = network(torch.cat([z, t[:, None]], -1)) - velocity
-        return residual.square().mean()
-
-    cnf = CNF(WithTangents(network), dim=2, solver=SOLVER, divergence=Divergence())
-    flow = ContinuousFlow(cnf, Standardize(torch.zeros(2), torch.ones(2)))
-    return Peer(network, loss, flow.log_prob, 1e-3, points)
 
 
 def kl(density: Density, learner: Learner, grid: int = 256) -> float:
