@@ -43,6 +43,11 @@ class Data(Section):
     def conditional(self) -> bool:
         return getattr(self, "condition", None) is not None
 
+    @property
+    def kinds(self) -> int:
+        """How many components may be given of a point, as far as there may be many; 0 is few."""
+        return 0
+
 
 class Known(Data):
     """What all data with a known density have; the base of those below.
@@ -171,6 +176,10 @@ class Rings(Known):
     radii: list[Positive] = Field(min_length=1, max_length=1000)
     noise: Positive
 
+    @property
+    def kinds(self) -> int:
+        return len(self.radii) if self.condition == "component" else 0
+
 
 class Swissroll(Known):
     owner: ClassVar[str] = "flowtrain.densities.curves:Swissroll"
@@ -191,6 +200,10 @@ class GaussianMixture(Known):
     @property
     def dimensions(self) -> int:
         return len(self.means[0])
+
+    @property
+    def kinds(self) -> int:
+        return len(self.weights) if self.condition == "component" else 0
 
     @model_validator(mode="after")
     def _a_line_is_not_turned(self) -> Self:

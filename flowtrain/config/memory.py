@@ -33,15 +33,22 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
     46080
     """
     number = 8 if config.dtype == "float64" else 4
-    model, sizes = config.model, config.splits.settings()
+    model, rows, sizes = config.model, config.trainer.batch_size, config.splits.settings()
     sampled = ("train", "val", "test") if config.data.known else ()
     points = sum(sizes[name] for name in sampled)
+    # the weights, their gradients and Adam's two moments
+    weights = model.weights(dim) * 4 * number
+    # what a step backpropagates through; of a field, at each evaluation
+    step = {"trainer.batch_size": rows * model.units(dim) * config.solver.kept * number}
+    for key, numbers in config.objective.held(rows, dim).items():
+        step[key] = step.get(key, 0) + numbers * number
+    one_more = weights + points * dim * number + sum(step.values())
     return {
-        # the weights, their gradients and Adam's two moments
-        "model": model.weights(dim) * 4 * number,
-        # sampled in float64, in four steps, and kept in the run's dtype
-        "splits": points * dim * (4 * 8 + number),
-        "trainer.batch_size": config.trainer.batch_size * model.units(dim) * number,
+        "model": weights,
+        # sampled in float64, in four steps, and kept in the run's dtype; one-hot in float64
+        "splits": points * (dim * (4 * 8 + number) + config.data.kinds * 8),
+        **step,
+        "trainer.replicas": (config.trainer.replicas - 1) * one_more,
         # nodes, weights, both densities and their product, in float64
         "evaluation.grid": config.evaluation.grid**dim * 6 * 8 if config.data.on_grid else 0,
     }

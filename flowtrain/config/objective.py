@@ -48,6 +48,13 @@ class Objective(Section):
         """Return the fraction of a run's time that a fraction of its steps takes."""
         return steps
 
+    def held(self, rows: int, dim: int) -> dict[str, int]:
+        """Return how many numbers it holds at least, by the key that asks for them.
+
+        What a flow makes of a batch of so many rows is not among them.
+        """
+        return {}
+
 
 class MaximumLikelihood(Objective):
     owner: ClassVar[str] = "flowtrain.training.objectives:MaximumLikelihood"
@@ -87,6 +94,13 @@ class FlowMatching(Objective):
                 "targets=posterior_mean needs coupling=independent; try targets=sample"
             )
         return self
+
+    def held(self, rows: int, dim: int) -> dict[str, int]:
+        if self.coupling == "optimal_transport":  # the cost of each pair
+            return {"trainer.batch_size": rows**2}
+        if self.targets == "posterior_mean":  # the weight of each pair
+            return {"trainer.batch_size": min(rows, self.reference or rows) ** 2}
+        return {}
 
 
 class FlowMatchingThenLikelihood(FlowMatching):
@@ -136,6 +150,9 @@ class Reflow(Objective):
     @classmethod
     def _from_any_folder(cls, teacher: str) -> str:
         return str(Path(teacher).expanduser().absolute())
+
+    def held(self, rows: int, dim: int) -> dict[str, int]:
+        return {"objective.pairs": 2 * self.pairs * dim}
 
 
 class Custom(Objective):

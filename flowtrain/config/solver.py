@@ -3,6 +3,7 @@
 What a Python caller seldom sets has a default here; the command line's defaults stand in conf/.
 """
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,11 @@ class Solver(Section):
     def adaptive(self) -> bool:
         """Whether it chooses its steps by its tolerances."""
         return False
+
+    @property
+    def kept(self) -> int:
+        """How many evaluations of a field a backward pass through a solve holds at least."""
+        return 1
 
 
 class NoSolver(Solver):
@@ -109,6 +115,10 @@ class FixedStep(Solver):
     dtype: Dtype | None = None
     adjoint: bool = False
 
+    @property
+    def kept(self) -> int:
+        return 1 if self.adjoint else math.ceil(1 / self.step_size)
+
 
 class Implicit(Solver):
     """A fixed-step solver that iterates each step until it meets its tolerances.
@@ -131,3 +141,7 @@ class Implicit(Solver):
     atol: Positive
     dtype: Dtype | None = None
     adjoint: bool = False
+
+    @property
+    def kept(self) -> int:
+        return 1 if self.adjoint else math.ceil(1 / self.step_size)

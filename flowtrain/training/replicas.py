@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config, validate
 from flowtrain.densities.density import Density
 from flowtrain.errors import CheckpointError, ConfigError
@@ -120,6 +121,8 @@ def open_replicas(config: Config, whole: RunFolder) -> Replicas:
     """
     runs, recorded = [], []
     try:
+        if (dim := config.data.dimensions) is not None:
+            refuse_beyond_memory(config, dim)
         for number in range(config.trainer.replicas):
             folder, own = whole.replica(number), replica_config(config, number)
             folder.refuse_links()

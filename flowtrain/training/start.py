@@ -41,14 +41,15 @@ def open_or_build(config: Config, folder: RunFolder, saved: dict[str, Any] | Non
         remove_leftovers(each)
     try:
         config.logger.refuse_if_not_installed()
-        with doing("building"), telling_memory(config):
-            run = build_run(config, folder)
-        if saved is None:
-            refuse_idle(config, dim=run.state.flow.dim)
-        if saved is None and config.init_from is not None:
-            warm_start(run.state, run.config)
-        if config.trainer.compile:
-            compile_steps(run)
+        with telling_memory(config):
+            with doing("building"):
+                run = build_run(config, folder)
+            if saved is None:
+                refuse_idle(config, dim=run.state.flow.dim)
+            if saved is None and config.init_from is not None:
+                warm_start(run.state, run.config)
+            if config.trainer.compile:
+                compile_steps(run)
     except Exception as error:
         if saved is None:
             report_failed_start(config, folder, error)

@@ -15,6 +15,11 @@ from flowtrain.errors import ConfigError
 
 Tiny = Callable[..., Config]
 
+GIVEN = ("data=rings", f"data.radii={[1.0] * 1000}", "data.condition=component")
+MATCHING = ("objective=flow_matching", "solver=none")
+PAIRED = ("objective.targets=sample", "objective.coupling=optimal_transport")
+LARGE = "trainer.batch_size=100000"
+
 
 @pytest.mark.parametrize("name", [name for each in options(Model) for name in names(each)])
 @pytest.mark.parametrize("dim", [2, 7])
@@ -32,18 +37,56 @@ def test_an_estimate_of_weights_is_no_more_than_they_are(tiny: Tiny, name: str, 
     [
         ("model", ["model.hidden=65000", "model.couplings=1000", "model.depth=9"]),
         ("splits", ["splits.train=1000000000", "splits.val=1000000000"]),
+        ("splits", [*GIVEN, "splits.train=10000000"]),
         ("trainer.batch_size", ["trainer.batch_size=1000000000", "model.hidden=1000"]),
+        ("trainer.replicas", ["trainer.replicas=1000", LARGE, "model.hidden=64"]),
+        ("trainer.replicas", ["trainer.replicas=1000", "splits.train=2000000"]),
     ],
 )
 def test_a_run_that_cannot_be_held_is_refused_with_what_it_would_take(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, key: str, overrides: list[str]
 ) -> None:
+    refused(tiny(*overrides), key, monkeypatch)
+    refuse_beyond_memory(tiny(), 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "overrides"),
+    [
+        ("trainer.batch_size", ["solver=rk4", "solver.step_size=1e-4", LARGE]),
+        ("trainer.batch_size", ["solver=implicit_adams", "solver.step_size=1e-4", LARGE]),
+        ("trainer.batch_size", [*MATCHING, *PAIRED, LARGE]),
+        ("trainer.batch_size", [*MATCHING, LARGE]),
+        (
+            "objective.pairs",
+            [
+                "objective=reflow",
+                "solver=none",
+                "objective.teacher=run",
+                "objective.pairs=10000000000",
+            ],
+        ),
+    ],
+)
+def test_so_is_what_a_continuous_flow_would_hold_besides(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, key: str, overrides: list[str]
+) -> None:
+    refused(tiny(*overrides, model="ffjord"), key, monkeypatch)
+
+
+def test_what_keeps_memory_small_is_counted(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "memory_bytes", lambda: 16 * 10**9)
-    config = tiny(*overrides)
+    adjoint = ["solver=rk4", "solver.step_size=1e-4", "solver.adjoint=true"]
+    in_parts = [*MATCHING, "objective.reference=512"]
+    for overrides in (adjoint, in_parts):
+        refuse_beyond_memory(tiny(*overrides, LARGE, model="ffjord"), 2)
+
+
+def refused(config: Config, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 16 * 10**9)
     with pytest.raises(ConfigError, match=rf"^{key}: .* of memory at least, .* has 16 GB: ask for"):
         refuse_beyond_memory(config, 2)
     assert least_memory(config, 2)[key] > 16 * 10**9
-    refuse_beyond_memory(tiny(), 2)
 
 
 @pytest.mark.parametrize(

@@ -188,12 +188,15 @@ def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(
         cwd=tmp_path, start_new_session=True, stdin=terminal, stdout=terminal, stderr=terminal,
     )  # fmt: skip
     os.close(terminal)
-    shown = b""
-    while b"/1,000,000" not in shown:
-        shown += os.read(ours, 4096)
-    os.close(ours)  # from now on writing is an error
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(60) == 128 + signal.SIGHUP
+    try:
+        shown = b""
+        while b"/1,000,000" not in shown:
+            shown += os.read(ours, 4096)
+        os.close(ours)  # from now on writing is an error
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 128 + signal.SIGHUP
+    finally:
+        process.kill()
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["status"] == "interrupted"
     assert f"interrupted at step {result['step']};" in (tmp_path / "run/flowtrain.log").read_text()
