@@ -4,6 +4,7 @@ Hydra imports this file at every start, so that all else is imported where it is
 """
 
 import itertools
+import math
 import shlex
 import sys
 import time
@@ -25,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from flowtrain.sweeps.study import Settings
 
 SECONDS_BETWEEN_LOOKS = 5.0
+MOST_JOBS = 100_000  # of a sweep: to compose them takes three hours
 SUBDIR = "hydra.sweep.subdir="
 
 
@@ -101,7 +103,8 @@ class GridSweeper(Sweeper):
             if not override.is_sweep_override():
                 choices[key] = [f"{key}={override.get_value_element_as_str()}"]
             elif override.is_discrete_sweep():
-                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
+                choices[key] = [f"{key}={value}" for value in values]
             else:
                 raise UserError(
                     f"{override.input_line}: an interval has no end of values; "
@@ -109,6 +112,11 @@ class GridSweeper(Sweeper):
                 )
             if not choices[key]:
                 raise UserError(f"{override.input_line}: there is nothing to choose from")
+        if math.prod(map(len, choices.values())) > MOST_JOBS:
+            raise UserError(
+                f"{' '.join(arguments)}: more than {MOST_JOBS:,} jobs, the most that a sweep may "
+                "have; sweep=optuna searches among any number"
+            )
         return choices
 
     def _name(self, overrides: Sequence[str], same: Sequence[str], number: int) -> str:

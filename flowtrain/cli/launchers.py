@@ -8,7 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.errors import UserError
+
+PROCESS = 10**8  # bytes of a process at least: that of torch which processes do not share
 
 
 def fit_launcher(config: DictConfig) -> None:
@@ -44,6 +47,11 @@ def _processes(asked: Any, *, threads: int) -> int:
             "or -1 for as many as fit"
         )
     processes = asked if asked > 0 else max(1, (cores + 1 + asked) // threads)
+    if processes * PROCESS > memory_bytes():
+        raise UserError(
+            f"hydra.launcher.n_jobs: {in_words(processes * PROCESS)} of memory at least; "
+            f"this machine has {in_words(memory_bytes())}: ask for less"
+        )
     print(f"{processes} processes of {threads} thread{'s' * (threads > 1)} on {cores} cores")
     if processes * threads > cores:
         sys.stderr.write(

@@ -47,9 +47,9 @@ class Settings:
                     f"hydra.sweeper.{key}: {getattr(self, key)!r} is unknown; choose from "
                     f"{', '.join(known)}"
                 )
-        for key in ("n_trials", "n_jobs"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise UserError(f"hydra.sweeper.{key}: it should be at least 1")
+        for key, least in (("n_trials", 1), ("n_jobs", 1), ("startup_trials", 0), ("seed", 0)):
+            if getattr(self, key) is not None and getattr(self, key) < least:
+                raise UserError(f"hydra.sweeper.{key}: it should be at least {least}")
 
 
 def trial_folder(number: int) -> str:
@@ -62,7 +62,12 @@ def trial_folder(number: int) -> str:
 
 
 def open_study(
-    sweep: Path, settings: Settings, *, question: Mapping[str, Any], evaluate_every: int, steps: int
+    sweep: Path,
+    settings: Settings,
+    *,
+    question: Mapping[str, Any],
+    evaluate_every: int | str,
+    steps: int | str | None,
 ) -> Any:
     """Open the study in a sweep's folder, a new one or the one that it holds.
 
@@ -70,8 +75,8 @@ def open_study(
         sweep: the folder.
         settings: of the search.
         question: what is asked, as JSON can hold it: another one has a folder of its own.
-        evaluate_every: steps between two figures that a trial reports.
-        steps: of a trial.
+        evaluate_every: steps between two figures that a trial reports; "auto" hangs on its data.
+        steps: of a trial; "auto" likewise, None where time ends it.
 
     Raises:
         UserError: Optuna is not installed, or the folder holds another study.
@@ -88,9 +93,10 @@ def open_study(
             f"{sweep} holds another study: its {', '.join(changed)} differ; give this one a folder "
             "of its own by hydra.sweep.dir"
         )
+    known = [each for each in (evaluate_every, steps) if isinstance(each, int)]
     pruning = {
         "name": settings.pruner, "startup_trials": settings.startup_trials,
-        "least": min(evaluate_every, steps), "most": steps,
+        "least": min(known, default=1), "most": steps if isinstance(steps, int) else "auto",
     }  # fmt: skip
     study.set_user_attr("pruning", pruning)
     return study
@@ -113,8 +119,8 @@ def next_trials(
     trials = study.get_trials(deepcopy=False)
     begun = [trial for trial in trials if trial.state.name == "RUNNING"]
     asked = sum(trial.state.name != "WAITING" for trial in trials)
-    points = _grid(space) if settings.sampler == "grid" else None
-    last = settings.n_trials if points is None else min(settings.n_trials, len(points))
+    points = _grid(space, settings.n_trials) if settings.sampler == "grid" else None
+    last = settings.n_trials if points is None else len(points)
     first = begun[0].number if begun else asked
     for number in range(asked, min(last, first - first % at_once + at_once)):
         study.sampler = _sampler(settings, number)
@@ -238,7 +244,7 @@ def _mend(journal: Path) -> None:
         lock.release()
 
 
-def _pruner(name: str, startup_trials: int, least: int, most: int) -> Any:
+def _pruner(name: str, startup_trials: int, least: int, most: int | str) -> Any:
     pruners = _optuna().pruners
     match name:
         case "median":
@@ -250,7 +256,7 @@ def _pruner(name: str, startup_trials: int, least: int, most: int) -> Any:
 
 def _sampler(settings: Settings, number: int) -> Any:
     samplers = _optuna().samplers
-    seed = settings.seed * FAR_APART + number
+    seed = (settings.seed * FAR_APART + number) % 2**32  # as many as numpy has
     if settings.sampler != "tpe":
         return samplers.RandomSampler(seed=seed)
     return samplers.TPESampler(
@@ -258,8 +264,8 @@ def _sampler(settings: Settings, number: int) -> Any:
     )
 
 
-def _grid(space: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every point of a space, the last key running fastest."""
+def _grid(space: dict[str, Any], most: int) -> list[dict[str, Any]]:
+    """Return the points of a space, so many at most, the last key running fastest."""
     values = []
     for key, each in space.items():
         if hasattr(each, "choices"):
@@ -269,4 +275,5 @@ def _grid(space: dict[str, Any]) -> list[dict[str, Any]]:
         else:
             count = round((each.high - each.low) / each.step) + 1
             values.append([each.low + position * each.step for position in range(count)])
-    return [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
+    points = itertools.islice(itertools.product(*values), most)
+    return [dict(zip(space, point, strict=True)) for point in points]

@@ -50,6 +50,12 @@ def test_a_number_of_processes_that_cannot_be_is_refused(n_jobs: object) -> None
         fitted(n_jobs, 1)
 
 
+@pytest.mark.usefixtures("four_cores")
+def test_processes_that_the_memory_does_not_hold_are_refused() -> None:
+    with pytest.raises(UserError, match="n_jobs: 100 TB of memory at least; this machine has"):
+        fitted(10**6, 1)
+
+
 def test_a_slurm_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     config = OmegaConf.create(

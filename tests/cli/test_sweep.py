@@ -151,6 +151,10 @@ def test_the_subfolders_of_a_sweep_may_be_named_by_the_user(
         (["launcher=lsf"], "launcher: no option 'lsf'; choose from basic, joblib, slurm"),
         (["seed=range(3,3)"], "seed=range(3,3): there is nothing to choose from"),
         (["optimizer.lr=interval(1e-4,1e-2)"], "optimizer.lr=interval(1e-4,1e-2): an interval"),
+        (
+            ["seed=range(0,1000)", "optimizer.lr=range(1,1000000000000)"],
+            "seed=range(0,1000) optimizer.lr=range(1,1000000000000): more than 100,000 jobs",
+        ),
         (["resume_sweep=nowhere"], "nowhere is not there: it has no sweep.json"),
         (["model=spline,glou"], "model: no option 'glou'"),
     ],

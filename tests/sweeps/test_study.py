@@ -43,6 +43,8 @@ def end(run: Path, status: str, kl: float = 0.0) -> None:
         ({"pruner": "x"}, "pruner: 'x' is unknown; choose from median, hyperband, none"),
         ({"n_trials": 0}, "n_trials: it should be at least 1"),
         ({"n_jobs": 0}, "n_jobs: it should be at least 1"),
+        ({"startup_trials": -1}, "startup_trials: it should be at least 0"),
+        ({"seed": -1}, "seed: it should be at least 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -149,6 +151,25 @@ def test_a_grid_has_every_point_once_and_ends(opened: Open, tmp_path: Path) -> N
     interval = {"optimizer.lr": distributions.FloatDistribution(0.0, 1.0)}
     with pytest.raises(UserError, match=r"optimizer\.lr: a grid needs single values"):
         next_trials(study, settings, interval, at_once=1)
+
+
+def test_of_a_huge_grid_the_first_trials_alone_are_made(opened: Open) -> None:
+    distributions = pytest.importorskip("optuna.distributions")
+    space = {key: distributions.IntDistribution(1, 1000) for key in ("a", "b", "c", "d")}
+    settings = Settings(sampler="grid", n_trials=3)
+    first = next_trials(opened(settings), settings, space, at_once=8)
+    assert [trial.params["d"] for trial in first] == [1, 2, 3]
+
+
+def test_trials_of_an_unknown_number_of_steps_are_judged(space: Any, tmp_path: Path) -> None:
+    settings = Settings(pruner="hyperband", seed=10**6)
+    study = open_study(
+        tmp_path, settings, question=QUESTION, evaluate_every="auto", steps=None
+    )  # a table's, or one that seconds end
+    (trial,) = next_trials(study, settings, space, at_once=1)
+    judge = judge_of(tmp_path / trial_folder(trial.number))
+    assert judge is not None
+    assert not judge(10, {"kl/val": 1.0, "nll/val": 3.0})
 
 
 def test_a_study_is_told_what_the_folders_hold(opened: Open, space: Any, tmp_path: Path) -> None:
