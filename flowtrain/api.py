@@ -146,7 +146,7 @@ def _run(composed: Composed, *, quiet: bool) -> Trained:
             shown.enter_context(handling(file))
             if not quiet:
                 shown.enter_context(console_lines())
-            what = "resuming" if config.resume else f"{config.model.name} on {config.data.name} in"
+            what = "resuming" if config.resume else f"{config.model.name} on {config.data.title} in"
             log.info("%s %s", what, folder)
             log.info("  %s", config.logger.view(folder))
             asked = composed.asked

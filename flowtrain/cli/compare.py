@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+from flowtrain.progress import doing
 
 if TYPE_CHECKING:
     from flowtrain.comparison.table import Comparison
@@ -37,38 +38,42 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a table over many runs, and write table and picture."""
-    from flowtrain.cli.console import say
-    from flowtrain.comparison.compare import compare, write
-    from flowtrain.comparison.summary import find_runs
+    from flowtrain.cli.console import say, working
     from flowtrain.files import check_output
 
     pictures = (".png", ".pdf", ".svg")
     for path, suffixes in ((options.output, (".csv", ".md")), (options.figure, pictures)):
         if path is not None:
             check_output(path, suffixes)
-    comparison = compare(
-        find_runs(options.folders),
-        group_by=options.group_by,
-        metrics=options.metric,
-        sort=options.sort,
-    )
+    with working(), doing("reading the runs"):
+        from flowtrain.comparison.compare import compare, write
+        from flowtrain.comparison.summary import find_runs
+
+        comparison = compare(
+            find_runs(options.folders),
+            group_by=options.group_by,
+            metrics=options.metric,
+            sort=options.sort,
+        )
     print_comparison(comparison)
     for path in (options.output, options.figure):
         if path is not None:
-            write(comparison, path)
+            with working(), doing(f"writing {path}"):
+                write(comparison, path)
             say(f"wrote {path}")
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    """Print a comparison's table, the best figures bold, and its notes."""
+    """Print a comparison's table, in a narrow terminal its rows one by one, and its notes."""
     from rich.markup import escape
 
-    from flowtrain.cli.console import print_table
+    from flowtrain.cli.console import fits, print_stacked, print_table
     from flowtrain.text import one_line
 
-    left = len(comparison.keys)
-    rows = comparison.cells(lambda text: f"[bold]{text}[/bold]")
-    safe = ([escape(one_line(cell)) for cell in row[:left]] + row[left:] for row in rows)
-    print_table(comparison.columns, safe, left=left)
+    left, columns = len(comparison.keys), comparison.columns
+    found = comparison.cells(lambda text: f"[bold]{text}[/bold]")
+    rows = [[escape(one_line(cell)) for cell in row[:left]] + row[left:] for row in found]
+    print_as = print_table if fits(columns, rows) else print_stacked
+    print_as(columns, rows, left=left)
     for note in comparison.notes:
         print(one_line(note))

@@ -1,11 +1,11 @@
 """`flowrun export`: a run's flow for other tools, measured against the flow itself."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
+from flowtrain.progress import doing
 
 SUMMARY = "write a run's flow for other tools"
 
@@ -32,9 +32,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write weights, or a graph, and say how exact it is."""
+    from flowtrain.cli.console import say, working
     from flowtrain.files import check_output
-    from flowtrain.runs.load import open_run
-    from flowtrain.runs.weights import refuse_if_missing, save_weights
 
     path = options.output
     check_output(path, (".safetensors", ".onnx", ".pt2"))
@@ -44,10 +43,14 @@ def run(options: argparse.Namespace) -> None:
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} has no effect on .safetensors; use .onnx or .pt2")
     shared.refuse_replicas(options.run)
-    saved = open_run(options.run, options.checkpoint, trust_code=options.trust_code)
+    with working(), doing("opening the run"):
+        from flowtrain.runs.load import open_run
+        from flowtrain.runs.weights import refuse_if_missing, save_weights
+
+        saved = open_run(options.run, options.checkpoint, trust_code=options.trust_code)
     if kind == ".safetensors":
         save_weights(path, saved)
-        said(f"wrote {path}: flowtrain.load({str(path)!r}) reads it")
+        say(f"wrote {path}: flowtrain.load({str(path)!r}) reads it")
         return
 
     from flowtrain.runs.graph import CHECKED, ONNX, Function, save_onnx, save_pt2, trace
@@ -58,28 +61,25 @@ def run(options: argparse.Namespace) -> None:
     }[kind]
     refuse_if_missing(*needed)
     function: Function = options.function or "log_prob"
-    said(f"tracing {function}, which takes from seconds to a minute")
-    graph = trace(saved, function, steps=options.steps)
-    off = save(path, graph)
+    with working():
+        with doing(f"tracing {function}, up to a minute"):
+            graph = trace(saved, function, steps=options.steps)
+        with doing(f"writing and checking {path}"):
+            off = save(path, graph)
     takes, gives = (
         ", ".join(f"{name} ({', '.join(map(str, s))})" for name, s in graph.about[side].items())
         for side in ("inputs", "outputs")
     )
     base = graph.about["base"]
     if function == "sample" and base["name"] != "normal":
-        said(f"z are draws of the run's base, {base['name']}: its parameters are in the file")
+        say(f"z are draws of the run's base, {base['name']}: its parameters are in the file")
     unit = "nats" if graph.about["function"] == "log_prob" else "units of the data"
-    said(f"wrote {path}: {takes} -> {gives}, {graph.about['dtype']}, for any n")
-    said(f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points")
+    say(f"wrote {path}: {takes} -> {gives}, {graph.about['dtype']}, for any n")
+    say(f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points")
     if "solver" in graph.about:
         error = graph.about["solver"]["error"]
         mean = f", {error['mean']:+.1e} on average" if "mean" in error else ""
-        said(
+        say(
             f"rk4 in {graph.about['solver']['steps']} steps is within {error['max']:.1e} {unit} of "
             f"the evaluation solver{mean}, {error['rms']:.1e} rms; more --steps are more exact"
         )
-
-
-def said(line: str) -> None:
-    """Tell what was done."""
-    sys.stderr.write(f"flowrun: {line}\n")

@@ -112,7 +112,8 @@ def leave_reason(composed: DictConfig, reason: str) -> None:
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if not folder.result.exists():
         model, data = composed.model.name, composed.data.name
-        write_failed_start(folder, reason, model=model, data=data, seed=composed.seed)
+        seed = composed.seed if isinstance(composed.seed, int) else 0  # it may be what is wrong
+        write_failed_start(folder, reason, model=model, data=data, seed=seed)
 
 
 def from_here(folder: Path) -> Path:
@@ -140,7 +141,7 @@ def train_composed(composed: DictConfig) -> float:
     config = validate(raw)
 
     # A sign of life before torch is imported, on the console and in the log.
-    opening = "resuming" if config.resume else f"{config.model.name} on {config.data.name} in"
+    opening = "resuming" if config.resume else f"{config.model.name} on {config.data.title} in"
     opening = f"{opening} {folder}"
     log.info(opening)
     if job is None:

@@ -1,18 +1,20 @@
 """The help of `flowtrain`: its groups, and the options that lie in the folders of config files."""
 
 import sys
+import textwrap
 from pathlib import Path
 
 from flowtrain.config import CONF
 
 HELP = """\
-flowtrain trains a normalizing flow and reports its exact distance to the truth, in nats.
+flowtrain trains a normalizing flow and reports its distance to the truth, in
+nats.
 
 usage: flowtrain [-m] [group=option | key=value] ...
 
 groups:
-  model            the flow: realnvp, glow, spline, affine (discrete), ffjord (continuous)
-  data             a density, known exactly, or points of your own (table, sklearn)
+  model            the flow: realnvp, spline (discrete), ffjord (continuous)
+  data             a density, known exactly, or points of your own (table)
   splits           where the train, val and test points come from
   objective        the loss: likelihood, flow matching, or one after the other
   solver           how training solves a continuous flow's ODE
@@ -21,31 +23,32 @@ groups:
   optimizer        and its learning rate
   scheduler        the learning rate's course over the run
   trainer          steps, batches, device, intervals
-  logger           where curves and figures are shown: TensorBoard, W&B, MLflow, a CSV
+  logger           where curves are shown: TensorBoard, W&B, MLflow, a CSV
   experiment       a recipe made of the others: best, for any density
-  launcher         where the jobs of a sweep run: here, in parallel, on a cluster
-  sweep            which jobs a sweep has: every combination, or what a search asks for
-  solver@evaluation.solver        how every reported figure solves the ODE, tightly
+  launcher         where a sweep runs: here, in parallel, on a cluster
+  sweep            its jobs: every combination, or what a search asks for
+  solver@evaluation.solver
+                   how every reported figure solves the ODE, tightly
 
 their options (the files of conf/<group>/; --config-dir DIR adds your own):
 {options}
 
 examples:
-  flowtrain model=realnvp data=moons                     one run with the defaults
-  flowtrain data=circles optimizer.lr=1e-3 seed=1        change single values
-  flowtrain trainer.max_seconds=60 trainer.device=cpu    a time budget, a device
-  flowtrain -m data=moons,circles,pinwheel seed=0,1,2    a sweep: every combination
-  flowtrain data=table data.path=points.csv              points of your own
-  flowtrain experiment=best data=rings                   a recipe
-  flowtrain data=custom data.target=my_density:Triangle  a density of your own
-  flowtrain resume=outputs/2026-01-31/12-00-00-...       continue an interrupted run
-  flowtrain -m resume_sweep=outputs/multirun/...         continue a sweep: what is not finished
-  flowtrain init_from=outputs/2026-01-31/12-00-00-...    start from another run's weights
+  flowtrain model=realnvp data=moons                   a run with the defaults
+  flowtrain data=circles optimizer.lr=1e-3 seed=1      change single values
+  flowtrain trainer.max_seconds=60 trainer.device=cpu  a time budget, a device
+  flowtrain -m data=moons,circles seed=0,1,2           a sweep: all combinations
+  flowtrain data=table data.path=points.csv            points of your own
+  flowtrain experiment=best data=rings                 a recipe
+  flowtrain data=custom data.target=my_density:Mine    a density of your own
+  flowtrain resume=outputs/2026-01-31/12-00-00-...     continue a run
+  flowtrain -m resume_sweep=outputs/multirun/...       continue a sweep
+  flowtrain init_from=outputs/2026-01-31/12-00-00-...  start from its weights
 
-flowtrain --cfg job               show the composed config, every key with its value
-flowtrain --info defaults         show where each group's choice comes from
-tensorboard --logdir outputs      look at the curves and figures
-flowrun --help                    evaluate, sample, score, compare and animate finished runs
+flowtrain --cfg job            show the composed config, every key and value
+flowtrain --info defaults      show where each group's choice comes from
+tensorboard --logdir outputs   look at the curves and figures
+flowrun --help                 evaluate, sample, score, compare finished runs
 eval "$(flowrun completion bash)"   TAB completion, of zsh and fish too
 """
 
@@ -59,7 +62,8 @@ def help_text() -> str:
             groups.setdefault(file.parent.name, set()).add(file.stem)
     for group in ("experiment_on", "model_on"):  # chosen by other groups, not by a user
         groups.pop(group, None)
-    lines = [f"{group}: {', '.join(sorted(groups[group]))}" for group in sorted(groups)]
+    listed = (f"{group}: {', '.join(sorted(groups[group]))}" for group in sorted(groups))
+    lines = (textwrap.fill(line, 80, subsequent_indent="  ") for line in listed)
     return HELP.replace("{options}", "\n".join(lines))
 
 

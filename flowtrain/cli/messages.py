@@ -32,7 +32,13 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
     message = str(error)
     if isinstance(error, OverrideParseException):
         meant = [group for group in sorted(GROUPS) if error.override in options_of(group)]
-        which = "".join(f"; did you mean {group}={error.override}?" for group in meant[:1])
+        which = "; `flowtrain --help` has examples"
+        if meant:
+            which = f"; did you mean {meant[0]}={error.override}?"
+        elif error.override in GROUPS:
+            which = f"; name an option: {error.override}={options_of(error.override)[0]}"
+        elif "=" in arguments:
+            which = "; leave out the spaces around ="
         return f"{error.override}: cannot be read as key=value{which}"
     if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
         key, values = several.groups()
@@ -72,8 +78,12 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
     """Refuse a mistyped key in half the time that Hydra takes to compose a config and find out.
 
     Raises:
-        UserError: a key that no option of its group has.
+        UserError: a key that no option of its group has, or one with dashes before it.
     """
+    for argument in arguments:
+        key, _, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and key in known_keys([]):
+            raise UserError(f"{argument}: a setting has no dashes; type {key}={value or '...'}")
     if any(argument.startswith(LEFT_TO_HYDRA) for argument in arguments):
         return
     known: list[str] = []

@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
             from flowtrain.data.write import WRITERS
         if path is not None:
             check_output(path, WRITERS)
+            if path.exists() and path.samefile(options.file):
+                raise UserError(f"{path} is the file that is read; write another")
         columns, lines = score(options, path)
     write(path, columns)
     for line in lines:

@@ -30,6 +30,11 @@ class Data(Section):
     name: str
 
     @property
+    def title(self) -> str:
+        """What a user knows the data by."""
+        return self.name
+
+    @property
     def dimensions(self) -> int | None:
         """Of the points of a known density; those of rows are known when they are read."""
         return 2 if self.known else None
@@ -330,6 +335,11 @@ class Table(Rows):
     @classmethod
     def _from_any_folder(cls, path: str) -> str:
         return str(Path(path).expanduser().absolute())
+
+    @property
+    def title(self) -> str:
+        """Of its file, without the suffix."""
+        return Path(self.path).stem
 
 
 class Sklearn(Rows):

@@ -50,6 +50,8 @@ def describe(problem: Any) -> str:
         case "model_attributes_type" | "model_type":
             option = f"; try {path[-1]}@{where}=option" if len(path) > 1 else ""
             return f"{where}: {problem['input']!r} is no group of settings{option}"
+        case "list_type" if isinstance(problem["input"], str):
+            return f"{where}: {problem['input']!r} is no list; write {where}=[{problem['input']}]"
         case "string_pattern_mismatch" if problem["ctx"]["pattern"] == IMPORT_STRING:
             return f"{where}: {problem['input']!r} is refused: it should be module:Name"
         case "string_pattern_mismatch":

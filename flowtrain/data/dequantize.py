@@ -59,6 +59,15 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
     shares = [_largest_share(column) for column in table.values.numpy().T]
     if near := [name for name, share in zip(table.columns, shares, strict=True) if share > NEARLY]:
         notes.append(f"nearly constant, one value in over {NEARLY:.0%} of the rows: {listed(near)}")
+    if numbers := [
+        name
+        for name, column in zip(table.columns, table.values.numpy().T, strict=True)
+        if _counts_rows(column)
+    ]:
+        notes.append(
+            f"rises by the same step from row to row, as the number of a row: {listed(numbers)}; "
+            "choose the other columns if it is one"
+        )
     return replace(table, values=torch.from_numpy(values)), notes
 
 
@@ -84,6 +93,11 @@ def grid_step(values: NDArray[np.float64]) -> float:
 
 def _whole(values: NDArray[np.float64]) -> bool:
     return bool(np.abs(values - values.round()).max() < 1e-4)
+
+
+def _counts_rows(values: NDArray[np.float64]) -> bool:
+    steps = np.unique(np.diff(values))
+    return len(values) > 2 and len(steps) == 1 and steps[0] != 0
 
 
 def _largest_share(values: NDArray[np.float64]) -> float:

@@ -165,7 +165,10 @@ def _choose(
     if columns is None:
         chosen = [position for position in range(len(names)) if position not in taken]
         if any(not names[position] for position in chosen):
-            raise UserError(f"{path}: column {names.index('')} has no name; choose columns")
+            raise UserError(
+                f"{path}: column {names.index('')} has no name, as an index that pandas writes; "
+                f"choose the others: {listed([name for name in names if name])}"
+            )
     else:
         chosen = [_position(path, place, key) for key in columns]
     if not chosen:

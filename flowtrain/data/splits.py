@@ -18,6 +18,7 @@ from flowtrain.errors import UserError
 # Even a Gaussian fitted to n rows of d columns loses about d (d + 3) / 4n nats of held-out NLL to
 # the noise in its own parameters; at 50 rows a column that is 0.025 nats for d = 2, 0.3 for d = 64.
 ROWS_PER_COLUMN = 50
+WIDEST = 500  # columns whose linear dependence is looked for
 
 
 @dataclass(frozen=True)
@@ -275,9 +276,9 @@ def check(values: Tensor, columns: Sequence[str]) -> list[str]:
     Raises:
         UserError: a column is constant: no density on R^d has such points.
 
-    >>> values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 1.0]], dtype=torch.float64)
+    >>> values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 1.0], [2.0, 3.0]]).double()
     >>> [warning.split(":")[0] for warning in check(values, ["height", "width"])]
-    ['1 of 3 rows (33 %) repeat another', '3 rows for 2 columns are few']
+    ['1 of 4 rows (25 %) repeat another', '4 rows for 2 columns are few']
     """
     n, d = values.shape
     constant = (values == values[0]).all(0)
@@ -292,9 +293,30 @@ def check(values: Tensor, columns: Sequence[str]) -> list[str]:
             f"{repeated} of {n} rows ({100 * repeated / n:.2g} %) repeat another: a flow can raise "
             "its likelihood without bound there, and train and test may share points"
         )
+    if dependent := _dependent(values, columns):
+        warnings.append(
+            f"linear functions of one another: {listed(dependent)}: a flow can raise its "
+            "likelihood without bound; leave one out"
+        )
     if n < ROWS_PER_COLUMN * d:
         warnings.append(
             f"{n} rows for {d} columns are few: below {ROWS_PER_COLUMN} a column even a Gaussian "
             "overfits; watch nll/val, and stop early"
         )
     return warnings
+
+
+def _dependent(values: Tensor, columns: Sequence[str]) -> list[str]:
+    """Return the columns of rows (n, d) of which one follows exactly from the others."""
+    n, d = values.shape
+    if not 1 < d <= min(n - 1, WIDEST):
+        return []
+    scaled = values / values.abs().amax(0)  # no square overflows
+    centred = scaled - scaled.mean(0)
+    correlation = torch.corrcoef(centred.T)
+    if not correlation.isfinite().all():
+        return []
+    least, vectors = torch.linalg.eigh(correlation)
+    if least[0] > 1e-12:
+        return []
+    return [name for name, part in zip(columns, vectors[:, 0], strict=True) if abs(part) > 0.1]

@@ -114,7 +114,8 @@ def _number(path: Path, where: str, cell: str) -> float:
 
 def _separated(path: Path) -> str:
     suffix = path.suffix.lower()
-    return f"{suffix} means cells separated by a {'comma' if suffix == '.csv' else 'tab'}"
+    cells = "a comma" if suffix == ".csv" else "a tab"
+    return f"{suffix} means cells separated by {cells}, and numbers with a decimal point"
 
 
 def is_number(cell: str) -> bool:

@@ -12,6 +12,7 @@ BASELINES = {
     "nll_kde/test": "a kernel density estimate",
 }
 REMEDY = "try a lower optimizer.lr, a smaller model, or more frequent evaluations"
+UNFIT = "it fits its training points no better: try another or a larger model, or more steps"
 
 
 def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Iterator[str]:
@@ -41,9 +42,10 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
         best, name = min(baselines)
         nll, error = metrics["nll/test"], metrics.get("nll_error/test", 0.0)
         if nll - best > error:
+            unfit = metrics.get("nll/train", -math.inf) - best > error
             yield (
                 f"{name} beats this flow on held-out points: NLL {best:.4f} against "
-                f"{nll:.4f} ± {error:.4f} nats: {REMEDY}"
+                f"{nll:.4f} ± {error:.4f} nats: {UNFIT if unfit else REMEDY}"
             )
     least = metrics.get("least_component/test", 1.0)
     if least < DROPPED:

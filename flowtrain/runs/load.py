@@ -17,6 +17,7 @@ from flowtrain.build import (
 )
 from flowtrain.config.schema import Config, validate
 from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.read import listed
 from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
@@ -68,12 +69,19 @@ class SavedRun:
         """The points that the run trained on and was judged by, on the flow's device.
 
         Those of a known law at one condition are drawn anew, as many of that one.
+
+        Raises:
+            UserError: the table has other columns than the run learned.
         """
-        if self.context is None:
-            return build_splits(self.config, self.flow.device)
-        if self.density is not None:
+        if self.context is not None and self.density is not None:
             return split_data(self.config, self.density, self.flow.device)
-        return build_splits(self.config, self.flow.device).given(self.context)
+        splits = build_splits(self.config, self.flow.device)
+        if self.named and splits.train.columns != self.named:
+            raise UserError(
+                f"{self.folder}: its table has changed since: the run learned "
+                f"{listed(self.named)}, there are {listed(splits.train.columns)}"
+            )
+        return splits if self.context is None else splits.given(self.context)
 
     @cached_property
     def law(self) -> Density | Conditional | None:
@@ -99,7 +107,7 @@ class SavedRun:
     @property
     def name(self) -> str:
         """The run's model and data in words, with the condition that its flow is given."""
-        told = f"{self.config.model.name} on {self.config.data.name}"
+        told = f"{self.config.model.name} on {self.config.data.title}"
         if self.members:
             told = f"mixture of {len(self.members)} {told}"
         if self.condition is None or self.context is None:

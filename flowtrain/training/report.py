@@ -89,7 +89,7 @@ def report_of_several(
     kl, nll = found["kl/test"], found["nll/test"]
     number = len(kl.each)
     yield (
-        f"{number} x {config.model.name} on {config.data.name}, "
+        f"{number} x {config.model.name} on {config.data.title}, "
         f"seeds {config.seed} to {config.seed + number - 1}, in nats"
     )
     yield from listed(
@@ -103,10 +103,10 @@ def report_of_several(
             "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations",
             "run folder": str(folder),
             "one of them": str(folder / "replica-0"),
-            "curves, figures": config.logger.view(folder),
         }
         | ({"skipped steps": f"{progress.skipped:,}"} if progress.skipped else {})
     )
+    yield f"  {config.logger.view(folder)}"
 
 
 def in_short(metrics: dict[str, float]) -> str:
@@ -131,9 +131,7 @@ def figure_title(config: Config, step: int, metrics: dict[str, float]) -> str:
     >>> figure_title(open_run(run_folder).config, 6, {"nll/val": 2.5, "nll_error/val": 0.01})
     'realnvp on pinwheel, step 6: NLL 2.5000 ± 0.0100 nats'
     """
-    path = getattr(config.data, "path", None)
-    name = config.data.name if path is None else Path(path).stem
-    title = f"{config.model.name} on {name}, step {step:,}"
+    title = f"{config.model.name} on {config.data.title}, step {step:,}"
     return f"{title}: {headline(metrics)}" if metrics else title
 
 
@@ -158,7 +156,7 @@ def final_report(
     ['realnvp on pinwheel, seed 0, in nats']
     """
     m = progress.metrics
-    yield f"{config.model.name} on {config.data.name}, seed {config.seed}, in nats"
+    yield f"{config.model.name} on {config.data.title}, seed {config.seed}, in nats"
     rows = measured(m)
     rows |= {
         "parameters": f"{parameters:,}",
@@ -166,7 +164,6 @@ def final_report(
         "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations, "
         f"{progress.drawing_seconds:.0f} for pictures",
         "run folder": str(folder),
-        "curves, figures": config.logger.view(folder),
     }
     if last and abs(gap := last.get("solver_gap/val", 0.0)) > LARGE_GAP:
         rows[f"NLL at step {progress.step:,}"] = (
@@ -180,6 +177,7 @@ def final_report(
     if progress.skipped:
         rows["skipped steps"] = f"{progress.skipped:,}"
     yield from listed(rows)
+    yield f"  {config.logger.view(folder)}"
 
 
 def measured(m: dict[str, float]) -> dict[str, str]:

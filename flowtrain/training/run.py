@@ -120,7 +120,8 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     config, settled = settle(config, rows=rows, columns=columns)
     if settled:
         chosen = ", ".join(f"{key}={value}" for key, value in settled.items())
-        log.info("for %s rows of %d columns: %s", f"{rows:,}", columns, chosen)
+        wide = "1 column" if columns == 1 else f"{columns} columns"
+        log.info("for %s rows of %s: %s", f"{rows:,}", wide, chosen)
     refuse_beyond_memory(config, columns)
     standardize = fit_whitening(config, splits.train)
     condition = splits.train.condition

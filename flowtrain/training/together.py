@@ -233,7 +233,7 @@ def finish(replicas: Replicas, trackers: Sequence[Tracker], whole: Tracker) -> N
     whole.scalars(progress, {tag: v for tag, v in progress.metrics.items() if "/test" in tag})
     whole.summary(config.model_dump(), progress.metrics)
     if config.trainer.figures:
-        title = f"{len(replicas.runs)} x {config.model.name} on {config.data.name}, their mixture"
+        title = f"{len(replicas.runs)} x {config.model.name} on {config.data.title}, their mixture"
         with doing("drawing the mixture"):
             draw_mixture(flow, replicas.runs[0], replicas.folder, f"{title}: {headline(together)}")
     replicas.report("completed", mixture=together)

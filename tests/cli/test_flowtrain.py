@@ -108,7 +108,10 @@ MISTAKES = [
     (["model=ffjord", "model.widht=8"], "model.widht: no such key; did you mean model.width"),
     (["foo=1"], "foo: no such key; `flowtrain --cfg job` shows every key"),
     (["+foo=1"], "foo: unknown key"),
-    (["data"], "data: cannot be read as key=value"),
+    (["data"], "data: cannot be read as key=value; name an option: data=banana\n"),
+    (["help"], "help: cannot be read as key=value; `flowtrain --help` has examples\n"),
+    (["seed", "=", "1"], "seed: cannot be read as key=value; leave out the spaces around =\n"),
+    (["data=table", "data.path=x.csv", "data.columns=a"], "data.columns: 'a' is no list; write da"),
     (["model.hidden=["], "model.hidden=[: cannot be read as key=value"),
     (["~data"], "data: missing from the config\n"),
     (
@@ -338,6 +341,12 @@ def test_submitit_s_handler_requeues_what_is_saved(
 
 
 # --- a sweep ------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_seed_is_wrong_is_told_as_failed(flowtrain: Flowtrain) -> None:
+    told = flowtrain("-m", "seed=0..3")
+    assert "seed: '0..3' is refused: it should be a valid integer" in told.stderr
+    assert "1 of 1 jobs did not complete: 0 (failed)" in told.stderr
 
 
 def test_in_a_sweep_the_others_finish_when_a_job_fails(

@@ -1,5 +1,6 @@
 """The help of `flowtrain`: every group, every option, those of a user's folder too."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.n
 
 def listed(help_text: str) -> dict[str, list[str]]:
     """Return the options that the help lists, by group."""
-    lines = help_text.split("their options")[1].split("\n\n")[0].splitlines()[1:]
+    listed = help_text.split("their options")[1].split("\n\n")[0].replace("\n  ", " ")
+    lines = listed.splitlines()[1:]
     return {
         group: names.split(", ") for group, _, names in (line.partition(": ") for line in lines)
     }
@@ -31,11 +33,17 @@ def test_help_lists_every_option_of_every_group(flowtrain: Flowtrain, flag: str)
     }
 
 
+def test_help_fits_a_terminal_of_80_columns(flowtrain: Flowtrain) -> None:
+    assert max(map(len, flowtrain("--help").stdout.splitlines())) <= 80
+
+
 def test_help_explains_every_group_and_shows_examples(flowtrain: Flowtrain) -> None:
     told = flowtrain("--help").stdout
     explained = told.split("groups:\n")[1].split("\n\n")[0].splitlines()
-    assert {line.split()[0] for line in explained} == {*GROUPS, "solver@evaluation.solver"}
-    assert all(len(line.split()) > 1 for line in explained)
+    groups = [line.split()[0] for line in explained if line[2] != " "]
+    assert {*groups} == {*GROUPS, "solver@evaluation.solver"}
+    sentences = re.split(r"\n  (?! )", "\n".join(explained))
+    assert all(len(text.split()) > 1 for text in sentences)
     examples = told.split("examples:\n")[1].split("\n\n")[0].splitlines()
     assert len(examples) >= 5
     assert all(line.strip().startswith("flowtrain ") for line in examples)

@@ -72,6 +72,8 @@ def test_a_sweep_over_options_knows_the_keys_of_all() -> None:
         (["data=moons", "sede=1"], "sede: no such key; did you mean seed?"),
         (["-m", "model=affine,realnvp", "trainer.max_step=1,2"], "trainer.max_step: no such key; "),
         (["model=realnvp", "model.width=8"], "model.width: no such key; did you mean model."),
+        (["--model", "realnvp"], "--model: a setting has no dashes; type model=..."),
+        (["--seed=3"], "--seed=3: a setting has no dashes; type seed=3"),
         (["evaluation.solver.rtl=1"], "evaluation.solver.rtl: no such key; did you mean "),
     ],
 )

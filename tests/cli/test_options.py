@@ -10,6 +10,7 @@ import torch
 
 import flowtrain
 from flowtrain.config.schema import Config
+from flowtrain.runs.load import open_run
 from flowtrain.training.trainer import train
 
 Flowrun = Callable[..., subprocess.CompletedProcess[str]]
@@ -31,6 +32,18 @@ def test_points_of_one_condition_are_drawn(
     flow = flowtrain.load(conditional).given(torch.tensor([0.0, 0.0, 1.0]))
     expected = flow.sample(20, torch.Generator().manual_seed(0))
     assert torch.equal(torch.from_numpy(np.load(tmp_path / "x.npy")), expected)
+
+
+def test_a_command_works_with_as_many_threads_as_the_run_had(
+    flowrun: Flowrun, conditional: Path
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert flowrun("evaluate", conditional).returncode == 0
+        assert torch.get_num_threads() == open_run(conditional).config.trainer.threads == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def test_each_row_has_its_log_density(
     assert np.array_equal(scores[:, 2].astype(np.float32), expected.numpy())
 
 
+def test_the_file_that_is_read_is_not_written_over(
+    flowrun: Flowrun, folders: dict[str, Path], points: torch.Tensor, tmp_path: Path
+) -> None:
+    before = (tmp_path / "points.csv").read_bytes()
+    told = flowrun("score", folders["realnvp"], "points.csv", "-o", "./points.csv")
+    assert told.stderr == "flowrun: points.csv is the file that is read; write another\n"
+    assert (told.returncode, (tmp_path / "points.csv").read_bytes()) == (1, before)
+
+
 def test_a_column_of_any_content_is_kept_in_every_format_with_names(
     flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -69,6 +69,12 @@ def test_what_is_doubtful_is_named() -> None:
     _, notes = dequantize(Table(values, columns=("half", "rare", "fine")))
     assert notes[1].startswith("values repeat, but lie on no grid: 'half';")
     assert notes[2] == "nearly constant, one value in over 95% of the rows: 'rare'"
+    numbered = torch.from_numpy(np.stack([np.arange(400) + 1.0, drawn()], 1))
+    _, notes = dequantize(Table(numbered, columns=("id", "fine")))
+    assert notes[0].startswith(
+        "rises by the same step from row to row, as the number of a row: 'id'"
+    )
+    assert len(notes) == 1
 
 
 def test_iris_was_measured_to_a_millimetre() -> None:

@@ -231,7 +231,7 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "open quote": (".csv", b'a,b\n1,2\n"3,4\n5,6\n', ", line 3: a quoted cell does not end"),
     "text after a quote": (".csv", b'a,b\n"1"x,2\n', ", line 2: a quoted cell does not end, or te"),
     "names twice": (".csv", b"a,b,a\n1,2,3\n", ": columns 0 and 2 are both named 'a'; rename one"),
-    "an index": (".csv", b",a,b\n0,1,2\n", ": column 0 has no name; choose columns"),
+    "an index": (".csv", b",a,b\n0,1,2\n", ": column 0 has no name, as an index"),
     "3-D": (".npy", npy(np.zeros((2, 3, 4))), ": the array has shape (2, 3, 4); use (rows,) or"),
     "0-D": (".npy", npy(np.zeros(())), ": the array has shape (); use (rows,) or (rows, columns)"),
     "no columns": (".npy", npy(np.zeros((5, 0))), ": no columns"),

@@ -86,6 +86,16 @@ def test_check_warns_of_rows_that_repeat() -> None:
     assert warning.startswith("6 of 200 rows (3 %) repeat another")
 
 
+def test_check_warns_of_columns_that_follow_from_others() -> None:
+    values = normal(400, 4)
+    values[:, 2] = 1e6 * (3 * values[:, 0] - values[:, 3]) + 7
+    (warning,) = check(values, ["a", "b", "sum", "d"])
+    assert warning.startswith("linear functions of one another: 'a', 'sum', 'd': a flow can raise")
+    values[:, 2] += 1e2 * normal(500, 1)[100:, 0]  # a ten-thousandth of it
+    assert check(values, ["a", "b", "sum", "d"]) == []
+    assert check(1e300 * values, ["a", "b", "sum", "d"]) == []
+
+
 def test_check_warns_of_few_rows() -> None:
     (warning,) = check(normal(149, 3), ["a", "b", "c"])
     assert warning.startswith("149 rows for 3 columns are few")

@@ -43,6 +43,11 @@ def test_kl_is_negative_beyond_three_errors(kl: float, error: float, negative: b
             "2.7000 ± 0.0500 nats: try a lower optimizer.lr",
         ),
         ({"nll/test": 3.5, "nll_gaussian/test": 2.4}, "the best Gaussian beats this flow"),
+        (
+            {"nll/test": 3.2, "nll/train": 3.1, "nll_error/test": 0.05},
+            "a kernel density estimate beats this flow on held-out points: NLL 2.6000 against "
+            "3.2000 ± 0.0500 nats: it fits its training points no better: try another or a larger",
+        ),
         ({"mass/test": 1.1}, "the model's density integrates to 1.1000: it is no density"),
         ({"mass/test": 0.95}, "5.0% of the model's mass lies outside the data's window"),
     ],

@@ -135,6 +135,20 @@ def test_the_columns_of_a_table_keep_their_names_and_it_is_not_opened(
     assert opened.columns == ("c", "a")
 
 
+def test_a_table_that_has_other_columns_now_is_told(tiny: Tiny, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).tolist()
+    path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    data: dict[str, Any] = {"name": "table", "path": str(path), "columns": None}
+    data |= {"condition": None, "header": "auto", "dequantize": True}
+    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
+    config = validate({**tiny("trainer.max_steps=1").model_dump(), "data": data, "splits": splits})
+    train(config, tmp_path / "run")
+    path.write_text("a,b,log_prob\n" + "".join(f"{a},{b},{a * b}\n" for a, b in rows))
+    with pytest.raises(UserError, match="the run learned 'a', 'b', there are 'a', 'b', 'log_prob'"):
+        _ = open_run(tmp_path / "run").splits
+
+
 def test_the_densities_are_public() -> None:
     assert flowtrain.densities.Moons is Moons
     assert issubclass(flowtrain.Flow, Flow)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flowtrain.config.schema import Config
-from flowtrain.training.report import final_report, headline
+from flowtrain.config.schema import Config, validate
+from flowtrain.training.report import figure_title, final_report, headline
 from flowtrain.training.state import Progress
 
 Tiny = Callable[..., Config]
@@ -67,8 +67,19 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "  steps                 1,000 in 12 s, best at 800",
         "  of the seconds        3 for evaluations, 1 for pictures",
         "  run folder            outputs/demo",
-        "  curves, figures       tensorboard --logdir outputs/demo",
+        "  tensorboard --logdir outputs/demo",
     ]
+
+
+def test_a_table_is_known_by_its_file(tiny: Tiny) -> None:
+    data = {
+        "name": "table", "path": "/home/ada/penguins.csv", "columns": None, "condition": None,
+        "header": "auto", "dequantize": True,
+    }  # fmt: skip
+    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
+    config = validate({**tiny().model_dump(), "data": data, "splits": splits})
+    assert report(config, TABLE)[0] == "realnvp on penguins, seed 0, in nats"
+    assert figure_title(config, 6, {}) == "realnvp on penguins, step 6"
 
 
 def test_the_last_report_says_where_a_model_leaves_the_data(tiny: Tiny) -> None:
@@ -106,12 +117,12 @@ def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> Non
 def test_the_solver_s_gap_and_skipped_steps_are_reported_where_there_are_any(tiny: Tiny) -> None:
     lines = report(tiny(), {**KNOWN, "solver_gap/test": -0.002}, skipped=3)
     assert "  solver gap            -2.0e-03: NLL by training - evaluation solver" in lines
-    assert lines[-1] == "  skipped steps         3"
+    assert lines[-2] == "  skipped steps         3"
 
 
 def test_what_the_training_solver_claimed_at_the_end_is_reported(tiny: Tiny) -> None:
     last = {"nll/val": 20.0, "solver_gap/val": -137.0}
-    assert report(tiny(), {**KNOWN, "solver_gap/test": 0.0}, last=last)[-1] == (
+    assert report(tiny(), {**KNOWN, "solver_gap/test": 0.0}, last=last)[-2] == (
         "  NLL at step 1,000     -117.0000 by the training solver, in truth 20.0000"
     )
     honest = {"nll/val": 2.5, "solver_gap/val": 1e-4}
