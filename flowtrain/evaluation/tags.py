@@ -97,17 +97,20 @@ def board_tag(tag: str) -> str:
 
     Its groups stand in the order of their names, the first two open: kl and nll, then pictures,
     samples (distances to the data), training (what is logged at a step) and verification (errors,
-    and whether the figures can be trusted).
+    figures at single conditions, and whether the figures can be trusted).
 
     >>> board_tag("kl/test"), board_tag("nll_paired/val"), board_tag("mass/test")
     ('kl/test', 'nll/paired/val', 'verification/mass/test')
     >>> board_tag("lr"), board_tag("speed/steps_per_second")
     ('training/lr', 'training/speed/steps_per_second')
-    >>> board_tag("figures/density")
-    'pictures/density'
+    >>> board_tag("figures/density"), board_tag("kl/component=0")
+    ('pictures/density', 'verification/kl/component=0')
     """
     if tag.startswith("figures/"):
         return f"pictures/{tag.removeprefix('figures/')}"
-    metric = METRICS.get(tag.partition("/")[0])
+    name, _, where = tag.partition("/")
+    metric = METRICS.get(name)
     group = "training" if metric is None else metric.group
+    if "=" in where:  # at one condition of many: below what is over all
+        group = "verification"
     return tag if tag.startswith(f"{group}/") else f"{group}/{tag.removeprefix(f'{group}_')}"

@@ -74,8 +74,8 @@ def trial(
 
     _, start, end = hparams(telling_settings(config, folder), metrics)
     content = HParamsPluginData.FromString(start.value[0].metadata.plugin_data.content)
-    path = folder.path.resolve()
-    content.session_start_info.group_name = f"{short_name(path.name)} in {path}"
+    name, *parents = reversed(folder.path.resolve().parts[1:])
+    content.session_start_info.group_name = " in ".join([short_name(name), *parents])
     start.value[0].metadata.plugin_data.content = content.SerializeToString()
     return start, end
 

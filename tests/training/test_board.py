@@ -39,10 +39,15 @@ def test_a_table_is_named_by_its_file(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_trial_is_named_by_its_folder(tiny: Tiny, tmp_path: Path) -> None:
-    start, _ = trial(tiny().model_dump(), {"nll/val": 1.0}, RunFolder(tmp_path / "demo"))
-    content = start.value[0].metadata.plugin_data.content
-    told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert told.group_name == f"demo in {tmp_path / 'demo'}"
+    named = []
+    for parent in ("moons", "rings"):
+        folder = RunFolder(tmp_path / parent / "seed-0")
+        start, _ = trial(tiny().model_dump(), {"nll/val": 1.0}, folder)
+        content = start.value[0].metadata.plugin_data.content
+        told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+        named.append(told.group_name)
+    above = " in ".join(reversed(tmp_path.resolve().parts[1:]))
+    assert named == [f"seed-0 in moons in {above}", f"seed-0 in rings in {above}"]
 
 
 def test_jobs_of_a_sweep_differ_in_the_letters_that_are_shown() -> None:
