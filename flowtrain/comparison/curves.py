@@ -126,9 +126,12 @@ def _draw_row(
         margin = 0.08 * (high - low) or 0.1
         by_steps.set(ylim=(low - margin, high + margin))
     every = finite([value for gap in gaps.values() for value in gap])
-    scale_axis(by_time, "y", every)
-    if len(every) and (high := float(np.quantile(every, 0.95))) > 0:
-        by_time.set(ylim=(None, 1.3 * high))
+    if name == "NLL":
+        by_time.set(ylim=by_steps.get_ylim())
+    else:
+        scale_axis(by_time, "y", every)
+        if len(every) and (high := float(np.quantile(every, 0.95))) > 0:
+            by_time.set(ylim=(None, 1.3 * high))
     scale_axis(by_parameters, "y", [run.final for run in runs])
     scale_axis(by_parameters, "x", [run.parameters for run in runs])
     by_steps.set(xlabel="step", ylabel="validation NLL (nats)")

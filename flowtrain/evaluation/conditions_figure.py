@@ -16,7 +16,8 @@ from flowtrain.text import for_figure
 
 SHOWN = 8  # conditions, evenly spaced where there are more
 POINTS = 10_000  # of the samples at each
-INCHES = 2.0  # of a panel's side
+INCHES = 2.0  # of a panel's height
+NARROWEST, WIDEST = 0.6, 1.8  # of a panel, in heights; between them, x and y have one scale
 
 
 def conditions_figure(
@@ -58,7 +59,8 @@ def conditions_figure(
     (x0, y0), (x1, y1) = (corner.tolist() for corner in law.window)
     extent = (x0, x1, y0, y1)
     rows = ("exact", "model", "samples")
-    figure = Figure(figsize=(INCHES * count + 0.4, INCHES * len(rows) + 0.5), layout="constrained")
+    wide = INCHES * min(WIDEST, max(NARROWEST, (x1 - x0) / (y1 - y0)))
+    figure = Figure(figsize=(wide * count + 0.4, INCHES * len(rows) + 0.5), layout="constrained")
     write_title(figure, title)
     axes = figure.subplots(len(rows), count, squeeze=False)
     like = torch.empty(0, dtype=torch.float64)

@@ -53,6 +53,14 @@ def test_without_kl_the_panels_show_nll() -> None:
     assert np.asarray(figure.axes[1].lines[0].get_ydata()).tolist() == [9e9, 3.0, 2.5]
 
 
+def test_over_time_too_the_curve_of_a_table_fills_its_panel() -> None:
+    nll = [3.3412, 3.3400, 3.3405]
+    figure = comparison_figure([curves("affine", nll=nll, kl=None, entropy=None, final=3.34)])
+    for axis in figure.axes[:2]:
+        low, high = axis.get_ylim()
+        assert high - low < 2 * (max(nll) - min(nll))
+
+
 def test_figures_that_are_no_number_do_not_spoil_the_picture() -> None:
     nan = [float("nan")] * 3
     assert pixels(comparison_figure([curves("a", nll=nan, kl=nan, final=nan[0])])).any()
