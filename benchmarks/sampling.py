@@ -3,7 +3,8 @@
     make sampling
 
 Weights are random: what a discrete flow costs does not depend on them. An adaptive solver's steps
-do, so the evaluations of the CNFs' fields are counted and the time of one is compared.
+do, so the evaluations of the CNFs' fields are counted and the time of one is compared. Seconds are
+of the CPU: other programs beside it count for little.
 """
 
 import time
@@ -30,7 +31,7 @@ def main() -> None:
     """Time every sampler in turns, so that a busy moment falls on all of them, and print ratios."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"{ROWS:,} samples in 2D, the best of {ROUNDS} rounds, one thread:")
+    print(f"{ROWS:,} samples in 2D, the best of {ROUNDS} rounds, one thread, CPU seconds:")
     print("| flow | library | samples per second | ratio to flowtrain |")
     print("|---|---|--:|--:|")
     for flow, samplers in (("RealNVP", realnvps()), ("spline", splines())):
@@ -49,13 +50,13 @@ def main() -> None:
 
 @torch.no_grad()
 def in_turns(samplers: dict[str, Sampler]) -> dict[str, float]:
-    """Return the least seconds of each sampler."""
+    """Return the least CPU seconds of each sampler."""
     best = dict.fromkeys(samplers, float("inf"))
     for _ in range(ROUNDS):
         for library, sample in samplers.items():
-            began = time.perf_counter()
+            began = time.process_time()
             sample()
-            best[library] = min(best[library], time.perf_counter() - began)
+            best[library] = min(best[library], time.process_time() - began)
     return best
 
 
