@@ -22,7 +22,12 @@ from yaml import YAMLError
 from flowtrain import __version__
 from flowtrain.cli.help import help_text
 from flowtrain.cli.hydra_hooks import check_taken_over, overridden, understood
-from flowtrain.cli.messages import explain, refuse_two_folders, refuse_unknown_keys
+from flowtrain.cli.messages import (
+    explain,
+    refuse_two_folders,
+    refuse_unknown_keys,
+    refuse_what_sweeps_have,
+)
 from flowtrain.cli.streams import mend_streams
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
@@ -59,6 +64,7 @@ def main() -> None:
         sys.argv[1:] = understood(typed_again(sys.argv[1:]))
         refuse_unknown_keys(sys.argv[1:])
         refuse_two_folders(sys.argv[1:])
+        refuse_what_sweeps_have(sys.argv[1:])
         app()
     except BrokenPipeError:
         end_unread()

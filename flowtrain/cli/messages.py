@@ -10,6 +10,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from flowtrain.cli.keys import keys_of, known_keys, options_of
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
+from flowtrain.sweeps.plan import ELSEWHERE
 
 # Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment_on", "model_on"}
@@ -39,6 +40,9 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
             which = f"; name an option: {error.override}={options_of(error.override)[0]}"
         elif "=" in arguments:
             which = "; leave out the spaces around ="
+        elif re.match(r"[\w.]+=[^'\"]*=", error.override):
+            key, _, value = error.override.partition("=")
+            which = f"; quote a value that has a = in it: \"{key}='{value}'\""
         return f"{error.override}: cannot be read as key=value{which}"
     if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
         key, values = several.groups()
@@ -58,8 +62,10 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         return f"{', '.join(gone)}: missing from the config"
     if unknown := re.match(r"Could not override '([^']+)'", message):
         return unknown_key(unknown[1], known_keys(arguments))
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if (refused := re.match("Error merging override (.*)", message)) and error.__cause__:
+        return f"{refused[1]}: {str(error.__cause__).splitlines()[0]}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the disk'}: {error.strerror}"  # an open file does not tell
     hydra_only = ("See https:", "    full_key: ", "    object_type=")
     return "\n".join(line for line in message.splitlines() if not line.startswith(hydra_only))
 
@@ -103,6 +109,19 @@ def refuse_two_folders(arguments: Sequence[str]) -> None:
     """
     if {"resume", "hydra.run.dir"} <= {argument.partition("=")[0] for argument in arguments}:
         raise UserError("resume: a run goes on in its own folder: leave hydra.run.dir out")
+
+
+def refuse_what_sweeps_have(arguments: Sequence[str]) -> None:
+    """Refuse what says where and how the jobs of a sweep run, of a single run.
+
+    Raises:
+        UserError: as said.
+    """
+    if {"-m", "--multirun", "--cfg", "-c"} & {*arguments}:
+        return
+    for argument in arguments:
+        if argument.partition("=")[0] in ELSEWHERE:
+            raise UserError(f"{argument}: it is for many runs: add -m, or leave it out")
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from flowtrain.comparison.table import Comparison, Row, as_text, render_csv, ren
 from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
-from flowtrain.evaluation.checks import warnings_about
+from flowtrain.evaluation.checks import of_several, warnings_about
 from flowtrain.files import writing
 from flowtrain.text import for_figure
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from flowtrain.comparison.curves import Curves
 
 DEFAULT_METRICS = ("kl/test", "nll/test")
-TOLD = 5  # runs of which a warning is told one by one
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
@@ -65,7 +63,7 @@ def compare(
     rows = [Row(values, _once_a_seed(alike)) for values, alike in grouped.items()]
     notes = [*_notes_on_rows(keys, rows), *_notes_on_density(completed, metrics)]
     notes += _notes_on_repeats(completed, rows)
-    notes += _warnings(completed)
+    notes += of_several(_warnings(completed))
     notes += [_note_on_absent(run) for run in others]
     comparison = Comparison(keys, shown, rows, notes)
     rows.sort(key=_order(comparison, sort))
@@ -200,19 +198,12 @@ def _notes_on_density(runs: list[RunSummary], asked: Sequence[str] | None) -> It
         yield f"no KL on {', '.join(without)}, whose density is not known: compare by nll/test"
 
 
-def _warnings(runs: list[RunSummary]) -> Iterator[str]:
-    """Yield the warnings about runs; one that tells of many runs, but for its figures, once."""
-    alike: dict[str, list[str]] = {}
+def _warnings(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:
     for run in runs:
         untrained = run.result.get("best_step") == 0 < run.result.get("step", 0)
         fresh = run.config.get("init_from") is None
         for line in warnings_about(run.metrics, untrained=untrained and fresh):
-            alike.setdefault(re.sub(r"[\d.]+", "", line), []).append(f"{run.folder}: {line}")
-    for lines in alike.values():
-        if len(lines) <= TOLD:
-            yield from lines
-        else:
-            yield f"{lines[0]}; likewise {len(lines) - 1} more runs"
+            yield str(run.folder), line
 
 
 def _note_on_absent(run: RunSummary) -> str:

@@ -1,9 +1,11 @@
 """Whether the metrics of a run can be true, and whether they are any good."""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 DROPPED = 0.1  # of a component's mass is left where a mode was dropped
+TOLD = 5  # warnings alike are told one by one; of more, the first
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
 BASELINES = {
     "nll_gaussian/test": "the best Gaussian",
@@ -55,6 +57,25 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
         yield f"the model's density integrates to {mass:.4f}: it is no density"
     if mass < 0.99:
         yield f"{1 - mass:.1%} of the model's mass lies outside the data's window"
+
+
+def of_several(found: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield the warnings about several runs; one about many of them, but for its figures, once.
+
+    Args:
+        found: the name of a run, and a warning about it.
+
+    >>> list(of_several((f"run {i}", f"mass {i}.5%") for i in range(8)))
+    ['run 0: mass 0.5%; likewise 7 more runs']
+    """
+    alike: dict[str, list[str]] = {}
+    for name, line in found:
+        alike.setdefault(re.sub(r"[\d.]+", "", line), []).append(f"{name}: {line}")
+    for lines in alike.values():
+        if len(lines) <= TOLD:
+            yield from lines
+        else:
+            yield f"{lines[0]}; likewise {len(lines) - 1} more runs"
 
 
 def kl_is_negative(metrics: dict[str, float]) -> bool:

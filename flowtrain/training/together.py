@@ -15,7 +15,7 @@ import torch
 
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
-from flowtrain.evaluation.checks import warnings_about
+from flowtrain.evaluation.checks import of_several, warnings_about
 from flowtrain.flows.ensemble import mixture
 from flowtrain.progress import doing, done, part
 from flowtrain.runs import checkpoint
@@ -205,13 +205,23 @@ def run_validations(
     for run, tracker in zip(runs, trackers, strict=True):
         with doing(run.folder.path.name):
             validate_weights(run, tracker)
-        for line in warnings_about(run.state.progress.metrics):
-            log.warning("%s: %s", run.folder.path.name, line)
         tracker.rate(run.state.progress.step)
+    _warn(runs)
     progress, found = replicas.progress, replicas.spreads
     errors = {"kl_sem/val": found["kl/val"].error, "nll_sem/val": found["nll/val"].error}
     whole.scalars(progress, progress.metrics | errors)
     log.info("step %6d  %s", progress.step, headline_of_several(found))
+
+
+def _warn(runs: Sequence[Run]) -> None:
+    """Warn of figures that cannot be true; of many runs' alike, once."""
+    found = [
+        (run.folder.path.name, line)
+        for run in runs
+        for line in warnings_about(run.state.progress.metrics)
+    ]
+    for line in of_several(found):
+        log.warning(line)
 
 
 def finish(replicas: Replicas, trackers: Sequence[Tracker], whole: Tracker) -> None:
@@ -224,8 +234,7 @@ def finish(replicas: Replicas, trackers: Sequence[Tracker], whole: Tracker) -> N
         with doing(run.folder.path.name):
             judge(run, tracker)
         run.report("completed")
-        for line in warnings_about(run.state.progress.metrics):
-            log.warning("%s: %s", run.folder.path.name, line)
+    _warn(replicas.runs)
     config, progress = replicas.config, replicas.progress
     flow = mixture([run.state.eval_flow for run in replicas.runs])
     with doing("their mixture"):

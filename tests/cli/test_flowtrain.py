@@ -118,6 +118,13 @@ MISTAKES = [
         ["data=moons,circles"],
         "data: moons,circles is several values; -m makes a run of each",
     ),
+    (
+        ["data.path=a=b,c"],
+        "data.path=a=b,c: cannot be read as key=value; quote a value that has a ",
+    ),
+    (["launcher=basic"], "launcher=basic: it is for many runs: add -m, or leave it out\n"),
+    (["sweep=optuna", "hydra.sweeper.n_trials=x"], "sweep=optuna: it is for many runs: add -m"),
+    (["hydra.job.num=x"], "hydra.job.num=x: Value 'x' of type 'str' could not be converted to I"),
     (["realnvp"], "realnvp: cannot be read as key=value; did you mean model=realnvp?"),
     (["optimizer.lr=-1"], "optimizer.lr: -1 is refused: it should be greater than 0"),
     (["solver=dopri5"], "solver: realnvp solves no ODE, dopri5 would have no effect"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowtrain.evaluation.checks import kl_is_negative, warnings_about
+from flowtrain.evaluation.checks import kl_is_negative, of_several, warnings_about
 
 SOUND = {
     "nll/test": 2.5, "kl/test": 0.1, "kl_error/test": 0.001, "mass/test": 1.0,
@@ -71,3 +71,14 @@ def test_an_untrained_flow_is_told_first() -> None:
     found = list(warnings_about(SOUND | {"nll/test": 3.5}, untrained=True))
     assert found[0].startswith("no evaluation was better than the untrained flow")
     assert len(found) == 2
+
+
+def test_a_warning_about_many_runs_is_told_once() -> None:
+    few = [(f"replica-{number}", f"{number}.5% of the mass") for number in range(5)]
+    other = ("replica-0", "KL is -0.1000, below zero")
+    assert [*of_several([*few, other])] == [f"{name}: {line}" for name, line in [*few, other]]
+    many = [*few, ("replica-5", "17% of the mass"), other]
+    assert [*of_several(many)] == [
+        "replica-0: 0.5% of the mass; likewise 5 more runs",
+        "replica-0: KL is -0.1000, below zero",
+    ]
