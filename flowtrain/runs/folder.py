@@ -114,6 +114,9 @@ class RunFolder:
         missing = f"there is no checkpoint {file}"
         if there := sorted(each.stem for each in file.parent.glob("*.pt")):
             raise CheckpointError(f"{missing}; the run has {' and '.join(there)}")
+        if several := self.replicas:
+            one = several[0].path
+            raise CheckpointError(f"{missing}: {folder} holds replicas; name one of them: {one}")
         if self.result.is_file():
             raise CheckpointError(f"{missing}: the run has saved none yet")
         below = sorted(each.parents[1] for each in folder.glob(f"*/checkpoints/{file.name}"))

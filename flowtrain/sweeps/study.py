@@ -14,6 +14,7 @@ from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
 from flowtrain.runs.standing import ENDED, state_of
+from flowtrain.sweeps.plan import read_jobs
 
 JOURNAL = "study.journal"
 NAME = "flowtrain"
@@ -79,9 +80,14 @@ def open_study(
         steps: of a trial; "auto" likewise, None where time ends it.
 
     Raises:
-        UserError: Optuna is not installed, or the folder holds another study.
+        UserError: Optuna is not installed, or the folder holds another study or a grid.
     """
     optuna = _optuna()
+    if read_jobs(sweep) and not (sweep / JOURNAL).exists():
+        raise UserError(
+            f"{sweep} holds a sweep that is no search; give this one a folder of its own by "
+            "hydra.sweep.dir"
+        )
     _mend(sweep / JOURNAL)
     study = optuna.create_study(study_name=NAME, storage=_storage(sweep), load_if_exists=True)
     held = study.user_attrs.get("question")

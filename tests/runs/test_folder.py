@@ -39,6 +39,9 @@ def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) 
     (tmp_path / "result.json").write_text("{}")
     assert refusal(tmp_path) == f"there is no checkpoint {path}: the run has saved none yet"
     assert refusal(tmp_path / "result.json").endswith(": a file, not a run folder")
+    (one := RunFolder(tmp_path).replica(0).path).mkdir()
+    assert refusal(tmp_path).endswith(f" holds replicas; name one of them: {one}")
+    one.rmdir()
     path.parent.mkdir()
     path.with_name("last.pt").touch()
     assert refusal(tmp_path) == f"there is no checkpoint {path}; the run has last"

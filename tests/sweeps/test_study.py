@@ -14,6 +14,7 @@ from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.result import write_result
+from flowtrain.sweeps.plan import write_record
 from flowtrain.sweeps.study import (
     JOURNAL,
     Settings,
@@ -207,6 +208,12 @@ def test_another_question_is_refused(opened: Open, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         opened(Settings(n_trials=99), space={"optimizer.lr": "other"})
     assert str(refused.value).startswith(f"{tmp_path} holds another study: its space differ; ")
+
+
+def test_a_grid_is_no_study(opened: Open, tmp_path: Path) -> None:
+    write_record(tmp_path, ["seed=0"], {"seed=0": ["seed=0"]})
+    with pytest.raises(UserError, match="holds a sweep that is no search; give this one a folder"):
+        opened(Settings())
 
 
 def test_half_a_line_of_a_killed_writer_is_cut_off(
