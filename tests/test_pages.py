@@ -32,6 +32,17 @@ def test_every_page_is_in_the_menu() -> None:
     assert missing == set()
 
 
+def test_links_of_notebooks_lead_to_pages_of_the_site() -> None:
+    """A notebook's links are written out as they are, from its folder of the site."""
+    texts = [path.read_text(encoding="utf-8") for path in (DOCS / "notebooks").glob("*.py")]
+    links = [link for text in texts for link in re.findall(r"\]\((?!https?:|#)([^)\n]+)\)", text)]
+    assert links
+    for link in links:
+        above, page = link.split("../../")
+        assert above == ""
+        assert (DOCS / f"{page.partition('#')[0].rstrip('/')}.md").is_file(), link
+
+
 def test_every_room_but_the_command_line_has_a_page() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     listed = {page for page in pages(settings["nav"]) if page.startswith("api/")}

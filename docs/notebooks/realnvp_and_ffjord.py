@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 #
 # In a terminal this is `flowtrain -m model=realnvp,ffjord data=pinwheel trainer.max_seconds=40`. From
 # Python, `flowtrain.train` takes the same words. Each run ends with a report: its lines are explained
-# in [How to read KL](../kl.md).
+# in [How to read KL](../../kl/).
 
 # %%
 runs = {}
@@ -147,5 +147,5 @@ plt.show()
 #
 # For likelihood and samples in little time: couplings, and best of them `model=spline`. For smooth
 # paths, few weights, or a velocity to work with: a continuous flow, and in little time with
-# `objective=flow_matching_then_likelihood`. [Results](../results.md) has the figures of all models on
+# `objective=flow_matching_then_likelihood`. [Results](../../results/) has the figures of all models on
 # eight densities.
