@@ -20,6 +20,7 @@ from flowtrain.densities.check import check_components, check_density
 from flowtrain.densities.conditional import Components, Conditional
 from flowtrain.densities.density import Density
 from flowtrain.densities.interval import Interval, Rotations, Varied
+from flowtrain.densities.target import Target
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.fields import check_field
@@ -48,7 +49,8 @@ def build_data(config: Config) -> Density | Conditional | Table:
         if isinstance(config.data, Rows):
             return _checked(_read(config.data))
         density = _law(config.data, own=target is not None)
-        if not math.isfinite(density.entropy):  # computed here, so that it is refused here
+        known = isinstance(density, Conditional) or density.normalized
+        if known and not math.isfinite(density.entropy):  # computed, and so refused, here
             raise ValueError(f"the entropy of this density is {density.entropy:g}")
     return density
 
@@ -77,7 +79,7 @@ def _law(section: Data, *, own: bool) -> Density | Conditional:
 
     def build(part: Data) -> Density:
         density: Density = part.build()
-        if own:
+        if own and not isinstance(density, Target):  # which has checked what it is made of
             check_density(density)
         return density
 

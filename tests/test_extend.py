@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,19 +16,25 @@ TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"<!-- extend:.*?-->(.*?)<!-- end of extend -->", TEXT, re.DOTALL)
 # Each file of the example: its name, whether the text goes to its end, and the text.
 FILES = re.findall(r"`([\w/]+\.\w+)`(, at its end)?\n\n```\w+\n(.*?)```", EXAMPLE, re.DOTALL)
+# A target's: its file, and the commands that use it.
+(TARGET,) = re.findall(r"<!-- target:.*?-->(.*?)<!-- end of target -->", TEXT, re.DOTALL)
 TINY = (
     "trainer=debug", "trainer.figures=false", "trainer.device=cpu", "splits.train=512",
     "splits.val=64", "splits.test=64", "evaluation.grid=64", "model=affine", "seed=1",
 )  # fmt: skip
 
 
-def run(folder: Path, *arguments: str, package: Path) -> None:
+def python(folder: Path, *arguments: str, package: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "flowtrain", *arguments, *TINY, "hydra.run.dir=run"],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(package)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run(folder: Path, *arguments: str, package: Path) -> None:
+    python(folder, "-m", "flowtrain", *arguments, *TINY, "hydra.run.dir=run", package=package)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +105,24 @@ def test_a_density_of_ones_own_needs_no_copy(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["config"]["data"]["target"] == "ellipse:Ellipse"
     assert 0 <= result["metrics"]["kl/test"] < 0.02
+
+
+def test_a_target_known_up_to_a_constant_is_a_function(tmp_path: Path) -> None:
+    (file,) = re.findall(r"`(\w+\.py)`", TARGET)
+    source, commands = re.findall(r"```(?:python)?\n(.*?)```", TARGET, re.DOTALL)
+    (tmp_path / file).write_text(source)
+    train, sample = (shlex.split(line) for line in commands.strip().splitlines())
+    brief = (
+        "trainer=debug", "trainer.device=cpu", "trainer.max_steps=400", "model=affine",
+        "trainer.evaluate_every=400", "optimizer=adam", "optimizer.lr=0.03",
+    )  # fmt: skip
+    told = python(tmp_path, "-m", *train, *brief, package=ROOT)
+    assert "  log Z by weights " in told
+    assert "NLL" not in told
+    metrics = json.loads((tmp_path / "outputs" / "line" / "result.json").read_text())["metrics"]
+    # -5.782 is log Z by a sum over a grid of the three weights.
+    assert metrics["elbo/test"] < -5.782 < metrics["log_z/test"] + 4 * metrics["log_z_error/test"]
+    assert metrics["ess/test"] > 0.3
+    assert not any(tag.startswith(("nll", "kl")) for tag in metrics)
+    python(tmp_path, "-m", "flowtrain.cli.flowrun", *sample[1:], package=ROOT)
+    assert (tmp_path / "draws.csv").read_text().startswith("x0,x1,x2,log_prob")

@@ -62,6 +62,7 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
         from flowtrain.files import json_text, writing
 
     saved, batch_size = shared.open_chosen(options, conditional=True)
+    shared.refuse_without_points(saved, "to diagnose by")
     folder = options.output or saved.folder
     generator = shared.seeded(options)
     test, train = saved.splits.test.first(POINTS), saved.splits.train

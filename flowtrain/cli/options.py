@@ -144,6 +144,16 @@ def _given(pairs: list[tuple[str, str]]) -> dict[str, str]:
     return given
 
 
+def refuse_without_points(saved: "SavedRun", what: str) -> None:
+    """Refuse to do what needs points of the data, for a run whose target has none.
+
+    Raises:
+        UserError: it has none.
+    """
+    if saved.config.data.splits == "none":
+        raise UserError(f"{saved.folder}: {saved.config.data.name} has no points {what}")
+
+
 def about(run: "SavedRun", options: argparse.Namespace) -> str:
     """Say which flow a command used: its run, its weights and, if it solves an ODE, by what."""
     told = f"{run.name} in {run.folder}, {weights(run, options)}"

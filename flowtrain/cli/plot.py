@@ -117,6 +117,7 @@ def _figure(
 
 def _title(saved: "SavedRun") -> str:
     """Return the line above a figure, with the closing metrics if they are of these weights."""
+    from flowtrain.evaluation.tags import is_evaluation
     from flowtrain.runs.folder import RunFolder
     from flowtrain.runs.result import read_history, read_result
     from flowtrain.training.report import figure_title
@@ -127,7 +128,7 @@ def _title(saved: "SavedRun") -> str:
     result = read_result(folder)
     metrics = result.get("metrics", {})
     if result.get("status") != "completed" or result.get("best_step") != saved.step:
-        lines = [line for line in read_history(folder) if "nll/val" in line]
+        lines = [line for line in read_history(folder) if is_evaluation(line)]
         of_step = [line for line in lines if line["step"] == saved.step]
         metrics = of_step[-1] if of_step else {}
     known = {tag: value for tag, value in metrics.items() if value is not None}

@@ -10,6 +10,7 @@ from torch import Tensor
 from flowtrain.batching import in_batches
 from flowtrain.data.read import NoColumnError, Table, read_table
 from flowtrain.data.splits import Split
+from flowtrain.densities.density import Density
 from flowtrain.errors import UserError
 from flowtrain.runs.load import SavedRun
 
@@ -80,6 +81,8 @@ def as_split(run: SavedRun, table: Table, path: Path) -> Split:
             log.warning("%s: %s", path, line)
     x = table.values.to(flow.device, flow.points_dtype)
     density = run.law if run.context is None else run.density
+    if isinstance(density, Density) and not density.normalized:
+        density = None  # its points have no KL
     return Split(x, density, columns=table.columns, context=context, condition=run.condition)
 
 

@@ -72,6 +72,8 @@ def score(
     from flowtrain.data.write import MIXED
 
     saved, batch_size = shared.open_chosen(options, conditional=True, mixture=True)
+    if options.threshold_quantile is not None:
+        shared.refuse_without_points(saved, "that a quantile could be of")
     header = shared.header(options)
     table = read_points(
         saved, options.file, columns=options.columns, header=header, label=options.label

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
                 f"{saved.folder}: {saved.config.model.name} takes no steps; "
                 "name a run of a continuous flow"
             )
-        if saved.density is None:
+        if saved.density is None or not saved.density.normalized:
             raise UserError(f"{saved.folder}: KL needs data whose density is known")
         z = saved.flow.sample_base(options.n, shared.seeded(options))
         found = []

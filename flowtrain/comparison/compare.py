@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowtrain.comparison.curves import Curves
 
 DEFAULT_METRICS = ("kl/test", "nll/test")
+OF_TARGETS = ("elbo/test", "ess/test")  # where neither is known
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
@@ -149,7 +150,8 @@ def _chosen_keys(runs: list[RunSummary], asked: Sequence[str] | None) -> list[st
 def _chosen_metrics(runs: list[RunSummary], asked: Sequence[str] | None) -> list[str]:
     known = sorted({tag for run in runs for tag in run.metrics})
     if asked is None:
-        return [tag for tag in DEFAULT_METRICS if tag in known]
+        found = [tag for tag in DEFAULT_METRICS if tag in known]
+        return found or [tag for tag in OF_TARGETS if tag in known]
     for tag in asked:
         if tag not in known:
             raise UserError(
@@ -193,9 +195,11 @@ def _notes_on_rows(keys: Sequence[str], rows: list[Row]) -> Iterator[str]:
 
 def _notes_on_density(runs: list[RunSummary], asked: Sequence[str] | None) -> Iterator[str]:
     known = {"kl/test", "nll/entropy"}
-    without = sorted({as_text(run.value("data")) for run in runs if not known & {*run.metrics}})
+    without = [run for run in runs if not known & {*run.metrics}]
+    names = ", ".join(sorted({as_text(run.value("data")) for run in without}))
     if without and (asked is None or "kl/test" in asked):
-        yield f"no KL on {', '.join(without)}, whose density is not known: compare by nll/test"
+        by = "nll/test" if any("nll/test" in run.metrics for run in without) else "elbo/test"
+        yield f"no KL on {names}, whose density is not known: compare by {by}"
 
 
 def _warnings(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from flowtrain.config.messages import describe
-from flowtrain.config.own_code import ImportString, build_own
-from flowtrain.config.section import NotNegative, Positive, Section
+from flowtrain.config.own_code import ImportString, build_own, own_function
+from flowtrain.config.section import NotNegative, Positive, Section, imported
 
 
 class Data(Section):
@@ -302,6 +308,40 @@ class Custom(Known):
         """Leave it to the user's code which arguments it has."""
         if condition in self.arguments:
             raise ValueError(f"arguments.{condition} is drawn from interval; leave it out")
+
+
+class Unnormalized(Data):
+    """A law known up to a constant: the user's own function of points, and what else it takes."""
+
+    splits: ClassVar[str] = "none"
+    name: Literal["unnormalized"]
+    target: ImportString
+    arguments: dict[str, Any]
+    dim: int = Field(ge=1, le=1000)
+    window: list[float | list[float]]
+
+    @field_validator("window", mode="wrap")
+    @classmethod
+    def _of_two_corners(cls, window: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            found = check(window)
+        except ValidationError:
+            found = []
+        if window is not None and len(found) != 2:
+            raise ValueError(
+                f"{window} is refused: it should be two numbers, as [-5,5], or two corners, as "
+                "[[-5,0],[5,9]]"
+            )
+        return check(window)
+
+    @property
+    def dimensions(self) -> int:
+        return self.dim
+
+    def build(self, *positional: Any, **context: Any) -> Any:
+        log_density = own_function("data", self.target, self.arguments)
+        target = imported("flowtrain.densities.target:Target")
+        return target(log_density, dim=self.dim, window=self.window)
 
 
 class Rows(Data):

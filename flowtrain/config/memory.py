@@ -34,7 +34,7 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
     """
     number = 8 if config.dtype == "float64" else 4
     model, rows, sizes = config.model, config.trainer.batch_size, config.splits.settings()
-    sampled = ("train", "val", "test") if config.data.known else ()
+    sampled = ("train", "val", "test") if config.data.splits == "sampled" else ()
     points = sum(sizes[name] for name in sampled)
     # the weights, their gradients and Adam's two moments
     weights = model.weights(dim) * 4 * number

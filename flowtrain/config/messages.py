@@ -38,7 +38,7 @@ def describe(problem: Any) -> str:
             return f"{where}: unknown key"
         case "missing":
             return f"{where}: missing; it has no default"
-        case "string_type" if problem["input"] is None:
+        case "string_type" | "int_type" | "list_type" if problem["input"] is None:
             return f"{where}: missing; it has no default"
         case "union_tag_invalid":
             return (

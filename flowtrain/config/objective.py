@@ -1,5 +1,6 @@
 """The group `objective`: what training minimises, in one phase or several."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -55,6 +56,10 @@ class Objective(Section):
         """
         return {}
 
+    def value(self, metrics: dict[str, float]) -> float:
+        """Return an evaluation's criterion; it is infinite where it is not there."""
+        return metrics.get(self.criterion, math.inf)
+
 
 class MaximumLikelihood(Objective):
     owner: ClassVar[str] = "flowtrain.training.objectives:MaximumLikelihood"
@@ -72,6 +77,10 @@ class ReverseKL(Objective):
     name: Literal["reverse_kl"]
     gradient: Literal["total", "path"]
     annealing: Fraction
+
+    def value(self, metrics: dict[str, float]) -> float:
+        """Return KL(model | data), which is log Z - ELBO; -ELBO where log Z is not known."""
+        return metrics.get(self.criterion, -metrics.get("elbo/val", -math.inf))
 
 
 class FlowMatching(Objective):

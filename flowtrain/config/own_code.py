@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,31 @@ def build_own(key: str, target: str, arguments: dict[str, Any]) -> Any:
         return owner(**arguments)
     except Exception as error:
         raise ConfigError(f"{key}: {target}: {in_one_line(error)}") from error
+
+
+def own_function(key: str, target: str, arguments: dict[str, Any]) -> Callable[..., Any]:
+    """Import a function, and return it with some arguments; a failure of its own is told in a line.
+
+    Args:
+        key: of the config, for messages.
+        target: "module:name".
+        arguments: keyword arguments of every call.
+
+    Raises:
+        ConfigError: it cannot be imported; or, when it is called, it fails.
+
+    >>> own_function("data", "builtins:int", {"base": 2})("101")
+    5
+    """
+    owner = import_own(key, target)
+
+    def function(*positional: Any) -> Any:
+        try:
+            return owner(*positional, **arguments)
+        except Exception as error:
+            raise ConfigError(f"{key}: {target}: {in_one_line(error)}") from error
+
+    return function
 
 
 def in_one_line(error: BaseException) -> str:

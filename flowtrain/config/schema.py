@@ -108,6 +108,11 @@ def _without_effect(config: Config) -> Iterator[str]:
             f"model.base: the paths of {objective.name} begin at a fixed base, {model.base} is "
             "learned; leave model.base=normal, or choose objective=maximum_likelihood"
         )
+    if data.splits == "none" and not objective.needs_density:
+        yield (
+            f"objective: {data.name} has no points that {objective.name} could learn from; choose "
+            "objective=reverse_kl"
+        )
     if objective.needs_density and not data.known:
         yield (
             f"objective: {objective.name} needs data whose density is known, {data.name} has none; "
@@ -154,6 +159,8 @@ def _replicas_fit(config: Config) -> Iterator[str]:
         why = "each seed splits the rows anew, so that none is held out from all"
     elif data.conditional:
         why = "their mixture takes no condition"
+    elif data.splits == "none":
+        why = "without points there is no NLL to compare them by"
     elif config.trainer.animation:
         why = "trainer.animation shows a single flow"
     elif config.trainer.compile:

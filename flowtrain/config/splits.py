@@ -35,6 +35,13 @@ class Sampled(Splits):
     test: AtLeastTwo
 
 
+class NoPoints(Splits):
+    """No points: of a target that is known by its log-density alone none can be drawn."""
+
+    owner: ClassVar[str] = "flowtrain.data.splits:no_points"
+    name: Literal["none"]
+
+
 class Random(Splits):
     """The rows of a table, split at random."""
 

@@ -13,12 +13,14 @@ from flowtrain.data.read import Table, listed
 from flowtrain.densities.conditional import Components, Conditional, log_prob_under
 from flowtrain.densities.density import Density
 from flowtrain.densities.interval import Rotations, Varied
+from flowtrain.densities.target import Target
 from flowtrain.errors import UserError
 
 # Even a Gaussian fitted to n rows of d columns loses about d (d + 3) / 4n nats of held-out NLL to
 # the noise in its own parameters; at 50 rows a column that is 0.025 nats for d = 2, 0.3 for d = 64.
 ROWS_PER_COLUMN = 50
 WIDEST = 500  # columns whose linear dependence is looked for
+BEGINNING = 10_000  # points of the Gaussian that a flow begins at, where there are no others
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,36 @@ def sample_splits(
             context=context.to(device, dtype),
             condition=condition_of(density),
         )
+
+    return Splits(make)
+
+
+def no_points(
+    target: Target, *, seeds: dict[str, int], device: torch.device, dtype: torch.dtype
+) -> Splits:
+    """Return splits for a target of which no points are known: val and test are empty.
+
+    Train has points of the Gaussian that a flow begins at, to which its whitening is fitted.
+
+    Args:
+        target: known by its log-density alone.
+        seeds: by the name of the split.
+        device: of the points.
+        dtype: of the points.
+
+    >>> target = Target(lambda x: -x.square().sum(1) / 2, dim=3, window=(-6.0, 6.0))
+    >>> splits = no_points(
+    ...     target, seeds={"train": 0}, device=torch.device("cpu"), dtype=torch.float32)
+    >>> splits.train.x.shape, splits.test.x.shape
+    (torch.Size([10000, 3]), torch.Size([0, 3]))
+    """
+
+    def make(name: str) -> Split:
+        if name != "train":
+            return Split(torch.empty(0, target.dim, device=device, dtype=dtype), target)
+        generator = torch.Generator().manual_seed(seeds["train"])
+        start = target.approximation.sample(BEGINNING, generator)
+        return Split(start.to(device, dtype), target)
 
     return Splits(make)
 

@@ -48,6 +48,7 @@ class Density(ABC):
     """
 
     dim: int = 2
+    normalized: bool = True  # False where Z is not known: log_prob is off by log Z
     log_normalizer: float | None = None  # log Z of an energy U, p = exp(-U) / Z, where it is one
     log_normalizer_error: float = 0.0  # its standard error, where it is an estimate
     approximation: Gaussian | None = None  # where a flow begins, if it must not know the samples

@@ -42,11 +42,13 @@ def density_figure(
 ) -> Figure:
     """Draw data, exact density, model density and samples in one window, on one color scale.
 
+    What is not there is left out: the data of a target without points, a density of a table.
+
     Args:
         flow: the model, of points in the plane.
         density: what it learns; None where it is not known, and left out.
         data: points of the density, (n, 2).
-        samples: points of the model, (n, 2).
+        samples: points of the model, (m, 2).
         title: a line above the panels.
         batch_size: rows evaluated at a time.
         side: points at which the densities are evaluated, per axis.
@@ -59,13 +61,13 @@ def density_figure(
     ['data', 'exact density', 'model density', 'samples']
     """
     extent = extent_of(density, data)
-    shown = {"data": histogram(data, extent)}  # on the scale of a density
+    shown = {"data": histogram(data, extent)} if len(data) else {}  # on the scale of a density
     if density is not None:
         shown["exact density"] = _exact(density, extent, side)
     shown["model density"] = model_density(flow, extent, side, batch_size)
     shown["samples"] = histogram(samples, extent)
     truth = shown["data" if density is None else "exact density"]
-    rows, columns = (1, 3) if density is None else (2, 2)
+    rows, columns = (2, 2) if len(shown) == 4 else (1, 3)
     figure, axes = panels(extent, rows, columns, title, bar=0.9)
     for axis, (name, values) in zip(axes, shown.items(), strict=True):
         draw_density(axis, values, extent, float(truth.max()))
@@ -85,7 +87,7 @@ def marginals_figure(
     """Draw data and samples in pairs of columns, a histogram of each column on the diagonal.
 
     Args:
-        data: points, (n, d).
+        data: points, (n, d); where there are none, samples are drawn alone.
         samples: points of the model, (m, d).
         columns: d names.
         title: a line above the panels.
@@ -108,6 +110,8 @@ def marginals_figure(
         f"data, {len(data):,} rows": ("tab:blue", _chosen(data, shown)),
         f"samples, {len(samples):,}": ("tab:orange", _chosen(samples, shown)),
     }
+    if not len(data):
+        data, sets = samples, dict([sets.popitem()])
     size = {1: 4.5, 2: 2.8}.get(side, 2.0)
     figure = Figure(figsize=(size * side + 0.7, size * side + 0.8), layout="constrained")
     write_title(figure, title)

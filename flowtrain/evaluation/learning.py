@@ -15,7 +15,8 @@ History = Sequence[dict[str, float | None]]
 def curves_figure(history: History, *, title: str) -> Figure:
     """Draw the NLL of batches and evaluations, and KL where the density is known, over steps.
 
-    A run that does not train by likelihood shows its loss beside them.
+    A run that does not train by likelihood shows its loss beside them. A target without points has
+    no NLL, but the ELBO.
 
     Args:
         history: the lines of metrics.jsonl.
@@ -26,7 +27,8 @@ def curves_figure(history: History, *, title: str) -> Figure:
     ['NLL']
     """
     logged = {tag for line in history for tag in line}
-    shown = ["NLL", *(["KL"] if "kl/val" in logged else [])]
+    without_points = "elbo/val" in logged and "nll/val" not in logged
+    shown = ["ELBO" if without_points else "NLL", *(["KL"] if "kl/val" in logged else [])]
     shown += ["loss"] if "loss" in logged and "nll/batch" not in logged else []
     figure = Figure(figsize=(4.6 * len(shown) + 0.4, 3.8), layout="constrained")
     write_title(figure, title)
@@ -34,6 +36,9 @@ def curves_figure(history: History, *, title: str) -> Figure:
         match name:
             case "NLL":
                 _draw_nll(axis, history, "nll_paired" if "nll_paired/val" in logged else "nll")
+            case "ELBO":
+                axis.plot(*_series(history, "elbo/val"), color="tab:orange", marker=".")
+                axis.set_ylabel("nats")
             case "KL":
                 _draw_kl(axis, history)
             case "loss":

@@ -31,7 +31,7 @@ def line_figure(
     Args:
         flow: the model, of points on a line.
         density: what it learns; None where it is not known, and left out.
-        data: points of the density, (n, 1).
+        data: points of the density, (n, 1); left out where there are none.
         samples: points of the model, (m, 1).
         title: a line above the panel.
         batch_size: rows evaluated at a time.
@@ -50,8 +50,9 @@ def line_figure(
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     write_title(figure, title)
     axis = figure.subplots()
-    bins = int(np.clip(0.7 * len(data) ** 0.5, *BINS))
-    shown = {"data": (data, "stepfilled", "0.85"), "samples": (samples, "step", "tab:orange")}
+    bins = int(np.clip(0.7 * len(samples) ** 0.5, *BINS))
+    shown = {"data": (data, "stepfilled", "0.85")} if len(data) else {}
+    shown["samples"] = (samples, "step", "tab:orange")
     for name, (points, kind, color) in shown.items():
         counts, edges = np.histogram(_column(points), bins=bins, range=(low, high))
         heights = counts / (len(points) * np.diff(edges))

@@ -37,7 +37,8 @@ def likelihood(flow: Flow, split: Split, *, batch_size: int) -> dict[str, float]
 
     Beside each stands its standard error; the paired mean of log p - log q has a fraction of the
     NLL's. So has `nll_paired`, the entropy plus that mean: the same NLL without the chance in
-    which points were sampled, and never below the entropy but by the error of KL.
+    which points were sampled, and never below the entropy but by the error of KL. Of no points
+    there is nothing to return.
 
     Args:
         flow: the model.
@@ -50,6 +51,8 @@ def likelihood(flow: Flow, split: Split, *, batch_size: int) -> dict[str, float]
     >>> {name: round(value, 2) for name, value in found.items()}
     {'nll': 3.69, 'nll_error': 0.06, 'kl': 1.4, 'kl_error': 0.11, 'nll_paired': 3.72}
     """
+    if not len(split.x):
+        return {}
     log_q = in_batches(flow.log_prob, split.x, batch_size, split.context).cpu().double()
     found = {"nll": -log_q.mean().item(), "nll_error": _standard_error(log_q)}
     if split.density is not None:
@@ -84,9 +87,22 @@ def training_metrics(
     metrics = tagged({k: v for k, v in train.items() if k in ("nll", "nll_paired")}, "train")
     with doing("validation points"):
         metrics |= tagged(likelihood(flow, splits.val, batch_size=batch_size), "val")
-    some = splits.val.first(CHECK_POINTS)
+    some = points_to_check(flow, splits.val)
     gap = solver_gap(flow, some, training_solver, batch_size=batch_size)
     return metrics | tagged(gap, "val")
+
+
+def points_to_check(flow: Flow, split: Split) -> Split:
+    """Return some points of a split; samples of the flow, from seed 0, where it has none.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> run = open_run(run_folder)
+    >>> points_to_check(run.flow, run.splits.val).x.shape
+    torch.Size([64, 2])
+    """
+    if len(split.x):
+        return split.first(CHECK_POINTS)
+    return Split(flow.sample(CHECK_POINTS, torch.Generator().manual_seed(0)))
 
 
 def solver_gap(
@@ -123,7 +139,8 @@ def evaluate(
     """Return every metric of a trained flow, by tag, in nats and in the data's coordinates.
 
     Where the density of the data is known that is KL by the test points and, in the plane, by
-    quadrature; elsewhere the NLL stands beside two baselines'.
+    quadrature; elsewhere the NLL stands beside two baselines'. Of a density known up to a constant
+    in more dimensions there are the ELBO and what the weights of the flow's samples tell.
 
     Args:
         flow: in evaluation mode.
@@ -150,20 +167,22 @@ def evaluate(
         with doing("baselines and samples"):
             found |= without_density(flow, splits, found["nll"])
     else:
-        found["kl_paired"], found["kl_paired_error"] = found["kl"], found["kl_error"]
+        if "kl" in found:
+            found["kl_paired"], found["kl_paired_error"] = found["kl"], found["kl_error"]
         if isinstance(density, Conditional):
             by_case = quadratures(flow, density, points=grid, batch_size=batch_size)
             found |= averaged(by_case)
             for case, each in by_case:
                 metrics |= tagged(each, case.label)
-        elif density.dim <= 2:
+        elif density.normalized and density.dim <= 2:
             found |= quadrature(flow, density, points=grid, batch_size=batch_size)
         with doing("samples of the model"):
             found |= reverse(flow, density, batch_size=batch_size)
             if isinstance(density, Density):
                 found |= components(flow, density, batch_size=batch_size)
-        metrics["nll/entropy"] = density.entropy
-    some = splits.test.first(CHECK_POINTS)
+        if math.isfinite(density.entropy):
+            metrics["nll/entropy"] = density.entropy
+    some = points_to_check(flow, splits.test)
     with doing("inverse"):
         found |= inverse_error(flow, some, batch_size=batch_size)
     found |= solver_gap(flow, some, training_solver, batch_size=batch_size)
@@ -343,8 +362,9 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
 
     `ess` is (sum w)² / n sum w², the effective sample size as a fraction: 1 where q = p; samples
     that p does not explain, and parts of p that q misses and a sample falls on, lower it. KL is
-    left out where p is zero at a sample: it is infinite. Of an energy there are the ELBO and log Z
-    by these weights, too. Chance comes from seed 0.
+    left out where p is zero at a sample, as it is infinite, and where p is known up to a constant
+    alone. Of an energy there are the ELBO and log Z by these weights, too. Chance comes from
+    seed 0.
 
     Args:
         flow: the model, q.
@@ -372,6 +392,8 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
     found = weights_of(log_w)
     if isinstance(density, Density) and density.log_normalizer is not None:
         found |= evidence(log_w + density.log_normalizer)
+        if not density.normalized:
+            del found["kl_reverse"], found["kl_reverse_error"]
         if density.log_normalizer_error:
             found["log_normalizer_error"] = density.log_normalizer_error
     return found
@@ -423,15 +445,17 @@ def weights_of(log_w: Tensor) -> dict[str, float]:
 def evidence(log_w: Tensor) -> dict[str, float]:
     """Return what is known of log Z in nats from log Z p - log q at samples of q, (n,).
 
-    `elbo` is the mean, a lower bound; `log_z` the log of the mean weight, whose error is that of
-    the weights: it says nothing of a part of p that no sample of q falls on.
+    `elbo` is the mean, a lower bound; `log_z` the log of the mean weight. The errors of both are
+    standard errors: they say nothing of a part of p that no sample of q falls on.
 
     >>> evidence(torch.full((100,), 2.0))
-    {'log_z': 2.0, 'log_z_error': 0.0, 'elbo': 2.0}
+    {'log_z': 2.0, 'log_z_error': 0.0, 'elbo': 2.0, 'elbo_error': 0.0}
     """
     log_z = log_w.logsumexp(0) - math.log(len(log_w))
     found = {"log_z": float(log_z), "log_z_error": _standard_error((log_w - log_z).exp())}
-    return found | ({"elbo": float(log_w.mean())} if log_w.isfinite().all() else {})
+    if log_w.isfinite().all():
+        found |= {"elbo": float(log_w.mean()), "elbo_error": _standard_error(log_w)}
+    return found
 
 
 @torch.no_grad()

@@ -88,7 +88,7 @@ def draw(
             return drawn(flow, density, z, title=title)
         return field_figure(flow, density, z, title=title, batch_size=batch_size)
     if name == "density":
-        samples = _samples(flow, len(x), generator, batch_size, None)
+        samples = _samples(flow, len(x) or POINTS, generator, batch_size, None)
         if flow.dim == 1:
             return line_figure(flow, density, x, samples, title=title, batch_size=batch_size)
         return density_figure(

@@ -4,6 +4,8 @@ A tag is a metric's name and the split it is measured on, as in kl/test. Report,
 documentation read this table.
 """
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -37,6 +39,7 @@ METRICS = {
     "kl_reverse_error": Metric("standard error of KL(model | data)", "nats"),
     "ess": Metric("effective sample size of importance weights, a fraction"),
     "elbo": Metric("evidence lower bound of the energy's log Z", "nats"),
+    "elbo_error": Metric("standard error of the ELBO", "nats"),
     "log_z": Metric("log Z by importance weights of the model's samples", "nats"),
     "log_z_error": Metric("standard error of log Z by importance weights", "nats"),
     "log_normalizer_error": Metric("standard error of the log Z that is held true", "nats"),
@@ -90,6 +93,32 @@ def lower_is_better(tag: str) -> bool:
     """
     metric = METRICS.get(tag.split("/")[0])
     return metric is not None and metric.lower_is_better
+
+
+def is_evaluation(tags: Collection[str]) -> bool:
+    """Return whether tags are those of an evaluation; a target without points has no NLL.
+
+    >>> is_evaluation(["nll/val", "kl/val"]), is_evaluation(["ess/val"]), is_evaluation(["loss"])
+    (True, True, False)
+    """
+    return "nll/val" in tags or "ess/val" in tags
+
+
+def validated(metrics: Mapping[str, float]) -> float:
+    """Return what tells how good a model is by its validation, the lower the better, in nats.
+
+    That is KL where it is known, of points or of samples, else NLL; of a target that is known up
+    to a constant -ELBO, which is infinite where a sample has no density.
+
+    >>> validated({"nll/val": 2.5, "kl/val": 0.1}), validated({"nll/val": 2.5})
+    (0.1, 2.5)
+    >>> validated({"kl_reverse/val": 0.2, "elbo/val": 1.5}), validated({"elbo/val": 1.5})
+    (0.2, -1.5)
+    """
+    for tag in ("kl/val", "nll/val", "kl_reverse/val"):
+        if tag in metrics:
+            return metrics[tag]
+    return -metrics.get("elbo/val", -math.inf)
 
 
 def board_tag(tag: str) -> str:

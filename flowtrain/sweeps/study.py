@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtrain.errors import UserError
+from flowtrain.evaluation.tags import validated
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
 from flowtrain.runs.standing import ENDED, state_of
@@ -164,7 +165,7 @@ def tell(
             case "interrupted":
                 raise KeyboardInterrupt
             case "completed":
-                value = figure(read_result(RunFolder(run))["metrics"])
+                value = validated(read_result(RunFolder(run))["metrics"])
                 study.tell(number, value)
                 best = study.best_trial
                 yield f"trial {number}: {value:.5f}; best: trial {best.number}, {best.value:.5f}"
@@ -203,19 +204,10 @@ def judge_of(run: Path, *, by_hand: bool = False) -> Judge | None:
 
     def hopeless(step: int, metrics: dict[str, float]) -> bool:
         if step not in study.get_trials(deepcopy=False)[number].intermediate_values:
-            trial.report(figure(metrics), step)  # else it comes by again, resumed
+            trial.report(validated(metrics), step)  # else it comes by again, resumed
         return bool(trial.should_prune())
 
     return hopeless
-
-
-def figure(metrics: dict[str, float]) -> float:
-    """Return what a study minimises: validation KL where the density is known, else NLL.
-
-    >>> figure({"nll/val": 2.5, "kl/val": 0.1}), figure({"nll/val": 2.5})
-    (0.1, 2.5)
-    """
-    return metrics.get("kl/val", metrics["nll/val"])
 
 
 def _optuna() -> Any:

@@ -170,12 +170,18 @@ class ReverseKL:
             log_q = flow.base.log_prob(z) - log_det
         log_p = log_prob_under(self.density, samples, context)
         kl = (log_q - log_p).mean()
+
+        def scalars() -> dict[str, float]:
+            if isinstance(self.density, Density) and not self.density.normalized:
+                return {"elbo/batch": -kl.item()}
+            return {"kl_reverse/batch": kl.item()}
+
         if self.beta == 1:
-            return kl, lambda: {"kl_reverse/batch": kl.item()}
+            return kl, scalars
         white, log_det = flow.whiten(samples)
         start = Normal(flow.dim).log_prob(white) + log_det
         loss = (log_q - torch.lerp(start, log_p, self.beta)).mean()
-        return loss, lambda: {"kl_reverse/batch": kl.item(), "annealing/beta": self.beta}
+        return loss, lambda: {**scalars(), "annealing/beta": self.beta}
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The words in which a run reports: a headline at each evaluation, a table at its end."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def headline(metrics: dict[str, float]) -> str:
     'NLL 2.5000 ± 0.0100 nats'
     >>> headline({"nll/test": 2.5, "kl/test": 0.1})
     'NLL 2.5000  KL 0.1000 nats'
+    >>> headline({"elbo/val": 1.5, "elbo_error/val": 0.01, "ess/val": 0.9})
+    'ELBO 1.5000 ± 0.0100 nats, ESS 0.900'
     """
-    split = "test" if "nll/test" in metrics else "val"
+    split = "test" if metrics.keys() & {"nll/test", "elbo/test"} else "val"
+    if f"nll/{split}" not in metrics:
+        return _headline_of_target(metrics, split)
     exact = f"nll_paired/{split}"
     nll = f"NLL {metrics[exact if exact in metrics else f'nll/{split}']:.4f}"
     if "kl/test" in metrics:
@@ -40,6 +45,16 @@ def headline(metrics: dict[str, float]) -> str:
             kl += f"  KL(model | data) {metrics['kl_reverse/val']:.4f}"
         return f"{nll}  {kl} nats"
     return f"{nll} ± {metrics[f'nll_error/{split}']:.4f} nats"
+
+
+def _headline_of_target(metrics: dict[str, float], split: str) -> str:
+    """Say how good a model is of a target without points."""
+    if "elbo/" + split not in metrics:
+        return "ELBO -inf: a sample falls where the target has no density"
+    told = f"ELBO {metrics[f'elbo/{split}']:.4f} ± {metrics[f'elbo_error/{split}']:.4f}"
+    if f"kl_reverse/{split}" in metrics:
+        told += f"  KL(model | data) {metrics[f'kl_reverse/{split}']:.4f}"
+    return f"{told} nats, ESS {metrics[f'ess/{split}']:.3f}"
 
 
 def headline_of_several(found: Mapping[str, Spread]) -> str:
@@ -110,13 +125,15 @@ def report_of_several(
 
 
 def in_short(metrics: dict[str, float]) -> str:
-    """Say in two words how good a model is by the validation points.
+    """Say in two words how good a model is by its validation.
 
     >>> in_short({"nll/val": 2.5}), in_short({"nll/val": 2.5, "kl/val": 0.1})
     ('NLL 2.5000', 'KL 0.1000')
+    >>> in_short({"elbo/val": 1.5})
+    'ELBO 1.5000'
     """
-    tag = "kl/val" if "kl/val" in metrics else "nll/val"
-    return f"{tag.partition('/')[0].upper()} {metrics[tag]:.4f}"
+    tag = next((tag for tag in ("kl/val", "nll/val") if tag in metrics), "elbo/val")
+    return f"{tag.partition('/')[0].upper()} {metrics.get(tag, -math.inf):.4f}"
 
 
 def figure_title(config: Config, step: int, metrics: dict[str, float]) -> str:
@@ -190,53 +207,7 @@ def measured(m: dict[str, float]) -> dict[str, str]:
     >>> measured(summarise(run_folder).metrics)["KL(data | model)"]
     '0.99306 by quadrature, error 6e-01'
     """
-    rows = {}
-    by_case = {name: at_cases(m, name) for name in ("kl", "mass")}
-    mean = "mean over conditions, " if by_case["kl"] else ""
-    if "kl/test" in m:
-        if "mass/test" in m:
-            rows[METRICS["kl"].title] = (
-                f"{m['kl/test']:.5f} {mean}by quadrature, error {m['kl_error/test']:.0e}"
-            )
-        for case, kl in by_case["kl"].items():
-            rows[f"  {case}"] = f"{kl:.5f}, mass in its window {by_case['mass'][case]:.6f}"
-        paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
-        rows[METRICS["kl_paired"].title] = paired
-        if "ess/test" in m:  # runs of earlier versions have none
-            backwards = "infinite: the data are never there"
-            if "kl_reverse/test" in m:
-                number = ".5f" if abs(m["kl_reverse/test"]) < 1e4 else ".1e"
-                backwards = (
-                    f"{m['kl_reverse/test']:{number}} ± {m['kl_reverse_error/test']:{number}}"
-                )
-            rows[METRICS["kl_reverse"].title] = f"{backwards}, ESS {m['ess/test']:.3f}"
-        if "elbo/test" in m:
-            log_z = f"{m['elbo/test'] + m['kl_reverse/test']:.4f}"
-            error = m.get("log_normalizer_error/test")
-            known = f"{log_z} exactly" if error is None else f"{log_z} ± {error:.4f}"
-            rows["ELBO, log Z"] = f"{m['elbo/test']:.4f}, {known}"
-            if "log_z/test" in m:  # runs of earlier versions have none
-                rows["log Z by weights"] = f"{m['log_z/test']:.4f} ± {m['log_z_error/test']:.4f}"
-    nll = "nll_paired" if "nll_paired/test" in m else "nll"
-    three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
-    if "nll/entropy" in m:
-        rows["NLL = entropy + KL"] = f"{three} (train, val, test)"
-        rows["NLL of test sample"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
-        what = "entropy given c" if by_case["kl"] else "entropy of the data"
-        rows[what] = f"{m['nll/entropy']:.4f}, the lowest expected NLL"
-        if "mass/test" in m:
-            rows[METRICS["mass"].title] = f"{m['mass/test']:.6f} in the window, at most 1"
-    else:
-        rows["NLL train, val, test"] = three
-        rows["NLL test, error"] = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
-        for tag, (name, more) in BASELINES.items():
-            if tag in m:
-                rows[f"  {name}"] = f"{m[tag]:.4f}{more}"
-        if "bits_per_dimension/test" in m:
-            rows[METRICS["bits_per_dimension"].title] = f"{m['bits_per_dimension/test']:.4f}"
-        for name in ("energy", "mmd", "sliced_w2"):
-            apart, floor = m[f"{name}/test"], m[f"{name}_floor/test"]
-            rows[METRICS[name].title] = f"{apart:.4f}; of the data to itself {floor:.4f}"
+    rows = _of_density(m) | _of_samples(m) | _of_points(m)
     rows["inverse error"] = (
         f"{m['inverse_error/test']:.1e} max, {m['inverse_error_rms/test']:.1e} rms"
     )
@@ -244,6 +215,76 @@ def measured(m: dict[str, float]) -> dict[str, str]:
         rows[METRICS["solver_gap"].title] = (
             f"{m['solver_gap/test']:+.1e}: NLL by training - evaluation solver"
         )
+    return rows
+
+
+def _of_density(m: dict[str, float]) -> dict[str, str]:
+    """Return what is known by quadrature or by points of a known density."""
+    rows = {}
+    by_case = {name: at_cases(m, name) for name in ("kl", "mass")}
+    mean = "mean over conditions, " if by_case["kl"] else ""
+    if "kl/test" in m and "mass/test" in m:
+        rows[METRICS["kl"].title] = (
+            f"{m['kl/test']:.5f} {mean}by quadrature, error {m['kl_error/test']:.0e}"
+        )
+    for case, kl in by_case["kl"].items():
+        rows[f"  {case}"] = f"{kl:.5f}, mass in its window {by_case['mass'][case]:.6f}"
+    if "kl_paired/test" in m:
+        paired = f"{m['kl_paired/test']:.5f} ± {m['kl_paired_error/test']:.5f}"
+        rows[METRICS["kl_paired"].title] = paired
+    return rows
+
+
+def _of_samples(m: dict[str, float]) -> dict[str, str]:
+    """Return what the model's own samples tell of a density, or of one known up to a constant."""
+    if "ess/test" not in m:  # no density is known, or the run is of an earlier version
+        return {}
+    rows, ess = {}, f"ESS {m['ess/test']:.3f}"
+    if "kl_reverse/test" in m:
+        number = ".5f" if abs(m["kl_reverse/test"]) < 1e4 else ".1e"
+        backwards = f"{m['kl_reverse/test']:{number}} ± {m['kl_reverse_error/test']:{number}}"
+        rows[METRICS["kl_reverse"].title] = f"{backwards}, {ess}"
+    elif "elbo/test" in m:
+        rows["ELBO"] = f"{m['elbo/test']:.4f} ± {m['elbo_error/test']:.4f}, {ess}"
+    else:
+        rows[METRICS["kl_reverse"].title] = f"infinite: the data are never there, {ess}"
+    if "elbo/test" in m and "kl_reverse/test" in m:
+        log_z = f"{m['elbo/test'] + m['kl_reverse/test']:.4f}"
+        error = m.get("log_normalizer_error/test")
+        known = f"{log_z} exactly" if error is None else f"{log_z} ± {error:.4f}"
+        rows["ELBO, log Z"] = f"{m['elbo/test']:.4f}, {known}"
+    if "log_z/test" in m:  # runs of earlier versions have none
+        rows["log Z by weights"] = f"{m['log_z/test']:.4f} ± {m['log_z_error/test']:.4f}"
+    return rows
+
+
+def _of_points(m: dict[str, float]) -> dict[str, str]:
+    """Return the NLL of the points, and what it stands beside; a target has no points."""
+    rows = {}
+    nll = "nll_paired" if "nll_paired/test" in m else "nll"
+    if "nll/test" in m:
+        three = ", ".join(f"{m[f'{nll}/{split}']:.4f}" for split in ("train", "val", "test"))
+        of_test = f"{m['nll/test']:.4f} ± {m['nll_error/test']:.4f}"
+        if "nll/entropy" in m:
+            rows["NLL = entropy + KL"] = f"{three} (train, val, test)"
+            rows["NLL of test sample"] = of_test
+        else:
+            rows["NLL train, val, test"] = three
+            rows["NLL test, error"] = of_test
+    if "nll/entropy" in m:
+        what = "entropy given c" if at_cases(m, "kl") else "entropy of the data"
+        rows[what] = f"{m['nll/entropy']:.4f}, the lowest expected NLL"
+        if "mass/test" in m:
+            rows[METRICS["mass"].title] = f"{m['mass/test']:.6f} in the window, at most 1"
+    for tag, (name, more) in BASELINES.items():
+        if tag in m:
+            rows[f"  {name}"] = f"{m[tag]:.4f}{more}"
+    if "bits_per_dimension/test" in m:
+        rows[METRICS["bits_per_dimension"].title] = f"{m['bits_per_dimension/test']:.4f}"
+    for name in ("energy", "mmd", "sliced_w2"):
+        if f"{name}/test" in m:
+            apart, floor = m[f"{name}/test"], m[f"{name}_floor/test"]
+            rows[METRICS[name].title] = f"{apart:.4f}; of the data to itself {floor:.4f}"
     return rows
 
 

@@ -8,6 +8,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from flowtrain.errors import CheckpointError
+from flowtrain.evaluation.tags import is_evaluation
 from flowtrain.flows.flow import Flow
 from flowtrain.runs.checkpoint import load_weights
 from flowtrain.untrusted import is_number
@@ -46,7 +47,7 @@ class Progress:
             and all(is_number(number) for number in numbers)
             and all(type(whole[key]) is int and whole[key] >= 0 for key in counts)
             and all(math.isfinite(v) for key, v in whole.items() if key.endswith("seconds"))
-            and (whole["last_eval_step"] < 0 or metrics.keys() >= {"nll/val", "nll_error/val"})
+            and (whole["last_eval_step"] < 0 or is_evaluation(metrics.keys()))
         ):
             raise CheckpointError("its progress is damaged: a part is unknown or of another type")
         return cls(**whole)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flowtrain.config.logger import Logger as LoggerSection
 from flowtrain.config.logger import TensorBoard
+from flowtrain.evaluation.tags import is_evaluation
 from flowtrain.files import appending, json_text, replacing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.loggers import Logger
@@ -82,7 +83,7 @@ class Tracker:
         line = {"step": progress.step, "seconds": round(progress.seconds, 3), **values}
         self.metrics.write(json_text(line) + "\n")
         self.metrics.flush()
-        if "nll/val" in values:  # a checkpoint follows, which promises that its history is there
+        if is_evaluation(values):  # a checkpoint follows, which promises that its history is there
             os.fsync(self.metrics.fileno())
 
     def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
@@ -116,7 +117,7 @@ def _take_back(folder: RunFolder, step: int, evaluated: int) -> list[dict[str, A
         log.warning("%s: %d damaged lines are left out", folder.metrics, damaged)
     kept = []
     for line in lines:
-        unknown = line["step"] > evaluated and "nll/val" in line
+        unknown = line["step"] > evaluated and is_evaluation(line)
         closing = any(tag.endswith("/test") for tag in line)
         if line["step"] < step or (line["step"] == step and not unknown and not closing):
             kept.append(line)

@@ -11,6 +11,7 @@ from typing import Any
 
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
+from flowtrain.evaluation.tags import validated
 from flowtrain.progress import part
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
@@ -49,7 +50,7 @@ class Result:
     @property
     def metric(self) -> float:
         """What sweeps minimise: validation KL where the density is known, else NLL."""
-        return self.metrics.get("kl/val", self.metrics["nll/val"])
+        return validated(self.metrics)
 
 
 def train(
@@ -123,7 +124,7 @@ def _train(
         "%s: %s parameters, %s training points, %s",
         run.device,
         f"{run.parameters:,}",
-        f"{len(run.splits.train.x):,}",
+        f"{len(run.splits.train.x):,}" if len(run.splits.val.x) else "no",
         config.trainer.budget,
     )
     run.report("running")

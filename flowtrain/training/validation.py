@@ -97,14 +97,15 @@ def validate_weights(run: Run, tracker: Tracker) -> None:
         ) from error
     if progress.step:  # the first one is before training
         progress.evaluation_seconds += time.monotonic() - began
-    value = metrics.get(config.objective.criterion, math.inf)  # there is no infinite KL
+    value = config.objective.value(metrics)  # there is no infinite KL
     better = value < progress.best or progress.last_eval_step < 0
     progress.metrics = metrics
     progress.last_eval_step = progress.step
     progress.stale += 1
     if better:
         progress.best, progress.best_step, progress.stale = value, progress.step, 0
-    floor = {} if run.density is None else {"nll/entropy": run.density.entropy}
+    entropy = math.nan if run.density is None else run.density.entropy
+    floor = {"nll/entropy": entropy} if math.isfinite(entropy) else {}
     tracker.scalars(progress, {**metrics, **floor})
     if better:
         run.save("best")
@@ -169,16 +170,18 @@ def judge(run: Run, tracker: Tracker) -> None:
     """
     config, state, progress = run.config, run.state, run.state.progress
     flow, last = state.eval_flow, progress.metrics
-    if not math.isfinite(last["nll/val"]):
+    lost = last.get("nll/val", -last.get("elbo/val", -math.inf))
+    if not math.isfinite(lost):
+        what = "NLL" if "nll/val" in last else "-ELBO"
         raise TrainingError(
-            f"the training has diverged: after {progress.step} steps NLL is {last['nll/val']:g}. "
+            f"the training has diverged: after {progress.step} steps {what} is {lost:g}. "
             f"{run.folder.checkpoint('best')} is of step {progress.best_step}; {CALM}"
         )
     try:
         checkpoint.load_eval_weights(flow, checkpoint.read(run.folder.checkpoint("best")))
     except CheckpointError as error:
         log.warning("%s: the last weights are judged instead", error)
-        progress.best = last.get(config.objective.criterion, math.inf)
+        progress.best = config.objective.value(last)
         progress.best_step = progress.step
         run.save("best")
     with doing("closing evaluation"):

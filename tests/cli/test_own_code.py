@@ -85,7 +85,22 @@ class Broken(Field):
     def forward(self, t, z, tangents):
         raise RuntimeError("two\\nlines")
 """
-SOURCES = {"my_density": DENSITY, "my_objective": OBJECTIVE, "my_field": FIELD}
+TARGET = """
+import torch
+
+def ring(x, radius=2.0):
+    return -((x.norm(dim=1) - radius) / 0.4) ** 2 / 2
+
+def pair(x):
+    first, second = x.unbind(1)
+    return -first**2 - second**2
+
+def log_normal(x):
+    return -(x.log() ** 2).sum(1) / 2
+"""
+SOURCES = {
+    "my_density": DENSITY, "my_objective": OBJECTIVE, "my_field": FIELD, "my_target": TARGET,
+}  # fmt: skip
 
 # What makes a run tiny, without data, model and objective.
 BRIEF = (
@@ -240,6 +255,72 @@ def test_code_that_cannot_be_used_is_refused_in_one_line(
     assert not (tmp_path / "run" / "checkpoints").exists()
     logs = [path.read_text() for path in (tmp_path / "run").glob("*.log")]
     assert not any("Traceback" in log for log in logs)
+
+
+BESIDE = (
+    "trainer=debug", "trainer.device=cpu", "trainer.threads=1", "model=affine",
+    "data=unnormalized", "data.dim=2", "data.window=[-5,5]", "data.target=my_target:ring",
+)  # fmt: skip
+
+
+def test_a_target_in_the_plane_has_its_constant_and_its_kl(
+    flowtrain: Command, flowrun: Command, tmp_path: Path
+) -> None:
+    told = flowtrain(
+        *BESIDE, "objective=reverse_kl", "+data.arguments.radius=1.5", "hydra.run.dir=run"
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "no training points" in told.stdout
+    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*-final.png")}
+    assert figures == {"density-final", "curves-final"}
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    # 2π ∫ r exp(-((r - 1.5) / 0.4)² / 2) dr, to where r < 0 is negligible
+    log_z = math.log(2 * math.pi * 1.5 * 0.4 * math.sqrt(2 * math.pi))
+    assert metrics["elbo/test"] + metrics["kl_reverse/test"] == pytest.approx(log_z, abs=1e-3)
+    assert metrics["kl/test"] > 0
+    assert not any(tag.startswith("nll/") and tag != "nll/entropy" for tag in metrics)
+
+    told = flowrun("evaluate", "run", "--trust-code")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "  KL(data | model) " in told.stdout
+    assert flowrun("plot", "run", "--what", "curves", "--trust-code").returncode == 0
+    told = flowrun("diagnose", "run", "--trust-code")
+    assert told.stderr == "flowrun: run: unnormalized has no points to diagnose by\n"
+    flowrun("sample", "run", "-n", "3", "-o", "x.csv", "--trust-code")
+    told = flowrun("score", "run", "x.csv", "--threshold-quantile", "0.1", "--trust-code")
+    assert told.stderr == "flowrun: run: unnormalized has no points that a quantile could be of\n"
+    told = flowtrain("resume=run", "trainer.max_steps=22", "trust_code=true")
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "objective: unnormalized has no points that maximum_likelihood could learn from"),
+        (
+            ("data.dim=4", "data.target=my_target:pair"),
+            "data: my_target:pair: ValueError: too many",
+        ),
+        (("data.target=my_target:log_normal",), "data: the log-density is nan at ("),
+        (("data.window=[5,-5]",), "data: the window from [5.0, 5.0] to [-5.0, -5.0] is no "),
+        (("data.window=[[-5,-5,-5],[5,5,5]]",), "data: the window has 3 numbers in a corner, "),
+        (("data.window=[-1,1]",), "data: 14.65% of the mass is at the edge of the window"),
+        (("+data.arguments.height=1",), "data: my_target:ring: TypeError: "),
+        (("data.target=my_target:rong",), "data: my_target has no 'rong'"),
+        (("data.dim=null",), "data.dim: missing; it has no default"),
+        (("data.window=[a,5]",), "data.window: ['a', 5] is refused: it should be two numbers, as"),
+        (("data.window=[0,1,2]",), "data.window: [0, 1, 2] is refused: it should be two numbers"),
+        (("splits=sampled",), "splits: unnormalized needs splits=none, not sampled"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_refused_in_one_line(
+    flowtrain: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    objective = ("objective=reverse_kl",) if arguments else ()
+    told = flowtrain(*BESIDE, *objective, *arguments, "hydra.run.dir=run")
+    assert told.returncode == 1
+    assert told.stderr.startswith(f"flowtrain: {message}")
+    assert len(told.stderr.splitlines()) == 1
 
 
 def test_an_objective_of_one_s_own_is_minimised_and_has_its_curves(

@@ -41,9 +41,14 @@ NEEDS = {
     "regularization": ["model=ffjord"],
     "objective": ["model=ffjord"],
 }
+TARGET = [
+    "objective=reverse_kl", "data.target=mine:log_density", "data.dim=2", "data.window=[-5,5]",
+]  # fmt: skip
 REQUIRED = {
     ("data", "table"): ["data.path=points.csv"],
     ("data", "custom"): ["data.target=mine:Mine"],
+    ("data", "unnormalized"): TARGET,
+    ("splits", "none"): ["data=unnormalized", *TARGET],
     ("objective", "custom"): ["objective.target=mine:Loss"],
     ("objective", "reflow"): ["objective.teacher=outputs/run"],
     ("splits", "random"): ["data=sklearn"],

@@ -42,3 +42,13 @@ def test_a_run_that_does_not_train_by_likelihood_shows_its_loss() -> None:
     ]
     figure = curves_figure(history, title="")
     assert [axis.get_title() for axis in figure.axes] == ["NLL", "loss"]
+
+
+def test_a_target_without_points_shows_its_bound_and_its_loss() -> None:
+    history: list[dict[str, float | None]] = [
+        {"step": 0, "elbo/val": 1.0},
+        {"step": 9, "loss": 0.5},
+    ]
+    elbo, loss = curves_figure(history, title="a title").axes
+    assert (elbo.get_title(), loss.get_title()) == ("ELBO", "loss")
+    assert np.asarray(elbo.lines[0].get_ydata()).tolist() == [1.0]

@@ -18,7 +18,6 @@ from flowtrain.sweeps.plan import write_record
 from flowtrain.sweeps.study import (
     JOURNAL,
     Settings,
-    figure,
     judge_of,
     next_trials,
     open_study,
@@ -51,11 +50,6 @@ def end(run: Path, status: str, kl: float = 0.0) -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Settings(**settings).refuse_impossible()
-
-
-def test_kl_is_minimised_where_there_is_one() -> None:
-    assert figure({"nll/val": 2.0, "kl/val": 0.5}) == 0.5
-    assert figure({"nll/val": 2.0}) == 2.0
 
 
 def test_a_run_of_no_study_is_not_judged(tmp_path: Path) -> None:

@@ -100,6 +100,24 @@ def test_the_last_report_of_an_energy_has_its_bound_and_its_constant(tiny: Tiny)
     assert "  ELBO, log Z           1.5000, 1.8000 ± 0.0020" in posterior
 
 
+def test_the_last_report_of_a_target_has_no_points_and_perhaps_no_constant(tiny: Tiny) -> None:
+    bound = {"elbo/test": 1.5, "elbo_error/test": 0.01, "ess/test": 0.9}
+    weights = {"log_z/test": 1.6, "log_z_error/test": 0.02}
+    checked = {"inverse_error/test": 3e-5, "inverse_error_rms/test": 2e-6}
+    assert report(tiny(), {**bound, **weights, **checked})[1:4] == [
+        "  ELBO                  1.5000 ± 0.0100, ESS 0.900",
+        "  log Z by weights      1.6000 ± 0.0200",
+        "  inverse error         3.0e-05 max, 2.0e-06 rms",
+    ]
+    exact = {"kl_reverse/test": 0.1, "kl_reverse_error/test": 0.01, "nll/entropy": 2.5}
+    assert report(tiny(), {**bound, **weights, **exact, **checked})[1:5] == [
+        "  KL(model | data)      0.10000 ± 0.01000, ESS 0.900",
+        "  ELBO, log Z           1.5000, 1.6000 exactly",
+        "  log Z by weights      1.6000 ± 0.0200",
+        "  entropy of the data   2.5000, the lowest expected NLL",
+    ]
+
+
 def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> None:
     lines = report(tiny(), {**TABLE, "bits_per_dimension/test": 1.5})
     assert lines[1:9] == [

@@ -448,7 +448,8 @@ BRIEF = (
 
 
 DENSITIES = sorted(
-    {path.stem for path in (CONF / "data").glob("*.yaml")} - {"custom", "sklearn", "table"}
+    {path.stem for path in (CONF / "data").glob("*.yaml")}
+    - {"custom", "sklearn", "table", "unnormalized"}
 )
 MODELS = [name for section in options(Model) for name in names(section)]
 
