@@ -124,6 +124,10 @@ def _parts(x: Any, called: str = "x") -> Iterator[tuple[str, NDArray[Any]]]:
         for name, text in zip(names, texts, strict=True):
             yield text, np.asarray(x[name])
         return
+    if isinstance(x, str | Path):
+        raise UserError(
+            f"{called} is text; of a file: flowtrain.train(['data=table', 'data.path={x}'])"
+        )
     if isinstance(x, torch.Tensor):
         x = x.detach().cpu()
         x = (x.double() if x.is_floating_point() else x).numpy()

@@ -159,7 +159,7 @@ class Diagnosis:
         yield (
             self.beyond_p_value >= DOUBT,
             f"tails: {self.beyond:.3%} of the samples lie beyond all training points, "
-            f"of new points {self.beyond_expected:.2g} would",
+            f"of new points {100 * self.beyond_expected:.1g}% would",
         )
         if self.by_condition:
             worst_group = min(self.by_condition, key=lambda group: group.p_value)

@@ -84,6 +84,7 @@ def test_data_frames_with_names_and_missing_values(library: str) -> None:
         (np.zeros((2, 0)), "x: no column is chosen; it has none"),
         (np.zeros((2, 2, 2)), "x has shape (2, 2, 2); use (rows, columns)"),
         (3.0, "x has shape (); use (rows, columns)"),
+        ("p.csv", "x is text; of a file: flowtrain.train(['data=table', 'data.path=p.csv'])"),
         (np.array([1j]), "x, column 'x0': complex128 is no kind of real number; "
          "choose other columns"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), "x, column 'x0': datetime64[D] is no "
