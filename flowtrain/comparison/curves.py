@@ -135,6 +135,7 @@ def _draw_row(
     scale_axis(by_parameters, "y", [run.final for run in runs])
     scale_axis(by_parameters, "x", [run.parameters for run in runs])
     by_steps.set(xlabel="step", ylabel="validation NLL (nats)")
+    by_steps.locator_params(axis="x", integer=True)
     by_time.set(xlabel="seconds of training", ylabel=f"validation {name} (nats)")
     by_parameters.set(xlabel="parameters", ylabel=f"test {name} (nats)")
     shown = ("NLL over steps", f"{name} against time", f"{name} against parameters")

@@ -46,6 +46,7 @@ def curves_figure(history: History, *, title: str) -> Figure:
                 axis.set_ylabel("loss of the batch")
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("step")
+        axis.locator_params(axis="x", integer=True)
         axis.grid(color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
     return figure

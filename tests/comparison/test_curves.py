@@ -94,3 +94,8 @@ def test_one_seed_far_off_does_not_move_the_line_of_its_setting() -> None:
     runs = [curves("a", kl=[1.0, 0.5, last]) for last in (0.1, 0.2, 1e6)]
     time = comparison_figure(runs).axes[1]
     assert np.asarray(time.lines[-1].get_ydata()).tolist() == [1.0, 0.5, 0.2]
+
+
+def test_steps_are_whole_numbers_on_their_axis() -> None:
+    axes = comparison_figure([curves("realnvp", steps=[0, 1, 2])]).axes[0]
+    assert all(tick == round(tick) for tick in axes.get_xticks())
