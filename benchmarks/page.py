@@ -3,9 +3,11 @@
 import math
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 OURS, COMPILED = "flowtrain", "flowtrain, compiled"
+TOO_LARGE = 100.0  # a KL that its power of ten tells
 SETTINGS = {  # as the page calls them
     "trainer.batch_size": "batch",
     "model.hidden": "width",
@@ -29,7 +31,7 @@ def picture(found: dict[str, dict[str, dict[str, float]]]) -> Figure:
         for number, (name, by_budget) in enumerate(learners.items()):
             style = "o-" if name.startswith(OURS) else "o--"
             budgets, values = [float(each) for each in by_budget], list(by_budget.values())
-            color = f"C{number}" if number < 10 else f"{(number - 9) / 5}"
+            color = colormaps["tab20"](2 * number % 20 + number // 10)  # strong ones before pale
             axes.plot(budgets, values, style, label=name, color=color, markersize=4)
         axes.set(
             title=data, xscale="log", yscale="log", ylim=(1e-3, 1), xlabel="CPU seconds of training"
@@ -71,8 +73,8 @@ def text(results: dict[str, Any]) -> str:
         "## Milliseconds per training step",
         "",
         "The same architecture, all by Adam, in turns, medians. Beside each the time of",
-        "flowtrain's step, not compiled, as a fraction of it. An adaptive solver takes the steps",
-        "that its own weights ask for.",
+        "flowtrain's step, not compiled, as a fraction of it; compiling is done once, and not",
+        "counted. An adaptive solver takes the steps that its own weights ask for.",
         "",
         "| | ms | flowtrain's as a fraction | seconds to compile |",
         "|---|--:|--:|--:|",
@@ -102,5 +104,7 @@ def text(results: dict[str, Any]) -> str:
 
 
 def told(kl: float) -> str:
-    """Return a KL, or that the likelihood overflows at a point where there are data."""
-    return f"{kl:.4f}" if math.isfinite(kl) else "overflows"
+    """Return a KL, or that the likelihood is infinite or NaN where there are data."""
+    if not math.isfinite(kl):
+        return "not finite"
+    return f"{kl:.4f}" if kl < TOO_LARGE else f"{kl:.0e}"

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from flowtrain.config.own_code import ImportString, build_own
 from flowtrain.config.section import Count, Fraction, Positive, Section
 
+LARGEST_REFERENCE = 1024  # points of a posterior mean by default: the cost grows with their square
+
 
 class Objective(Section):
     """The base of the group.
@@ -108,7 +110,7 @@ class FlowMatching(Objective):
         if self.coupling == "optimal_transport":  # the cost of each pair
             return {"trainer.batch_size": rows**2}
         if self.targets == "posterior_mean":  # the weight of each pair
-            return {"trainer.batch_size": min(rows, self.reference or rows) ** 2}
+            return {"trainer.batch_size": min(rows, self.reference or LARGEST_REFERENCE) ** 2}
         return {}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowtrain.config.objective import LARGEST_REFERENCE
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.solver import Solver
 from flowtrain.densities.conditional import Conditional, log_prob_under
@@ -237,7 +238,7 @@ class FlowMatching:
             "logit_normal" draws, which prefer the middle (arXiv 2403.03206), or "likelihood".
         targets: "sample", the path's own velocity, or "posterior_mean".
         reference: n, the points of the batch that a posterior mean is over: the batch is taken in
-            parts of so many; None is all of it.
+            parts of so many, and its cost grows as n per point; None is `LARGEST_REFERENCE`.
 
     >>> from flowtrain import load
     >>> flow, generator = load(ffjord_folder), torch.Generator().manual_seed(0)
@@ -280,7 +281,7 @@ class FlowMatching:
         target = da * data + db * base
         if self.targets == "posterior_mean":
             # By how much the mean differs from x: no difference of large numbers where b is small.
-            n, groups = self.reference or len(x), _groups(context)
+            n, groups = self.reference or LARGEST_REFERENCE, _groups(context)
             parts = [each.split(n) for each in (data, base, a / b)]
             same = [None] * len(parts[0]) if groups is None else groups.split(n)
             means = [_posterior_mean(*part) for part in zip(*parts, same, strict=True)]

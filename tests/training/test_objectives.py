@@ -301,6 +301,16 @@ def test_posterior_means_are_the_exact_velocity_of_the_points_law(
     assert pairs(flow, batch(), seeded())[0] > 0.01
 
 
+def test_the_means_of_a_large_batch_are_over_parts_of_it(make_ffjord: Make) -> None:
+    flow, x = make_ffjord(), torch.randn(1500, 2, generator=seeded(), dtype=torch.float64)
+
+    def loss(reference: int | None) -> float:
+        matching = FlowMatching("independent", "linear", "uniform", "posterior_mean", reference)
+        return matching(flow, x, seeded())[0].item()
+
+    assert loss(None) == loss(1024) != loss(1500)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_posterior_means_leave_the_gradient_s_mean_and_lessen_its_noise(
     path: str, make_ffjord: Make
