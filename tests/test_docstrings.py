@@ -26,8 +26,8 @@ OFFERED = tuple(
     f"flowtrain.{place}"
     for place in (
         "api", "batching", "build", "comparison", "config", "data", "densities", "evaluation",
-        "files", "flows", "runs", "text", "training.objectives", "training.report",
-        "training.schedule", "training.trainer", "untrusted",
+        "files", "flows", "runs", "text", "training.flow_matching", "training.objectives",
+        "training.report", "training.schedule", "training.trainer", "untrusted",
     )
 )  # fmt: skip
 # Groups whose options differ in their fields alone: the base class has the example.

@@ -19,7 +19,7 @@ from flowtrain.flows.continuous import ffjord
 from flowtrain.flows.coupling import Coupling, realnvp
 from flowtrain.flows.elementwise import Affine
 from flowtrain.flows.fields import ConcatSquash
-from flowtrain.training.objectives import FlowMatching
+from flowtrain.training.flow_matching import FlowMatching
 
 STEPS = 1_000  # of the optimizer, for each of the two models that are trained below
 torch.manual_seed(0)

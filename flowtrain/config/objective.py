@@ -86,7 +86,7 @@ class ReverseKL(Objective):
 
 
 class FlowMatching(Objective):
-    owner: ClassVar[str] = "flowtrain.training.objectives:FlowMatching"
+    owner: ClassVar[str] = "flowtrain.training.flow_matching:FlowMatching"
     needs_velocity: ClassVar[bool] = True
     stackable: ClassVar[bool] = True
     name: Literal["flow_matching"]

@@ -22,7 +22,8 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
 from flowtrain.training.figures import draw_mixture
-from flowtrain.training.objectives import FlowMatching, MaximumLikelihood
+from flowtrain.training.flow_matching import FlowMatching
+from flowtrain.training.objectives import MaximumLikelihood
 from flowtrain.training.replicas import (
     Replicas,
     held_config,

@@ -11,7 +11,8 @@ from flowtrain.config.schema import Config
 from flowtrain.errors import ConfigError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.adam import Adam
-from flowtrain.training.objectives import FlowMatching, MaximumLikelihood
+from flowtrain.training.flow_matching import FlowMatching
+from flowtrain.training.objectives import MaximumLikelihood
 from flowtrain.training.run import build_run
 from flowtrain.training.schedule import finished, phase_at, progress_fraction
 from flowtrain.training.state import Progress
