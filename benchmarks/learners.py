@@ -22,7 +22,7 @@ from flowtrain.config import CONF
 from flowtrain.config.schema import Config, validate
 from flowtrain.config.solver import Adaptive
 from flowtrain.densities.density import Density
-from flowtrain.evaluation.metrics import integrate
+from flowtrain.evaluation.quadrature import integrate
 from flowtrain.flows.flow import Standardize
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.run import build_run

@@ -25,7 +25,7 @@ from torch import Tensor
 from flowtrain import load
 from flowtrain.densities.importance import Gaussian
 from flowtrain.densities.logistic_regression import LogisticRegression
-from flowtrain.evaluation.metrics import evidence, weights_of
+from flowtrain.evaluation.reverse import evidence, weights_of
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
 

@@ -15,7 +15,7 @@ from flowtrain.data.splits import Split
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.groups import groups
-from flowtrain.evaluation.metrics import reverse
+from flowtrain.evaluation.reverse import reverse
 from flowtrain.flows.flow import Flow
 
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # nominal coverages

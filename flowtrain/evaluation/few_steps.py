@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowtrain.config.solver import FixedStep
 from flowtrain.densities.density import Density
-from flowtrain.evaluation.metrics import weights_of
+from flowtrain.evaluation.reverse import weights_of
 from flowtrain.flows.continuous import ContinuousFlow
 
 STAGES = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # evaluations a step

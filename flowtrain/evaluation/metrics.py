@@ -1,7 +1,6 @@
-"""The metrics of a trained flow: NLL, KL by quadrature and by Monte Carlo, mass, baselines."""
+"""The metrics of a trained flow: its NLL and KL at points, and all that is measured of it."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from flowtrain.batching import in_batches
 from flowtrain.config.solver import Solver
 from flowtrain.data.condition import Category
 from flowtrain.data.splits import Split, Splits
-from flowtrain.densities.conditional import Case, Conditional
+from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.baselines import (
     class_gaussian_nll,
@@ -19,16 +18,14 @@ from flowtrain.evaluation.baselines import (
     linear_gaussian_nll,
 )
 from flowtrain.evaluation.distances import POINTS, sample_distances
+from flowtrain.evaluation.quadrature import averaged, quadrature, quadratures
+from flowtrain.evaluation.reverse import components, reverse, standard_error
 from flowtrain.evaluation.tags import tagged
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
 from flowtrain.flows.ode import SolverError
 from flowtrain.progress import doing
 
-SEEN = 0.2  # of the mass of p may be missed by a grid, or be too much, for KL to be worth telling
-TAIL = 1e-6  # of the mass of p, left out of KL by quadrature
-SAMPLES = 10_000  # of the model, for KL(model | data)
-FEWEST = 64  # nodes per axis of the window of a conditional law's case
 CHECK_POINTS = 2_000  # tell a solver's gap and an inverse's error as well as a whole split would
 
 
@@ -54,16 +51,12 @@ def likelihood(flow: Flow, split: Split, *, batch_size: int) -> dict[str, float]
     if not len(split.x):
         return {}
     log_q = in_batches(flow.log_prob, split.x, batch_size, split.context).cpu().double()
-    found = {"nll": -log_q.mean().item(), "nll_error": _standard_error(log_q)}
+    found = {"nll": -log_q.mean().item(), "nll_error": standard_error(log_q)}
     if split.density is not None:
         gap = split.log_p - log_q
         kl, entropy = gap.mean().item(), split.density.entropy
-        found |= {"kl": kl, "kl_error": _standard_error(gap), "nll_paired": entropy + kl}
+        found |= {"kl": kl, "kl_error": standard_error(gap), "nll_paired": entropy + kl}
     return found
-
-
-def _standard_error(values: Tensor) -> float:
-    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else math.nan
 
 
 def training_metrics(
@@ -244,217 +237,6 @@ def baselines(train: Split, test: Split) -> dict[str, float]:
         by_class = class_gaussian_nll(*rows)
         if by_class is not None:
             found["nll_gaussian_by_class"] = by_class.nll
-    return found
-
-
-def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) -> dict[str, float]:
-    """Return KL(p|q) in nats and the mass of q by quadrature over the window of p.
-
-    `kl_error` is the change of KL from a grid of half as many points per axis. Both are NaN where
-    the grid is so coarse that it does not see the mass of p.
-
-    Args:
-        flow: the model.
-        density: p.
-        points: nodes per axis.
-        batch_size: rows at a time.
-
-    >>> from flowtrain.runs.load import open_run
-    >>> run = open_run(run_folder)
-    >>> found = quadrature(run.flow, run.density, points=128, batch_size=4096)
-    >>> found["kl"] > 0, round(found["mass"], 3)
-    (True, 1.0)
-    """
-
-    def log_q(nodes: Tensor) -> Tensor:
-        return flow.log_prob(nodes.to(flow.device, flow.dtype))
-
-    kl, mass, seen = integrate(log_q, density, points=points, batch_size=batch_size)
-    coarse, _, _ = integrate(log_q, density, points=points // 2, batch_size=batch_size)
-    # A grid that misses the density, or meets it by chance, says nothing of KL.
-    if abs(seen - 1) > SEEN:
-        kl = math.nan
-    return {"kl": kl, "kl_error": abs(kl - coarse), "mass": mass}
-
-
-def quadratures(
-    flow: Flow, law: Conditional, *, points: int, batch_size: int
-) -> list[tuple[Case, dict[str, float]]]:
-    """Return KL(p|q) in nats and the mass of q at each case of a conditional law.
-
-    Args:
-        flow: the model, q(x | c).
-        law: p(x | c).
-        points: nodes per axis in the window of all; the narrower one of a case has fewer.
-        batch_size: rows at a time.
-
-    >>> from flowtrain.densities import Rings
-    >>> from flowtrain.densities.conditional import Components
-    >>> from flowtrain.flows import Standardize
-    >>> from flowtrain.flows.linear import affine
-    >>> unit = Standardize(torch.zeros(2), torch.ones(2))
-    >>> flow = affine(unit, generator=torch.Generator(), context_dim=2)
-    >>> law = Components(Rings(radii=[1.0, 2.0], noise=0.1))
-    >>> found = quadratures(flow, law, points=128, batch_size=4096)
-    >>> [(case.label, round(figures["kl"], 2)) for case, figures in found]
-    [('component=0', 1.4), ('component=1', 2.2)]
-    """
-    whole = float((law.window[1] - law.window[0]).max())
-    found = []
-    for case in law.cases:
-        low, high = case.density.window
-        nodes = max(FEWEST, math.ceil(points * float((high - low).max()) / whole))
-        given = flow.given(case.context.to(flow.device, flow.dtype))
-        with doing(case.label):
-            found.append(
-                (case, quadrature(given, case.density, points=nodes, batch_size=batch_size))
-            )
-    return found
-
-
-def averaged(by_case: list[tuple[Case, dict[str, float]]]) -> dict[str, float]:
-    """Return the mean of each figure over the cases of a conditional law, by their weights.
-
-    >>> from flowtrain.densities import Rings
-    >>> from flowtrain.densities.conditional import Components
-    >>> cases = Components(Rings(radii=[1.0, 2.0], noise=0.1)).cases
-    >>> averaged([(cases[0], {"kl": 0.1}), (cases[1], {"kl": 0.3})])
-    {'kl': 0.2}
-    """
-    (_, first), *_ = by_case
-    return {name: sum(case.weight * each[name] for case, each in by_case) for name in first}
-
-
-def integrate(
-    log_prob: Callable[[Tensor], Tensor], density: Density, *, points: int, batch_size: int
-) -> tuple[float, float, float]:
-    """Return KL(p|q) in nats, the mass of q and the mass of p by one grid over the window of p.
-
-    KL is taken over the nodes that hold all but `TAIL` of the mass: beyond them no sample ever
-    falls, and a log q of -1e16 out there would drown what can be measured.
-
-    Args:
-        log_prob: log q in nats at nodes, (n, d) in float64 on the CPU -> (n,).
-        density: p.
-        points: nodes per axis.
-        batch_size: rows at a time.
-
-    >>> from flowtrain.densities import Rings
-    >>> ring = Rings(radii=[1.0], noise=0.1)
-    >>> kl, *masses = integrate(ring.log_prob, ring, points=128, batch_size=4096)
-    >>> kl, [round(mass, 4) for mass in masses]
-    (0.0, [1.0, 1.0])
-    """
-    nodes, weights = density.quadrature(points)
-    log_p = density.log_prob(nodes)
-    with doing(f"quadrature, {' x '.join([str(points)] * density.dim)}"):
-        log_q = in_batches(log_prob, nodes, batch_size).cpu().double()
-    mass_p = weights * log_p.exp()
-    order = mass_p.argsort(descending=True)
-    inside = order[mass_p[order].cumsum(0) <= 1 - TAIL]
-    kl = mass_p[inside] @ (log_p - log_q)[inside]
-    return float(kl), float(weights @ log_q.exp()), float(mass_p.sum())
-
-
-@torch.no_grad()
-def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> dict[str, float]:
-    """Return KL(q|p) in nats by samples of q, and how far their weights p / q are from equal.
-
-    `ess` is (sum w)² / n sum w², the effective sample size as a fraction: 1 where q = p; samples
-    that p does not explain, and parts of p that q misses and a sample falls on, lower it. KL is
-    left out where p is zero at a sample, as it is infinite, and where p is known up to a constant
-    alone. Of an energy there are the ELBO and log Z by these weights, too. Chance comes from
-    seed 0.
-
-    Args:
-        flow: the model, q.
-        density: p; of p(x | c) the conditions are drawn from their own law.
-        batch_size: rows at a time.
-
-    >>> from flowtrain.runs.load import open_run
-    >>> run = open_run(run_folder)
-    >>> found = reverse(run.flow, run.density, batch_size=1024)
-    >>> found["kl_reverse"] > 0, 0 < found["ess"] < 1
-    (True, True)
-    """
-    generator = torch.Generator().manual_seed(0)
-    z, context = flow.sample_base(SAMPLES, generator), None
-    if isinstance(density, Conditional):
-        context = density.sample(SAMPLES, generator)[1].to(flow.device, flow.dtype)
-
-    def log_weight(z: Tensor, context: Tensor | None = None) -> Tensor:
-        x, log_det = flow(z, context)
-        log_q = (flow.base.log_prob(z) - log_det).cpu().double()
-        log_w: Tensor = Split(x, density, context=context).log_p - log_q
-        return log_w
-
-    log_w = in_batches(log_weight, z, batch_size, context)
-    found = weights_of(log_w)
-    if isinstance(density, Density) and density.log_normalizer is not None:
-        found |= evidence(log_w + density.log_normalizer)
-        if not density.normalized:
-            del found["kl_reverse"], found["kl_reverse_error"]
-        if density.log_normalizer_error:
-            found["log_normalizer_error"] = density.log_normalizer_error
-    return found
-
-
-@torch.no_grad()
-def components(flow: Flow, density: Density, *, batch_size: int) -> dict[str, float]:
-    """Return whether a flow dropped a component of a mixture: `least_component`, 1 if none.
-
-    A sample belongs to component k of p = sum_k w_k p_k by the part w_k p_k / p. The mean of that
-    over samples of q, divided by w_k, is the part of the component's mass that q has; the least
-    one is returned, and nothing for a density that is no mixture. Chance comes from seed 0.
-
-    Args:
-        flow: the model, q.
-        density: p.
-        batch_size: rows at a time.
-
-    >>> from flowtrain.runs.load import open_run
-    >>> run = open_run(run_folder)
-    >>> components(run.flow, run.density, batch_size=1024)["least_component"] > 0.5
-    True
-    """
-    parts = density.components()
-    if len(parts) < 2:
-        return {}
-    z = flow.sample_base(CHECK_POINTS, torch.Generator().manual_seed(0))
-    x = in_batches(flow.to_data, z, batch_size).cpu().double()
-    terms = torch.stack([math.log(weight) + part.log_prob(x) for weight, part in parts])
-    shares = terms.softmax(0).nan_to_num(0.0).mean(1)  # nowhere near p is in no component
-    weights = torch.tensor([weight for weight, _ in parts], dtype=torch.float64)
-    return {"least_component": float((shares / weights).min())}
-
-
-def weights_of(log_w: Tensor) -> dict[str, float]:
-    """Return KL(q|p) in nats, its standard error and ESS, from log p - log q at samples of q, (n,).
-
-    >>> weights_of(torch.zeros(100))
-    {'ess': 1.0, 'kl_reverse': -0.0, 'kl_reverse_error': 0.0}
-    """
-    weights = (log_w - log_w.max()).exp().nan_to_num(0.0)  # all may be zero
-    ess = weights.sum().square() / (len(log_w) * weights.square().sum()).clamp(min=1)
-    found = {"ess": float(ess)}
-    if log_w.isfinite().all():
-        found |= {"kl_reverse": -float(log_w.mean()), "kl_reverse_error": _standard_error(log_w)}
-    return found
-
-
-def evidence(log_w: Tensor) -> dict[str, float]:
-    """Return what is known of log Z in nats from log Z p - log q at samples of q, (n,).
-
-    `elbo` is the mean, a lower bound; `log_z` the log of the mean weight. The errors of both are
-    standard errors: they say nothing of a part of p that no sample of q falls on.
-
-    >>> evidence(torch.full((100,), 2.0))
-    {'log_z': 2.0, 'log_z_error': 0.0, 'elbo': 2.0, 'elbo_error': 0.0}
-    """
-    log_z = log_w.logsumexp(0) - math.log(len(log_w))
-    found = {"log_z": float(log_z), "log_z_error": _standard_error((log_w - log_z).exp())}
-    if log_w.isfinite().all():
-        found |= {"elbo": float(log_w.mean()), "elbo_error": _standard_error(log_w)}
     return found
 
 

@@ -9,7 +9,8 @@ from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config, validate
 from flowtrain.densities.density import Density
 from flowtrain.errors import CheckpointError, ConfigError
-from flowtrain.evaluation.metrics import likelihood, quadrature
+from flowtrain.evaluation.metrics import likelihood
+from flowtrain.evaluation.quadrature import quadrature
 from flowtrain.evaluation.spread import Spread, spreads
 from flowtrain.evaluation.tags import tagged
 from flowtrain.flows.flow import Flow

@@ -6,7 +6,8 @@ import time
 
 from flowtrain.errors import CheckpointError, TrainingError
 from flowtrain.evaluation.checks import warnings_about
-from flowtrain.evaluation.metrics import evaluate, reverse, training_metrics
+from flowtrain.evaluation.metrics import evaluate, training_metrics
+from flowtrain.evaluation.reverse import reverse
 from flowtrain.evaluation.tags import tagged
 from flowtrain.flows.ode import SolverError
 from flowtrain.progress import doing

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from flowtrain.config.solver import Adaptive, FixedStep
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.few_steps import STAGES, few_steps, straightness
-from flowtrain.evaluation.metrics import reverse
+from flowtrain.evaluation.reverse import reverse
 from flowtrain.flows.cnf import CNF, Divergence
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Standardize

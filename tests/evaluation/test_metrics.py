@@ -17,17 +17,15 @@ from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.checks import warnings_about
 from flowtrain.evaluation.metrics import (
     bits_per_dimension,
-    components,
     evaluate,
-    evidence,
     inverse_error,
     likelihood,
-    quadrature,
-    reverse,
     solver_gap,
     training_metrics,
     without_density,
 )
+from flowtrain.evaluation.quadrature import quadrature
+from flowtrain.evaluation.reverse import components, evidence, reverse
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.coupling import realnvp as build_realnvp
 from flowtrain.flows.flow import Flow, Standardize, Transform

@@ -13,8 +13,8 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import names, options
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.errors import ConfigError
-from flowtrain.evaluation.metrics import quadrature
 from flowtrain.evaluation.pictures import names_of
+from flowtrain.evaluation.quadrature import quadrature
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.runs.load import open_run
 from flowtrain.training.trainer import train
