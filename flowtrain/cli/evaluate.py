@@ -109,7 +109,7 @@ def print_report(
     saved: "SavedRun", metrics: dict[str, float], options: argparse.Namespace, *, rows: int | None
 ) -> None:
     """Print the table that ends a training, or what there is to say of a user's points."""
-    from flowtrain.training.report import listed, measured
+    from flowtrain.evaluation.findings import listed, measured
 
     config = saved.config
     if rows is None:

@@ -15,9 +15,9 @@ import flowtrain
 from flowtrain.cli.hydra_hooks import compose_option
 from flowtrain.config import CONF
 from flowtrain.config.schema import Config
+from flowtrain.evaluation.findings import measured
 from flowtrain.live import handling
 from flowtrain.runs.load import open_run
-from flowtrain.training.report import measured
 from flowtrain.training.trainer import train
 
 SOLVERS = sorted({path.stem for path in (CONF / "solver").glob("*.yaml")} - {"none"})
