@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 DROPPED = 0.1  # of a component's mass is left where a mode was dropped
 TOLD = 5  # warnings alike are told one by one; of more, the first
+HOLE = 0.1  # nats of KL that the test points do not see
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
 BASELINES = {
     "nll_gaussian/test": "the best Gaussian",
@@ -31,6 +32,11 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
         yield f"no evaluation was better than the untrained flow, whose weights are kept: {REMEDY}"
     if kl_is_negative(metrics):
         yield f"KL is {metrics['kl/test']:.4f}, below zero: this likelihood is wrong, not good"
+    if has_hole(metrics):
+        yield (
+            f"KL is {metrics['kl/test']:.4f} by quadrature, {metrics['kl_paired/test']:.4f} by the "
+            "test points: the model has a hole where the data are rare; try a lower optimizer.lr"
+        )
     if math.isnan(metrics.get("kl/test", 0.0)):
         yield "KL by quadrature is unknown: the grid misses the density; raise evaluation.grid"
     gap = metrics.get("solver_gap/test", metrics.get("solver_gap/val", 0.0))
@@ -87,3 +93,17 @@ def kl_is_negative(metrics: dict[str, float]) -> bool:
     False
     """
     return metrics.get("kl/test", 0.0) < -max(3 * metrics.get("kl_error/test", 0.0), 1e-3)
+
+
+def has_hole(metrics: dict[str, float]) -> bool:
+    """Return whether quadrature finds KL where hardly a test point falls, far beyond both errors.
+
+    >>> kl = {"kl/test": 139.4, "kl_error/test": 1.2}
+    >>> has_hole(kl | {"kl_paired/test": 0.019, "kl_paired_error/test": 0.001})
+    True
+    >>> has_hole(kl | {"kl_paired/test": 130.0, "kl_paired_error/test": 4.0})
+    False
+    """
+    gap = metrics.get("kl/test", 0.0) - metrics.get("kl_paired/test", math.inf)
+    errors = (metrics.get(f"{name}_error/test", 0.0) for name in ("kl", "kl_paired"))
+    return gap > max(HOLE, *(5 * error for error in errors))

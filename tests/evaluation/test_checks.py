@@ -6,6 +6,7 @@ from flowtrain.evaluation.checks import kl_is_negative, of_several, warnings_abo
 
 SOUND = {
     "nll/test": 2.5, "kl/test": 0.1, "kl_error/test": 0.001, "mass/test": 1.0,
+    "kl_paired/test": 0.09, "kl_paired_error/test": 0.01,
     "solver_gap/val": 0.001, "solver_gap/test": -0.001,
     "nll_gaussian/test": 2.9, "nll_kde/test": 2.6,
 }  # fmt: skip
@@ -35,6 +36,7 @@ def test_kl_is_negative_beyond_three_errors(kl: float, error: float, negative: b
     ("changes", "words"),
     [
         ({"kl/test": -0.01}, "KL is -0.0100, below zero"),
+        ({"kl/test": 2.0, "kl_paired/test": 0.1}, "has a hole where the data are rare"),
         ({"solver_gap/test": 0.02}, "the training solver reads NLL +0.0200 nats off"),
         ({"solver_gap/test": -0.02}, "the training solver reads NLL -0.0200 nats off"),
         (
