@@ -13,6 +13,8 @@ from flowtrain.flows.flow import Flow
 from flowtrain.runs.checkpoint import load_weights
 from flowtrain.untrusted import is_number
 
+ERRED = ("nll", "elbo")  # an evaluation has these with their standard errors
+
 
 @dataclass
 class Progress:
@@ -48,6 +50,7 @@ class Progress:
             and all(type(whole[key]) is int and whole[key] >= 0 for key in counts)
             and all(math.isfinite(v) for key, v in whole.items() if key.endswith("seconds"))
             and (whole["last_eval_step"] < 0 or is_evaluation(metrics.keys()))
+            and all(f"{name}_error/val" in metrics for name in ERRED if f"{name}/val" in metrics)
         ):
             raise CheckpointError("its progress is damaged: a part is unknown or of another type")
         return cls(**whole)

@@ -378,6 +378,7 @@ def forge(path: Path, *keys: str, value: Any) -> None:
         (("optimizer", "state", "0"), {}),
         (("progress", "metrics"), {}),
         (("progress", "metrics"), {"nll/val": "2"}),
+        (("progress", "metrics"), {"nll/val": 2.0}),
         (("progress", "best"), "low"),
         (("progress", "stale"), -1),
         (("progress", "more"), 1),
