@@ -33,7 +33,8 @@ class Solver(Section):
     @property
     def kept(self) -> int:
         """How many evaluations of a field a backward pass through a solve holds at least."""
-        return 1
+        adjoint, step_size = getattr(self, "adjoint", False), getattr(self, "step_size", 1.0)
+        return 1 if adjoint else math.ceil(1 / step_size)
 
 
 class NoSolver(Solver):
@@ -115,10 +116,6 @@ class FixedStep(Solver):
     dtype: Dtype | None = None
     adjoint: bool = False
 
-    @property
-    def kept(self) -> int:
-        return 1 if self.adjoint else math.ceil(1 / self.step_size)
-
 
 class Implicit(Solver):
     """A fixed-step solver that iterates each step until it meets its tolerances.
@@ -141,7 +138,3 @@ class Implicit(Solver):
     atol: Positive
     dtype: Dtype | None = None
     adjoint: bool = False
-
-    @property
-    def kept(self) -> int:
-        return 1 if self.adjoint else math.ceil(1 / self.step_size)

@@ -73,7 +73,7 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
 
 def test_a_table_is_known_by_its_file(tiny: Tiny) -> None:
     data = {
-        "name": "table", "path": "/home/ada/penguins.csv", "columns": None, "condition": None,
+        "name": "table", "path": "measured/penguins.csv", "columns": None, "condition": None,
         "header": "auto", "dequantize": True,
     }  # fmt: skip
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
