@@ -1,6 +1,7 @@
 """What TensorBoard shows beside scalars: the charts of CUSTOM SCALARS, the rows of HPARAMS."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,32 +15,53 @@ from flowtrain.untrusted import read_yaml
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-# Curves that belong together. The entropy is the floor that no expected NLL can pass; what the
-# sampled points scatter by is left out where the density is known.
-CHARTS = {
-    "NLL (nats)": ["nll/batch", "nll_paired/train", "nll_paired/val", "nll/entropy"],
-    "KL (nats)": ["kl/val"],
-}
-CHARTS_OF_A_TABLE = {"NLL (nats)": ["nll/batch", "nll/train", "nll/val"]}
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
-def charts(*, density_known: bool) -> "Summary":
-    """Return the charts of CUSTOM SCALARS, as TensorBoard reads them.
+def charts(written: Collection[str]) -> dict[str, list[str]]:
+    """Return by title the tags whose curves belong together, those that a run writes.
+
+    The entropy is the floor that no expected NLL can pass, log Z what no ELBO can. What the sampled
+    points scatter by is left out where the density is known. There is no chart without a figure of
+    validation.
+
+    Args:
+        written: the tags of the run so far.
+
+    >>> charts(["loss", "nll/batch", "nll/train", "nll/val", "nll_error/val"])
+    {'NLL (nats)': ['nll/batch', 'nll/train', 'nll/val']}
+    >>> charts(["elbo/batch", "elbo/val", "log_z/val", "ess/val", "nll/entropy"])
+    {'ELBO (nats)': ['elbo/batch', 'elbo/val', 'log_z/val'], 'ESS': ['ess/val']}
+    """
+    nll = "nll_paired" if "nll_paired/val" in written else "nll"
+    together = {
+        "NLL (nats)": ["nll/batch", f"{nll}/train", f"{nll}/val", "nll/entropy"],
+        "KL (nats)": ["kl/val"],
+        "KL(model | data) (nats)": ["kl_reverse/batch", "kl_reverse/val"],
+        "ELBO (nats)": ["elbo/batch", "elbo/val", "log_z/val"],
+        "ESS": ["ess/val"],
+    }
+    found = {title: [tag for tag in tags if tag in written] for title, tags in together.items()}
+    return {
+        title: tags for title, tags in found.items() if any(tag.endswith("/val") for tag in tags)
+    }
+
+
+def layout_of(shown: dict[str, list[str]]) -> "Summary":
+    """Return charts as CUSTOM SCALARS reads them; of several in one run the last one stands.
 
     They are margin charts without a margin: TensorBoard smooths all others by default, and the few
     points of an evaluation would lag far behind the batches.
 
     Args:
-        density_known: whether there is KL, and the entropy as the floor of NLL.
+        shown: tags, by the chart's title.
 
-    >>> [value.tag for value in charts(density_known=True).value]
+    >>> [value.tag for value in layout_of({"KL (nats)": ["kl/val"]}).value]
     ['custom_scalars__config__']
     """
     from tensorboard.plugins.custom_scalar import layout_pb2
     from torch.utils.tensorboard.summary import custom_scalars
 
-    shown = CHARTS if density_known else CHARTS_OF_A_TABLE
     layout = layout_pb2.Layout()
     category = layout.category.add(title="likelihood")
     for title, tags in shown.items():

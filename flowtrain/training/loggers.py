@@ -1,7 +1,7 @@
 """Where else a run's scalars, figures and settings are shown: TensorBoard, CSV, W&B, MLflow.
 
 A logger is made by its section with the run's folder, `step` (the last one that stands when a run
-is resumed; -1 for a new run), `kept` (the lines of metrics.jsonl that stand) and `density_known`.
+is resumed; -1 for a new run) and `kept` (the lines of metrics.jsonl that stand).
 Failures of a service end no run: they are told once, and metrics.jsonl has every scalar.
 """
 
@@ -98,22 +98,24 @@ class Csv(NoLogger):
 class TensorBoard:
     """Curves, figures, settings and hyperparameters as one event file in the run folder."""
 
-    def __init__(
-        self, folder: RunFolder, *, step: int, kept: Sequence[Line], density_known: bool
-    ) -> None:
+    def __init__(self, folder: RunFolder, *, step: int, kept: Sequence[Line]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         # Flushed often: a short run is watched live, and a killed one keeps its curves.
         self.board = SummaryWriter(folder.path, purge_step=max(step, 0), flush_secs=5)
         self.folder = folder
-        if step < 0:
-            self.board._get_file_writer().add_summary(board.charts(density_known=density_known))
-        else:
+        self.tags = {tag for line in kept for tag in line}
+        self.charts: dict[str, list[str]] = {}
+        if step >= 0:
             self._write_again(folder, step, kept)
 
     def scalars(self, step: int, seconds: float, values: dict[str, float]) -> None:
         for tag, value in values.items():
             self.board.add_scalar(board_tag(tag), value, step)
+        self.tags |= values.keys()
+        if (charts := board.charts(self.tags)) != self.charts:
+            self.charts = charts
+            self.board._get_file_writer().add_summary(board.layout_of(charts), step)
 
     def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
         self.board.add_image(board_tag(tag), image, step, dataformats="HWC")

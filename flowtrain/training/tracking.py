@@ -34,7 +34,6 @@ class Tracker:
         folder: the run folder.
         step: the last step whose record stands when a run is resumed; -1 for a new run.
         evaluated: the last step whose evaluation stands.
-        density_known: whether the chart of NLL has the entropy as its floor.
         logger: the section of the group `logger` that shows the rest.
 
     Raises:
@@ -47,13 +46,10 @@ class Tracker:
         *,
         step: int,
         evaluated: int,
-        density_known: bool = True,
         logger: LoggerSection = TENSORBOARD,
     ) -> None:
         kept = _take_back(folder, step, evaluated)
-        self.logger: Logger = logger.build(
-            folder, step=step, kept=kept, density_known=density_known
-        )
+        self.logger: Logger = logger.build(folder, step=step, kept=kept)
         self.path = str(folder.metrics)
         self.metrics = appending(folder.metrics)
         self.pace = Pace()

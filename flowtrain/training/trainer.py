@@ -135,7 +135,6 @@ def _train(
                 run_folder,
                 step=recorded,
                 evaluated=progress.last_eval_step,
-                density_known=run.density is not None,
                 logger=config.logger,
             ) as tracker,
             catch_signals() as caught,

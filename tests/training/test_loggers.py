@@ -187,7 +187,7 @@ def test_a_store_of_mlflow_s_that_fails_is_told_once_and_ends_no_run(
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     section = MLflow(name="mlflow", experiment="e", tracking_uri=f"sqlite:///{tmp_path}/m.db")
-    logger = section.build(RunFolder(tmp_path), step=-1, kept=[], density_known=True)
+    logger = section.build(RunFolder(tmp_path), step=-1, kept=[])
     (tmp_path / "m.db").write_bytes(b"damaged" * 1000)
     for step in range(3):
         logger.scalars(step, time.monotonic(), {"loss": 1.0})
@@ -196,4 +196,4 @@ def test_a_store_of_mlflow_s_that_fails_is_told_once_and_ends_no_run(
     assert warning.startswith("mlflow: not all is logged there: ")
     assert len(warning.splitlines()) == 1
     with pytest.raises(ConfigError, match="logger: mlflow: "):
-        section.build(RunFolder(tmp_path), step=-1, kept=[], density_known=True)
+        section.build(RunFolder(tmp_path), step=-1, kept=[])

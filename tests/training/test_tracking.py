@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from flowtrain.config.logger import NoLogger
-from flowtrain.config.schema import Config
+from flowtrain.config.schema import Config, validate
 from flowtrain.evaluation.tags import board_tag
 from flowtrain.live import console_lines
 from flowtrain.runs import checkpoint
@@ -116,16 +116,79 @@ def test_hparams_are_in_the_run_s_own_file_without_an_experiment(run: tuple[Conf
         events.SummaryMetadata("_hparams_/experiment")
 
 
+def charts(events: EventAccumulator) -> dict[str, list[str]]:
+    """Return the tags of each chart of CUSTOM SCALARS, by its title."""
+    last = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    (category,) = layout_pb2.Layout.FromString(last).category
+    return {chart.title: [each.value for each in chart.margin.series] for chart in category.chart}
+
+
 def test_the_likelihoods_share_a_chart_with_the_entropy(run: tuple[Config, Path]) -> None:
-    events = board(run[1])
-    layout = layout_pb2.Layout.FromString(
-        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert charts(board(run[1])) == {
+        "NLL (nats)": ["nll/batch", "nll/paired/train", "nll/paired/val", "nll/entropy"],
+        "KL (nats)": ["kl/val"],
+    }
+
+
+BRIEF = (
+    "trainer=debug", "trainer.device=cpu", "trainer.threads=1", "trainer.figures=false",
+    "trainer.max_steps=2", "trainer.log_every=1", "evaluation.grid=16",
+)  # fmt: skip
+OF_OWN = [
+    "data=unnormalized",
+    "objective=reverse_kl",
+    "data.target=own_bowl:bowl",
+    "data.window=[-4,4]",
+]
+FEW = ("splits.val=64", "splits.test=64")
+VARIATIONAL = {
+    "KL(model | data) (nats)": ["samples/kl_reverse/batch", "samples/kl_reverse/val"],
+    "ELBO (nats)": ["verification/elbo/val", "verification/log_z/val"],
+    "ESS": ["verification/ess/val"],
+}
+CHARTS = {
+    "flow matching": (
+        "ffjord", ["data=moons", "objective=flow_matching", *FEW],
+        {"NLL (nats)": ["nll/paired/train", "nll/paired/val", "nll/entropy"],
+         "KL (nats)": ["kl/val"]},
+    ),
+    "a table": (
+        "affine", ["data=sklearn", "data.name=iris"],
+        {"NLL (nats)": ["nll/batch", "nll/train", "nll/val"]},
+    ),
+    "points of a target": (
+        "affine", ["data=u1", "objective=reverse_kl", *FEW],
+        {"NLL (nats)": ["nll/paired/train", "nll/paired/val", "nll/entropy"],
+         "KL (nats)": ["kl/val"], **VARIATIONAL},
+    ),
+    "log Z by quadrature": ("affine", [*OF_OWN, "data.dim=1"], VARIATIONAL),
+    "log Z unknown": (
+        "affine", [*OF_OWN, "data.dim=3"],
+        {"ELBO (nats)":
+         ["verification/elbo/batch", "verification/elbo/val", "verification/log_z/val"],
+         "ESS": ["verification/ess/val"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHARTS)
+def test_charts_are_of_what_a_run_of_each_kind_writes(
+    kind: str,
+    compose: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, overrides, expected = CHARTS[kind]
+    code = (
+        "import torch\n\ndef bowl(x: torch.Tensor) -> torch.Tensor:\n    return -x.pow(4).sum(1)\n"
     )
-    nll, kl = layout.category[0].chart
-    shown = [series.value for series in nll.margin.series]
-    assert shown == ["nll/batch", "nll/paired/train", "nll/paired/val", "nll/entropy"]
-    assert [series.value for series in kl.margin.series] == ["kl/val"]
-    assert {*shown, "kl/val"} <= {*events.Tags()["scalars"]}
+    (tmp_path / "own_bowl.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    config = validate(compose(f"model={model}", *BRIEF, *overrides))
+    train(config, tmp_path / "run")
+    events = board(tmp_path / "run")
+    assert charts(events) == expected
+    assert {tag for tags in expected.values() for tag in tags} <= {*events.Tags()["scalars"]}
 
 
 def test_the_config_and_the_environment_are_shown_as_text(run: tuple[Config, Path]) -> None:
@@ -199,6 +262,7 @@ def test_a_run_that_is_killed_and_goes_on_shows_one_curve(
 
     events = board(tmp_path)
     assert [e.step for e in events.Scalars("training/loss")] == list(range(1, 21))
+    assert charts(events)["NLL (nats)"][0] == "nll/batch"
     assert [e.step for e in events.Scalars("nll/val")] == [0, 10, 20]
     assert [line["step"] for line in history(tmp_path) if "loss" in line] == list(range(1, 21))
     assert [line["step"] for line in history(tmp_path) if "nll/val" in line] == [0, 10, 20]
