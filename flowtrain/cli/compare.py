@@ -29,7 +29,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--metric", metavar="TAGS", type=shared.names,
-        help="columns (default: kl/test,nll/test, as far as known)",
+        help="columns (default: kl/test,nll/test, as far as known; kl_reverse/test, elbo/test and "
+        "ess/test where runs are judged by them)",
     )  # fmt: skip
     command.add_argument("--sort", metavar="COLUMN", help="(default: data, then the metrics)")
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="table: .csv or .md")

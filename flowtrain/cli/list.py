@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowtrain.cli.status import duration, figure
+from flowtrain.cli.status import FIGURES, duration, figure, figures_of
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
-from flowtrain.runs.standing import standing
+from flowtrain.runs.standing import Standing, standing
 
 SUMMARY = "the runs in a folder, newest first, and how each stands"
-HEADER = ("model", "data", "seed", "state", "step", "KL", "NLL", "age", "folder")
 LEFT = ("model", "data", "state", "folder")  # flush left; numbers are flush right
 
 
@@ -38,7 +37,9 @@ def run(options: argparse.Namespace) -> None:
     if not found:
         raise UserError(f"no run below {folder}: no folder has a result.json")
     now = time.time()
-    rows = [cells(run, now - when) for when, run in found[: options.n]]
+    runs = [(standing(run), now - when) for when, run in found[: options.n]]
+    shown = figures_of([run for run, _ in runs])
+    rows = [header(shown), *(cells(run, age, shown) for run, age in runs)]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in lines(rows, width):
         print(line)
@@ -65,13 +66,23 @@ def written(run: Path) -> float:
     return max(file.stat().st_mtime for file in files or [run])
 
 
-def cells(run: Path, age: float) -> list[str]:
+def header(shown: Sequence[str]) -> list[str]:
+    """Return the names of the columns, with those of the metrics that are shown.
+
+    >>> header(["kl", "nll"])
+    ['model', 'data', 'seed', 'state', 'step', 'KL', 'NLL', 'age', 'folder']
+    """
+    figures = (FIGURES[name] for name in shown)
+    return ["model", "data", "seed", "state", "step", *figures, "age", "folder"]
+
+
+def cells(run: Standing, age: float, shown: Sequence[str]) -> list[str]:
     """Return a run's row of the table.
 
-    >>> cells(run_folder, 7200.0)[:8]
+    >>> cells(standing(run_folder), 7200.0, ["kl", "nll"])[:8]
     ['realnvp', 'pinwheel', '0', 'completed', '6', '0.9931', '3.6907', '2 h']
     """
-    result, stands = read_result(RunFolder(run)), standing(run)
+    result = read_result(RunFolder(run.folder))
     settings: dict[str, Any] = (result.get("config") or {}).get("data") or {}
     path = settings.get("path")
     data = Path(path).stem if isinstance(path, str) else result.get("data", "-")
@@ -82,12 +93,11 @@ def cells(run: Path, age: float) -> list[str]:
         result.get("model", "-"),
         data,
         seeds(result),
-        stands.state,
-        f"{stands.step:,}",
-        figure(stands, "kl") or "-",
-        figure(stands, "nll") or "-",
+        run.state,
+        f"{run.step:,}",
+        *(figure(run, name) or "-" for name in shown),
         duration(age),
-        run,
+        run.folder,
     ]
     return ["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row]
 
@@ -104,20 +114,24 @@ def seeds(result: dict[str, Any]) -> str:
 
 
 def lines(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """Lay rows out as a table; where it is wider than a terminal, each folder has its own line.
+    """Lay rows out as a table; where it is wider than a terminal, each folder stands below its row.
+
+    Where that is not enough, the age stands below, too.
 
     Args:
-        rows: in the order of `HEADER`.
+        rows: of cells, the first with the names of the columns.
         width: of the terminal; None where there is none.
     """
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    split = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
-    shown = HEADER[:-1] if split else HEADER
-    for row in (HEADER, *rows):
+    names = rows[0]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    kept = len(names)
+    while width is not None and kept > len(names) - 2 and sum(widths[:kept]) + 2 * kept - 2 > width:
+        kept -= 1
+    for row in rows:
         parts = [
             cell.ljust(size) if name in LEFT else cell.rjust(size)
-            for name, cell, size in zip(shown, row, widths, strict=False)
+            for name, cell, size in zip(names[:kept], row, widths, strict=False)
         ]
         yield "  ".join(parts).rstrip()
-        if split and row is not HEADER:
-            yield f"  {row[-1]}"
+        if row[kept:] and row is not names:
+            yield f"  {'  '.join(row[kept:])}"

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
+from flowtrain.evaluation.tags import telling
 from flowtrain.runs.standing import Standing, standing
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SUMMARY = "how every job of a sweep stands, and where it runs"
-HEADER = ["job", "state", "step", "of", "KL", "NLL", "left", "where, why"]
+FIGURES = {"kl": "KL", "nll": "NLL", "kl_reverse": "rev. KL", "elbo": "ELBO"}
 LONGEST_REASON = 80  # letters; the run's log and the comparison have the rest
 # What needs an eye comes first in a list that moves.
 URGENCY = ("failed", "killed", "interrupted", "running", "waiting", "pruned", "completed")
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
     from flowtrain.cli.console import print_table
 
     jobs = look(options.sweep)
-    print_table(HEADER, map(cells, jobs), left=2)
+    shown = figures_of(jobs)
+    print_table(header(shown), [cells(job, shown) for job in jobs], left=2)
     print(total(jobs))
 
 
@@ -66,7 +68,22 @@ def look(sweep: Path) -> list[Standing]:
     return [standing(folder) for folder in folders]
 
 
-def cells(job: Standing) -> list[str]:
+def figures_of(runs: Sequence[Standing]) -> list[str]:
+    """Return the names of the metrics that a table over runs shows: those they are judged by.
+
+    >>> figures_of([standing(run_folder)]), figures_of([standing(tmp_path)])  # it has none yet
+    (['kl', 'nll'], ['kl', 'nll'])
+    """
+    found = {name for run in runs for name in telling(run.metrics, objective=run.objective)}
+    return [name for name in FIGURES if name in (found or {"kl", "nll"})]
+
+
+def header(shown: Sequence[str]) -> list[str]:
+    """Return the names of the columns, with those of the metrics that are shown."""
+    return ["job", "state", "step", "of", *(FIGURES[name] for name in shown), "left", "where, why"]
+
+
+def cells(job: Standing, shown: Sequence[str]) -> list[str]:
     """Return a job's row of the table, in the markup of rich."""
     from rich.markup import escape
 
@@ -75,8 +92,7 @@ def cells(job: Standing) -> list[str]:
         job.state,
         f"{job.step:,}",
         f"{job.steps:,}" if job.steps else "",
-        figure(job, "kl"),
-        figure(job, "nll"),
+        *(figure(job, name) for name in shown),
         "" if math.isnan(job.seconds_left) else duration(job.seconds_left),
         escape(job.owner or job.error.partition("\n")[0][:LONGEST_REASON]),
     ]
@@ -118,15 +134,16 @@ def moving_table(jobs: Sequence[Standing], height: int) -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(*HEADER, box=box.SIMPLE_HEAD, caption=total(jobs), caption_justify="left")
+    shown = figures_of(jobs)
+    table = Table(*header(shown), box=box.SIMPLE_HEAD, caption=total(jobs), caption_justify="left")
     ordered = sorted(jobs, key=lambda job: (*URGENCY, job.state).index(job.state))
     for job in ordered[: max(1, height - 6)]:
-        table.add_row(*cells(job))
+        table.add_row(*cells(job, shown))
     return table
 
 
 def figure(job: Standing, name: str) -> str:
-    """Return a run's KL or NLL of the test points, else of the validation points, or nothing."""
+    """Return a run's metric by the test points, else by the validation points, or nothing."""
     for split in ("test", "val"):
         if (value := job.metrics.get(f"{name}/{split}")) is not None:
             return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"

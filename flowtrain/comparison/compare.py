@@ -13,6 +13,7 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.evaluation.checks import of_several, warnings_about
+from flowtrain.evaluation.tags import is_evaluation, telling
 from flowtrain.files import writing
 from flowtrain.text import for_figure
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
     from flowtrain.comparison.curves import Curves
 
-DEFAULT_METRICS = ("kl/test", "nll/test")
-OF_TARGETS = ("elbo/test", "ess/test")  # where neither is known
+JUDGING = ("kl", "nll", "kl_reverse", "elbo")  # metrics, in the order of their columns
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
@@ -39,7 +39,8 @@ def compare(
         runs: as `find_runs` returns them.
         group_by: keys of the config; None is model, data, and what else the runs of one model on
             the same data differ in, but for the seed.
-        metrics: tags; None is KL, where the density of the data is known, and NLL.
+        metrics: tags; None is KL, where the density of the data is known, and NLL; for runs that
+            are judged by others KL(model | data), or the ELBO and ESS.
         sort: a column; None is by data, then by the metrics in their order.
 
     Raises:
@@ -150,8 +151,14 @@ def _chosen_keys(runs: list[RunSummary], asked: Sequence[str] | None) -> list[st
 def _chosen_metrics(runs: list[RunSummary], asked: Sequence[str] | None) -> list[str]:
     known = sorted({tag for run in runs for tag in run.metrics})
     if asked is None:
-        found = [tag for tag in DEFAULT_METRICS if tag in known]
-        return found or [tag for tag in OF_TARGETS if tag in known]
+        judging = {
+            name
+            for run in runs
+            for name in telling(run.metrics, objective=as_text(run.value("objective")))
+        }
+        found = [name for name in JUDGING if name in judging]
+        found += ["ess"] if "elbo" in judging else []
+        return [tag for name in found if (tag := f"{name}/test") in known]
     for tag in asked:
         if tag not in known:
             raise UserError(
@@ -243,8 +250,11 @@ def _order(comparison: Comparison, sort: str | None) -> Callable[[Row], Any]:
 def _curves(run: RunSummary, group: str, data: str) -> "Curves":
     from flowtrain.comparison.curves import Curves
 
-    lines = [line for line in run.history() if line.get("nll/val") is not None]
-    density_known = "kl/test" in run.metrics
+    lines = [line for line in run.history() if is_evaluation(line)]
+    logged = {tag for line in lines for tag in line}
+    tags = {name: f"{name}/val" for name in JUDGING}
+    if "nll_paired/val" in logged:
+        tags["nll"] = "nll_paired/val"
 
     def column(tag: str) -> list[float]:
         return [math.nan if (value := line.get(tag)) is None else value for line in lines]
@@ -255,11 +265,10 @@ def _curves(run: RunSummary, group: str, data: str) -> "Curves":
         data=for_figure(data.replace("data.", "")),
         steps=column("step"),
         seconds=column("seconds"),
-        nll=column("nll_paired/val" if "nll_paired/val" in run.metrics else "nll/val"),
-        kl=column("kl/val") if density_known else None,
+        found={name: column(tag) for name, tag in tags.items() if tag in logged},
         entropy=run.metrics.get("nll/entropy"),
         parameters=run.result["parameters"],
-        final=run.metrics.get("kl/test" if density_known else "nll/test", math.nan),
+        final={name: run.metrics.get(f"{name}/test", math.nan) for name in JUDGING},
     )
 
 

@@ -1,7 +1,7 @@
 """The figure of many runs: KL and NLL over steps, over time and over parameters."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from matplotlib.lines import Line2D
 from flowtrain.evaluation.panels import finite, scale_axis
 
 ENTROPY = "entropy of the data"  # no expected NLL is lower
+# Metrics by which runs are judged, the first that all of some data have. Only training that
+# minimises KL(model | data) has it at its evaluations.
+NAMES = {"kl_reverse": "KL(model | data)", "kl": "KL", "nll": "NLL", "elbo": "ELBO"}
 MOST_COLORS = 20  # that an eye tells apart; of more groups, those of one model share a color
 PANEL = (4.0, 3.2)  # inches
 LETTER = 0.075  # inches of one in the legend
@@ -29,16 +32,15 @@ class Curves:
         data: names the row of panels.
         steps: of the evaluations, (m,).
         seconds: of training at the evaluations, (m,).
-        nll: on the validation points in nats, (m,).
-        kl: on the validation points in nats, (m,); None where the density is not known.
+        found: by metric of `NAMES`, those that the run has: by validation in nats, (m,).
         entropy: of the data in nats, if it is known.
         parameters: trained weights.
-        final: KL on the test points in nats, NLL where the density is not known.
+        final: by metric, of the best weights in nats; NaN where it is not known.
 
     >>> run = Curves(
     ...     group="realnvp", model="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5],
-    ...     nll=[3.0, 2.5], kl=None, entropy=None, parameters=68, final=2.5)
-    >>> run.nll[-1] == run.final
+    ...     found={"nll": [3.0, 2.5]}, entropy=None, parameters=68, final={"nll": 2.5})
+    >>> run.found["nll"][-1] == run.final["nll"]
     True
     """
 
@@ -47,11 +49,10 @@ class Curves:
     data: str
     steps: Sequence[float]
     seconds: Sequence[float]
-    nll: Sequence[float]
-    kl: Sequence[float] | None
+    found: Mapping[str, Sequence[float]]
     entropy: float | None
     parameters: int
-    final: float
+    final: Mapping[str, float]
 
 
 def comparison_figure(runs: Sequence[Curves]) -> Figure:
@@ -62,13 +63,17 @@ def comparison_figure(runs: Sequence[Curves]) -> Figure:
 
     >>> run = Curves(
     ...     group="realnvp", model="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5],
-    ...     nll=[3.0, 2.5], kl=None, entropy=None, parameters=68, final=2.5)
+    ...     found={"nll": [3.0, 2.5]}, entropy=None, parameters=68, final={"nll": 2.5})
     >>> [axis.get_title() for axis in comparison_figure([run]).axes]
     ['moons: NLL over steps', 'moons: NLL against time', 'moons: NLL against parameters']
     """
-    data_sets = sorted({run.data for run in runs})
+    data_sets = {
+        name: [run for run in runs if run.data == name]
+        for name in sorted({run.data for run in runs})
+    }
     labels, colors = _legend(runs)
-    if any(run.entropy is not None for run in runs):
+    by_likelihood = [each for each in data_sets.values() if _judging(each) in ("kl", "nll")]
+    if any(run.entropy is not None for each in by_likelihood for run in each):
         labels[ENTROPY] = Line2D([], [], color="0.4", linewidth=1, linestyle="--")
     width = 3 * PANEL[0]
     names = [textwrap.fill(name, int(width / LETTER) - 10) for name in labels]
@@ -78,8 +83,8 @@ def comparison_figure(runs: Sequence[Curves]) -> Figure:
         figsize=(width, PANEL[1] * len(data_sets) + 0.2 * depth + 0.3), layout="constrained"
     )
     rows = figure.subplots(len(data_sets), 3, squeeze=False)
-    for axes, data in zip(rows, data_sets, strict=True):
-        _draw_row(axes, [run for run in runs if run.data == data], colors, data)
+    for axes, (data, each) in zip(rows, data_sets.items(), strict=True):
+        _draw_row(axes, each, colors, data)
     figure.legend(
         list(labels.values()), names, loc="outside lower center", fontsize=9, ncols=across,
         frameon=False,
@@ -107,43 +112,69 @@ def _draw_row(
 ) -> None:
     """Draw the panels of one data set."""
     by_steps, by_time, by_parameters = axes
-    name = "KL" if all(run.kl is not None for run in runs) else "NLL"
-    gaps = {id(run): run.nll if run.kl is None or name == "NLL" else run.kl for run in runs}
+    judged = _judging(runs)
+    level = "nll" if judged == "kl" else judged
     for group in dict.fromkeys(run.group for run in runs):
         seeds = [run for run in runs if run.group == group]
         color = colors[group]
-        _draw_seeds(by_steps, [(run.steps, run.nll) for run in seeds], color)
-        _draw_seeds(by_time, [(run.seconds, gaps[id(run)]) for run in seeds], color)
+        known = [run for run in seeds if judged in run.found and level in run.found]
+        _draw_seeds(by_steps, [(run.steps, run.found[level]) for run in known], color)
+        _draw_seeds(by_time, [(run.seconds, run.found[judged]) for run in known], color)
         for run in seeds:
-            by_parameters.plot(run.parameters, run.final, "o", color=color, alpha=0.8, markersize=5)
-    floors = sorted({run.entropy for run in runs if run.entropy is not None})
+            by_parameters.plot(
+                run.parameters, run.final[judged], "o", color=color, alpha=0.8, markersize=5
+            )
+    floors = sorted({run.entropy for run in runs if run.entropy is not None and level == "nll"})
     for floor in floors:
         by_steps.axhline(floor, color="0.4", linewidth=1, linestyle="--", label=ENTROPY)
-    # The first evaluations of a flow can be far off: they would flatten all that follows.
-    seen = finite([nll for run in runs for nll in run.nll])
-    if len(seen):
-        low, high = min([seen.min(), *floors]), float(np.quantile(seen, 0.75))
-        margin = 0.08 * (high - low) or 0.1
-        by_steps.set(ylim=(low - margin, high + margin))
-    every = finite([value for gap in gaps.values() for value in gap])
-    if name == "NLL":
-        by_time.set(ylim=by_steps.get_ylim())
-    else:
-        scale_axis(by_time, "y", every)
-        if len(every) and (high := float(np.quantile(every, 0.95))) > 0:
-            by_time.set(ylim=(None, 1.3 * high))
-    scale_axis(by_parameters, "y", [run.final for run in runs])
+    for axis, name in ((by_steps, level), (by_time, judged)):
+        _fit(axis, name, [v for run in runs for v in run.found.get(name, [])], floors)
+    scale_axis(by_parameters, "y", [run.final[judged] for run in runs])
     scale_axis(by_parameters, "x", [run.parameters for run in runs])
-    by_steps.set(xlabel="step", ylabel="validation NLL (nats)")
+    name = NAMES[judged]
+    by_steps.set(xlabel="step", ylabel=f"validation {NAMES[level]} (nats)")
     by_steps.locator_params(axis="x", integer=True)
     by_time.set(xlabel="seconds of training", ylabel=f"validation {name} (nats)")
     by_parameters.set(xlabel="parameters", ylabel=f"test {name} (nats)")
-    shown = ("NLL over steps", f"{name} against time", f"{name} against parameters")
+    shown = (f"{NAMES[level]} over steps", f"{name} against time", f"{name} against parameters")
     for axis, what in zip(axes, shown, strict=True):
         axis.set_title(textwrap.fill(f"{data}: {what}", int(0.85 * PANEL[0] / LETTER)), fontsize=10)
         axis.grid(color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.tick_params(labelsize=8)
+
+
+def _judging(runs: Sequence[Curves]) -> str:
+    """Return the metric that the runs on some data are judged by: the first that all have.
+
+    A run whose history is lost has none.
+    """
+    kept = [run.found for run in runs if run.found] or [{}]
+    return next((name for name in NAMES if all(name in found for found in kept)), "nll")
+
+
+def _fit(axis: Axes, name: str, values: Sequence[float], floors: Sequence[float]) -> None:
+    """Fit a panel to its curves: the first evaluations can be far off, and would flatten the rest.
+
+    Args:
+        axis: of the panel.
+        name: of the metric.
+        values: that are drawn.
+        floors: of NLL.
+    """
+    seen = finite(values)
+    if not len(seen):
+        return
+    if name in ("kl", "kl_reverse"):
+        scale_axis(axis, "y", seen)
+        if (high := float(np.quantile(seen, 0.95))) > 0:
+            axis.set(ylim=(None, 1.3 * high))
+        return
+    low, high = min([seen.min(), *floors]), float(np.quantile(seen, 0.75))
+    if name == "elbo":  # the higher the better
+        low, high = float(np.quantile(seen, 0.25)), seen.max()
+    margin = 0.08 * (high - low) or 0.1
+    axis.set(ylim=(low - margin, high + margin))
 
 
 def _draw_seeds(

@@ -121,6 +121,28 @@ def validated(metrics: Mapping[str, float]) -> float:
     return -metrics.get("elbo/val", -math.inf)
 
 
+def telling(tags: Collection[str], *, objective: str) -> list[str]:
+    """Return the names of the metrics by which a run is judged, those that it has.
+
+    They are KL and NLL, and KL(model | data) where training minimised that. Of a target without
+    points whose log Z is not known there is the ELBO alone.
+
+    Args:
+        tags: of the run's metrics.
+        objective: the name of the one it was trained by.
+
+    >>> telling(["kl/test", "nll/test", "kl_reverse/test"], objective="maximum_likelihood")
+    ['kl', 'nll']
+    >>> telling(["kl_reverse/val", "elbo/val"], objective="reverse_kl")
+    ['kl_reverse']
+    >>> telling(["elbo/test", "ess/test"], objective="reverse_kl")
+    ['elbo']
+    """
+    known = {tag.partition("/")[0] for tag in tags if tag.endswith(("/val", "/test"))}
+    names = ["kl", "nll", *(["kl_reverse"] if objective == "reverse_kl" else [])]
+    return [name for name in names if name in known] or [name for name in ["elbo"] if name in known]
+
+
 def board_tag(tag: str) -> str:
     """Return the tag under which TensorBoard shows a scalar or a figure.
 

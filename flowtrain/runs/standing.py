@@ -29,12 +29,13 @@ class Standing:
         steps: that it is to take; 0 where that is not known.
         seconds: of training.
         metrics: its last ones, by tag.
+        objective: the name of the one it is trained by, or nothing.
         owner: the process at work and its host, or nothing.
         error: why it failed, or nothing.
 
     >>> run = standing(run_folder)
-    >>> run.state, run.step, run.figure[0]
-    ('completed', 6, 'kl/test')
+    >>> run.state, run.step, run.done
+    ('completed', 6, 1.0)
     """
 
     folder: Path
@@ -43,17 +44,9 @@ class Standing:
     steps: int
     seconds: float
     metrics: dict[str, float]
+    objective: str
     owner: str
     error: str
-
-    @property
-    def figure(self) -> tuple[str, float]:
-        """The tag and value of the best figure there is: KL before NLL, test before validation."""
-        for tag in ("kl/test", "nll/test", "kl/val", "nll/val"):
-            value = self.metrics.get(tag)
-            if value is not None and (tag != "nll/test" or "kl/val" not in self.metrics):
-                return tag, value
-        return "", math.nan
 
     @property
     def done(self) -> float:
@@ -84,7 +77,8 @@ def standing(run: Path) -> Standing:
         for line in _last_lines(RunFolder(run).metrics):
             step, seconds = line.get("step", step), line.get("seconds", seconds)
             metrics |= {tag: v for tag, v in line.items() if "/val" in tag and v is not None}
-    steps = (result.get("config") or {}).get("trainer", {}).get("max_steps", 0)
+    config = result.get("config") or {}
+    steps = config.get("trainer", {}).get("max_steps", 0)
     return Standing(
         folder=run,
         state=state,
@@ -92,6 +86,7 @@ def standing(run: Path) -> Standing:
         steps=steps or (step if state in ENDED else 0),
         seconds=seconds,
         metrics=metrics,
+        objective=str(config.get("objective", {}).get("name", "")),
         owner=(owner(run) or "") if state == "running" else "",
         error=str(result.get("error", "")),
     )

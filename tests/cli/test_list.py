@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowtrain.cli.list import HEADER, lines
+from flowtrain.cli.list import header, lines
 from flowtrain.runs.lock import locked
 
 Flowrun = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,8 +37,8 @@ def test_runs_of_any_depth_are_listed_newest_first(flowrun: Flowrun, tmp_path: P
     (failed / "metrics.jsonl").unlink()
     os.utime(failed / "result.json", (time.time() - 130,) * 2)
     (tmp_path / "outputs" / "link").symlink_to("new")
-    header, *rows = flowrun("list").stdout.splitlines()
-    assert header.split() == [*HEADER]
+    names, *rows = flowrun("list").stdout.splitlines()
+    assert names.split() == header(["kl", "nll"])
     assert [row.split()[-1] for row in rows] == [
         "outputs/new", "outputs/multirun/day/time/seed=1", "outputs/day/old",
     ]  # fmt: skip
@@ -74,13 +74,48 @@ def test_a_table_is_named_by_its_file_and_no_name_reaches_the_terminal_raw(
 def test_a_folder_is_never_cut(width: int | None) -> None:
     folder = "outputs/multirun/2026-01-31/12-00-00-000000/model=realnvp,seed=0"
     row = ["realnvp", "swissroll", "0", "interrupted", "12,400", "0.0123", "2.4062", "3 d", folder]
-    told = list(lines([row, row], width))
+    told = list(lines([header(["kl", "nll"]), row, row], width))
     assert sum(line.endswith(folder) for line in told) == 2
     if width in (60, 80):
         assert max(len(line) for line in told if folder not in line) <= 80
         assert len(told) == 5
     else:
         assert len(told) == 3
+
+
+def target(folder: Path, metrics: dict[str, float], objective: str = "reverse_kl") -> Path:
+    config = json.loads((RUN / "result.json").read_text())["config"]
+    return make(folder, metrics=metrics, config=config | {"objective": {"name": objective}})
+
+
+def test_runs_are_shown_by_what_they_are_judged_by(flowrun: Flowrun, tmp_path: Path) -> None:
+    target(tmp_path / "a" / "u1", {"kl/test": 0.5, "kl_reverse/test": 0.25, "elbo/test": 1.5})
+    target(tmp_path / "b" / "mine", {"elbo/test": 1.25, "ess/test": 0.5})
+    every = {"kl/test": 0.75, "nll/test": 2.5, "kl_reverse/test": 1.0}
+    target(tmp_path / "c" / "moons", every, "maximum_likelihood")
+
+    def told(folder: str) -> list[list[str]]:
+        names, *rows = flowrun("list", tmp_path / folder).stdout.splitlines()
+        return [names.split()[5:-2], *(row.split()[5:-3] for row in rows)]
+
+    assert told("a") == [["KL", "rev.", "KL"], ["0.5000", "0.2500"]]
+    assert told("b") == [["ELBO"], ["1.2500"]]
+    assert told("c") == [["KL", "NLL"], ["0.7500", "2.5000"]]
+    names, *rows = told(".")
+    assert names == ["KL", "NLL", "rev.", "KL", "ELBO"]
+    assert sorted(rows) == [
+        ["-", "-", "-", "1.2500"], ["0.5000", "-", "0.2500", "1.5000"],
+        ["0.7500", "2.5000", "1.0000", "-"],
+    ]  # fmt: skip
+
+
+def test_in_a_narrow_terminal_the_age_stands_below_where_many_figures_are_shown() -> None:
+    figures = ["0.0123", "2.4062", "0.0131", "1.4050"]
+    row = ["realnvp", "logistic", "0", "completed", "12,400", *figures, "21 min", "outputs/run"]
+    names, first, below = lines([header(["kl", "nll", "kl_reverse", "elbo"]), row], 80)
+    assert len(first) <= 80
+    assert len(names) == len(first)
+    assert below == "  21 min  outputs/run"
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_every_job_is_listed_with_its_state_its_figures_and_where_it_runs(
     assert last == "4 jobs: 1 failed, 1 running, 1 waiting, 1 completed; 33% of the steps"
 
 
+def test_a_target_without_points_is_shown_by_its_elbo(flowrun: Flowrun, tmp_path: Path) -> None:
+    report(tmp_path / "seed=0", "running")
+    line = {"step": 20, "seconds": 2.0, "elbo/val": -1.5, "ess/val": 0.5}
+    (tmp_path / "seed=0" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    header, _, row = (line.split() for line in flowrun("status", tmp_path).stdout.splitlines()[1:4])
+    assert header[:6] == [*["job", "state", "step", "of", "ELBO", "left"]]
+    assert row[:5] == ["seed=0", "killed", "20", "100", "-1.5000"]
+
+
 def test_what_runs_by_its_word_alone_is_killed(sweep: Path) -> None:
     run = standing(sweep / "2-seed=2")
     assert (run.state, run.owner, run.step) == ("killed", "", 25)

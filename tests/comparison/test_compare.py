@@ -60,6 +60,19 @@ def test_the_runs_of_a_model_on_the_same_data_are_one_row() -> None:
     assert comparison.notes == []
 
 
+def test_columns_are_what_some_of_the_runs_are_judged_by() -> None:
+    reverse = {"objective": {"name": "reverse_kl"}}
+    known = run("a", kl__test=0.1, nll__test=2.5, kl_reverse__test=0.2)
+    wave = run("b", data="u2", kl__test=0.3, kl_reverse__test=0.1, elbo__test=1.0, config=reverse)
+    unknown = run("c", data="unnormalized", elbo__test=1.5, ess__test=0.5, config=reverse)
+    assert compare([known]).metrics == ("kl/test", "nll/test")
+    assert compare([wave]).metrics == ("kl/test", "kl_reverse/test")
+    assert compare([unknown]).metrics == ("elbo/test", "ess/test")
+    assert compare([known, wave, unknown]).metrics == (
+        "kl/test", "nll/test", "kl_reverse/test", "elbo/test", "ess/test",
+    )  # fmt: skip
+
+
 def test_rows_are_in_the_order_of_their_data_then_of_their_metrics() -> None:
     runs = [
         run(f"{data}-{model}", data=data, model=model, kl__test=kl)

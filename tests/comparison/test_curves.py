@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from flowtrain.comparison.curves import ENTROPY, MOST_COLORS, Curves, comparison_figure
+from flowtrain.comparison.curves import ENTROPY, MOST_COLORS, NAMES, Curves, comparison_figure
 from flowtrain.evaluation.images import pixels
 
 
 def curves(group: str, **changes: Any) -> Curves:
+    """Return a run with NLL and KL; a metric among the changes is another, or left out if None."""
+    found = {"nll": [9e9, 3.0, 2.5], "kl": [9e9, 0.6, 0.1]}
+    for name in NAMES.keys() & changes.keys():
+        found[name] = changes.pop(name)
+    found = {name: values for name, values in found.items() if values is not None}
     settings: dict[str, Any] = {
-        "model": "a", "data": "moons", "steps": [0, 10, 20], "seconds": [0, 1, 2],
-        "nll": [9e9, 3.0, 2.5],
-        "kl": [9e9, 0.6, 0.1], "entropy": 2.4, "parameters": 100, "final": 0.1,
+        "model": "a", "data": "moons", "steps": [0, 10, 20], "seconds": [0, 1, 2], "found": found,
+        "entropy": 2.4, "parameters": 100, "final": {name: found[name][-1] for name in found},
     }  # fmt: skip
     return Curves(group=group, **(settings | changes))
 
@@ -53,9 +57,31 @@ def test_without_kl_the_panels_show_nll() -> None:
     assert np.asarray(figure.axes[1].lines[0].get_ydata()).tolist() == [9e9, 3.0, 2.5]
 
 
+def test_runs_by_reverse_kl_are_judged_by_it_and_without_log_z_by_the_elbo() -> None:
+    runs = [curves("a", kl_reverse=[0.9, 0.4, 0.2]), curves("b", kl_reverse=[0.8, 0.5, 0.3])]
+    target = {"nll": None, "kl": None, "entropy": None, "elbo": [-9e9, 1.0, 1.5], "data": "target"}
+    figure = comparison_figure([*runs, curves("c", **target)])
+    assert [axis.get_title() for axis in figure.axes] == [
+        "moons: KL(model | data) over steps", "moons: KL(model | data) against time",
+        "moons: KL(model | data) against parameters",
+        "target: ELBO over steps", "target: ELBO against time", "target: ELBO against parameters",
+    ]  # fmt: skip
+    for axis, last in zip(figure.axes[:3], (0.2, 0.2, 0.2), strict=True):
+        assert np.asarray(axis.lines[0].get_ydata()).tolist()[-1] == last
+    for axis in figure.axes[3:5]:
+        assert np.asarray(axis.lines[0].get_ydata()).tolist() == [-9e9, 1.0, 1.5]
+        assert axis.get_ylim()[1] > 1.5
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]  # no entropy
+    lost = curves("e", steps=[], seconds=[], nll=None, kl=None, final={"kl_reverse": 0.3})
+    assert comparison_figure([*runs, lost]).axes[1].get_title().startswith("moons: KL(model")
+    beside = comparison_figure([*runs, curves("d")])  # of another objective: by what all have
+    assert beside.axes[1].get_title() == "moons: KL against time"
+
+
 def test_over_time_too_the_curve_of_a_table_fills_its_panel() -> None:
     nll = [3.3412, 3.3400, 3.3405]
-    figure = comparison_figure([curves("affine", nll=nll, kl=None, entropy=None, final=3.34)])
+    figure = comparison_figure([curves("affine", nll=nll, kl=None, entropy=None)])
     for axis in figure.axes[:2]:
         low, high = axis.get_ylim()
         assert high - low < 2 * (max(nll) - min(nll))
@@ -63,7 +89,7 @@ def test_over_time_too_the_curve_of_a_table_fills_its_panel() -> None:
 
 def test_figures_that_are_no_number_do_not_spoil_the_picture() -> None:
     nan = [float("nan")] * 3
-    assert pixels(comparison_figure([curves("a", nll=nan, kl=nan, final=nan[0])])).any()
+    assert pixels(comparison_figure([curves("a", nll=nan, kl=nan)])).any()
     assert pixels(comparison_figure([curves("a", kl=[-1, 0, 1])])).any()
 
 

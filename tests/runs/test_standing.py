@@ -18,7 +18,7 @@ def begun(tmp_path: Path) -> Path:
     write_result(
         RunFolder(tmp_path), status="running", model="spline", data="moons", seed=0, parameters=1,
         step=10, seconds=5.0, metrics={"kl/val": 0.5, "nll/val": 2.5},
-        config={"trainer": {"max_steps": 100}},
+        config={"trainer": {"max_steps": 100}, "objective": {"name": "reverse_kl"}},
     )  # fmt: skip
     return tmp_path
 
@@ -26,6 +26,7 @@ def begun(tmp_path: Path) -> Path:
 def test_a_run_without_a_process_is_killed(begun: Path) -> None:
     with locked(begun):
         assert (state_of(begun), standing(begun).seconds_left) == ("running", 45.0)
+    assert standing(begun).objective == "reverse_kl"
     assert state_of(begun) == "killed"
     assert math.isnan(standing(begun).seconds_left)
 
@@ -35,24 +36,5 @@ def test_the_newest_lines_of_a_long_history_count(begun: Path) -> None:
     lines[4_990] = '{"step": 4990, "kl/val": 0.25, "nll/val": null}'
     RunFolder(begun).metrics.write_text("\n".join([*lines, "[1]", "no json"]))
     run = standing(begun)
-    assert (run.step, run.seconds, run.figure, run.done) == (4_999, 499.9, ("kl/val", 0.25), 1.0)
+    assert (run.step, run.seconds, run.metrics["kl/val"], run.done) == (4_999, 499.9, 0.25, 1.0)
     assert run.metrics["nll/val"] == 2.5  # the last that was a number
-
-
-@pytest.mark.parametrize(
-    ("metrics", "figure"),
-    [
-        ({"nll/val": 3.0}, ("nll/val", 3.0)),
-        ({"nll/val": 3.0, "nll/test": 2.0}, ("nll/test", 2.0)),
-        ({"nll/val": 3.0, "kl/val": 1.0}, ("kl/val", 1.0)),
-        ({"nll/test": 3.0, "kl/val": 1.0, "kl/test": 0.5}, ("kl/test", 0.5)),
-    ],
-)
-def test_the_best_figure_there_is(
-    tmp_path: Path, metrics: dict[str, float], figure: tuple[str, float]
-) -> None:
-    write_result(
-        RunFolder(tmp_path), status="completed", model="spline", data="moons", seed=0,
-        parameters=1, step=1, seconds=1.0, metrics=metrics,
-    )  # fmt: skip
-    assert standing(tmp_path).figure == figure
