@@ -71,10 +71,12 @@ class RunSummary:
     def data_settings(self) -> dict[str, Any]:
         """The settings that tell the run's data from others, by dotted key.
 
-        They are those of `data` and, where rows were split at random, those of `splits`.
+        They are those of `data` and, where rows were split at random, those of `splits`. Which
+        conditions are categories is a choice of the model: the law that is learned is the same.
         """
         groups = ("data.", "splits.") if self.config.get("splits") == "random" else ("data.",)
-        return {key: value for key, value in self.config.items() if key.startswith(groups)}
+        found = {key: value for key, value in self.config.items() if key.startswith(groups)}
+        return {key: value for key, value in found.items() if key != "data.categorical"}
 
     def history(self) -> list[dict[str, float | None]]:
         """Return the lines of metrics.jsonl that are whole."""

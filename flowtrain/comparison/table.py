@@ -135,7 +135,7 @@ class Comparison:
         """The fewest keys that tell rows on the same data apart, the model before others."""
         places = {key: place for place, key in enumerate(self.keys)}
         of_data = {key for row in self.rows for run in row.runs for key in run.data_settings}
-        left = [key for key in self.keys if key.split(".")[0] != "data" and key not in of_data]
+        left = [key for key in self.keys if key != "data" and key not in of_data]
         chosen = ["model"] if "model" in left else []
         left = [key for key in left if key not in chosen]
         data = [sorted({self.data_set(run) for run in row.runs}) for row in self.rows]

@@ -369,12 +369,19 @@ class Table(Rows):
     path: Annotated[str, Field(min_length=1)]
     columns: Annotated[list[str | int], Field(min_length=1)] | None
     condition: Annotated[list[str | int], Field(min_length=1)] | None
+    categorical: list[str | int] | None
     header: Literal["auto", True, False]
 
     @field_validator("path")
     @classmethod
     def _from_any_folder(cls, path: str) -> str:
         return str(Path(path).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _categories_are_of_the_condition(self) -> Self:
+        if self.condition is None and self.categorical is not None:
+            raise ValueError("categorical names columns of condition, which is null; leave it null")
+        return self
 
     @property
     def title(self) -> str:

@@ -1,7 +1,7 @@
 """What points are conditional on: a user's words and numbers as the rows that a flow reads."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -156,25 +156,41 @@ class ContextEncoder:
         return ", ".join(map(str, self.columns))
 
     @classmethod
-    def fit(cls, cells: Mapping[str, Cells], train: Sequence[int] | None = None) -> Self:
+    def fit(
+        cls,
+        cells: Mapping[str, Cells],
+        train: Sequence[int] | None = None,
+        categorical: Collection[str] | None = None,
+    ) -> Self:
         """Learn from a table what its conditions are.
 
-        Texts are categories, and so are whole numbers of at most `FEW` kinds with `EACH` rows each;
-        other numbers are numbers.
+        Unless they are named, texts are categories, and so are whole numbers of at most `FEW` kinds
+        with `EACH` rows each; other numbers are numbers.
 
         Args:
             cells: by name the columns, (n,) each.
             train: the training rows, from which kinds, means and deviations come; None is all.
+            categorical: the names of those that are categories; all others are numbers.
 
         Raises:
-            UserError: a value is missing or not finite, a column is constant over the training
-                rows, or has more than `MOST` kinds of text.
+            UserError: a value is missing, not finite or no number, a column is constant over the
+                training rows, or a category has more than `MOST` kinds.
 
         >>> ages = np.array([31, 47, 25, 62, 38, 29])
         >>> print(ContextEncoder.fit({"smoker": np.array(["yes", "no"] * 3), "age": ages}))
         smoker (no or yes), age (a number, 25 to 62 in training)
+        >>> years = {"year": np.arange(2020, 2023).repeat(5)}
+        >>> print(ContextEncoder.fit(years)), print(ContextEncoder.fit(years, categorical=[]))
+        year (2020, 2021 or 2022)
+        year (a number, 2020 to 2022 in training)
+        (None, None)
         """
-        return cls(tuple(_fit(name, column, train) for name, column in cells.items()))
+        return cls(
+            tuple(
+                _fit(name, column, train, None if categorical is None else name in categorical)
+                for name, column in cells.items()
+            )
+        )
 
     def encode(self, given: Mapping[str, Any]) -> Tensor:
         """Return the context of values in float64: (c,) of one for each column, or (n, c) of n.
@@ -299,35 +315,63 @@ class ContextEncoder:
         return condition
 
 
-def _fit(name: str, cells: Cells, train: Sequence[int] | None) -> Category | Number:
+def _fit(
+    name: str, cells: Cells, train: Sequence[int] | None, category: bool | None
+) -> Category | Number:
+    """Learn a column; `category` says what it is, or None that the rule does."""
     refuse_missing(name, cells)
-    numbers = None if cells.dtype.kind == "b" else as_numbers(cells)
     rows = slice(None) if train is None else np.asarray(train)
-    constant = f"condition {name!r} is the same in every training row; leave it out"
-    if numbers is None:
-        values = sorted({_text(cell) for cell in cells[rows].tolist()})
-        if len(values) > MOST:
-            raise UserError(
-                f"condition {name!r} has {len(values):,} kinds of text, at most {MOST} are taken; "
-                "choose another column, or write numbers"
-            )
-    else:
+    numbers = as_numbers(cells) if cells.dtype.kind != "b" or category is False else None
+    if numbers is not None:
         for row in np.flatnonzero(~np.isfinite(numbers))[:1]:
             raise UserError(
                 f"{_where(name, cells, row)}: {cells[row]} is not finite; mend or drop the row"
             )
-        kinds, counts = np.unique(numbers, return_counts=True)
-        some = numbers[rows]
-        few = len(kinds) <= FEW and counts.min() >= EACH and bool((kinds == kinds.round()).all())
-        if not few:
-            std = float(some.std())
-            if not 0 < std < math.inf:
-                raise UserError(constant)
-            return Number(name, float(some.mean()), std, float(some.min()), float(some.max()))
-        values = [_text(value) for value in np.unique(some).tolist()]
+    if category is None:
+        category = numbers is None or _are_kinds(numbers)
+    if category:
+        found = cells[rows].tolist() if numbers is None else np.unique(numbers[rows]).tolist()
+        return _category(name, found, texts=numbers is None)
+    if numbers is None:
+        row = next(row for row, cell in enumerate(cells.tolist()) if not _is_finite(cell))
+        raise UserError(
+            f"{_where(name, cells, row)}: {str(cells[row])[:40]!r} is no number; mend it, or name "
+            f"{name} in data.categorical"
+        )
+    return _number(name, numbers[rows])
+
+
+def _are_kinds(numbers: Floats) -> bool:
+    """Say whether numbers are taken for categories: whole ones of few kinds, none of them rare."""
+    kinds, counts = np.unique(numbers, return_counts=True)
+    return len(kinds) <= FEW and counts.min() >= EACH and bool((kinds == kinds.round()).all())
+
+
+def _category(name: str, found: list[Any], *, texts: bool) -> Category:
+    values = [_text(value) for value in found]  # numbers come in their order
+    if texts:
+        values = sorted({*values})
+    if len(values) > MOST:
+        of_text = " of text" if texts else ""
+        instead = "choose another column, or write numbers" if texts else "leave it a number"
+        raise UserError(
+            f"condition {name!r} has {len(values):,} kinds{of_text}, at most {MOST} are taken; "
+            f"{instead}"
+        )
     if len(values) == 1:
-        raise UserError(constant)
+        raise _constant(name)
     return Category(name, tuple(values))
+
+
+def _number(name: str, values: Floats) -> Number:
+    std = float(values.std())
+    if not 0 < std < math.inf:
+        raise _constant(name)
+    return Number(name, float(values.mean()), std, float(values.min()), float(values.max()))
+
+
+def _constant(name: str) -> UserError:
+    return UserError(f"condition {name!r} is the same in every training row; leave it out")
 
 
 def _restored(state: Any) -> Category | Number:

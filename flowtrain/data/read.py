@@ -41,6 +41,8 @@ class Table:
         levels: that each value had before it was dequantised onto [0, 1]; None for others.
         given: by name the columns that the points are conditional on, (n,) each, numbers or texts
             as they stand there.
+        categorical: the names of those that are categories, all others being numbers; None leaves
+            it to their values.
 
     >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
     >>> table.values.shape, table.columns, table.labels
@@ -52,6 +54,7 @@ class Table:
     labels: Tensor | None = None
     levels: int | None = None
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    categorical: tuple[str, ...] | None = None
 
 
 def read_table(
@@ -61,6 +64,7 @@ def read_table(
     header: Literal["auto"] | bool,
     label: str | int | None = None,
     condition: Sequence[str | int] | None = None,
+    categorical: Sequence[str | int] | None = None,
 ) -> Table:
     """Read points from .csv, .tsv, .npy, .npz or .parquet.
 
@@ -76,6 +80,8 @@ def read_table(
         label: the column of 0 (normal) and 1 (anomaly), which is no part of the values.
         condition: the columns that the points are conditional on, of numbers or text; they are no
             part of the values either.
+        categorical: those of the condition that are categories, all others being numbers; None
+            leaves it to their values.
 
     Raises:
         UserError: the file cannot be read as finite numbers; says at which line or row.
@@ -103,6 +109,7 @@ def read_table(
         raise UserError(f"{path}: {error.strerror or error}") from None
     names = source.names
     chosen, label_index, given = _choose(path, names, columns, label, condition or ())
+    kinds = None if categorical is None else _among(path, names, given, categorical)
     if suffix in DELIMITERS and header == "auto" and all(is_number(names[i]) for i in chosen):
         raise UserError(
             f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
@@ -124,7 +131,13 @@ def read_table(
         labels = torch.from_numpy(flags == 1)
         values = np.ascontiguousarray(values[:, :-1])
     beside = dict(zip((names[i] for i in given), cells, strict=True))
-    return Table(torch.from_numpy(values), tuple(names[i] for i in chosen), labels, given=beside)
+    return Table(
+        torch.from_numpy(values),
+        tuple(names[i] for i in chosen),
+        labels,
+        given=beside,
+        categorical=kinds,
+    )
 
 
 def read_cells(path: Path, *, header: Literal["auto"] | bool) -> dict[str, Any]:
@@ -183,6 +196,21 @@ def _choose(
                 raise UserError(f"{path}: column {name!r} is {role}, it cannot be {what}")
             once.add(position)
     return chosen, labelled, given
+
+
+def _among(
+    path: Path, names: list[str], given: list[int], categorical: Sequence[str | int]
+) -> tuple[str, ...]:
+    """Return the names of the columns that are categories; each is one of the condition."""
+    place = {name: position for position, name in enumerate(names)}
+    found = [_position(path, place, key) for key in categorical]
+    for position in found:
+        if position not in given:
+            raise UserError(
+                f"{path}: column {names[position]!r} is no condition, it cannot be a category; the "
+                f"condition is {listed([names[each] for each in given])}"
+            )
+    return tuple(names[position] for position in found)
 
 
 def _position(path: Path, place: dict[str, int], key: str | int) -> int:

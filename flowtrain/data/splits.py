@@ -264,7 +264,7 @@ def _conditions(table: Table, train: Tensor) -> tuple[ContextEncoder | None, Ten
     """Return what a table's rows are conditional on, learned from the training rows; and each's."""
     if not table.given:
         return None, None
-    condition = ContextEncoder.fit(table.given, train.tolist())
+    condition = ContextEncoder.fit(table.given, train.tolist(), table.categorical)
     try:
         return condition, condition.encode(table.given)
     except UserError as error:

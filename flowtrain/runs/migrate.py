@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 5
+SCHEMA = 6
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -50,6 +50,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = {**config, "trainer": {"compile": False, **config["trainer"]}}
     if version < 5 and "trainer" in config:  # a run was of one seed
         config = {**config, "trainer": {"replicas": 1, **config["trainer"]}}
+    if version < 6 and config.get("data", {}).get("name") == "table":  # values told what is one
+        config = {**config, "data": {"categorical": None, **config["data"]}}
     return config
 
 

@@ -49,6 +49,39 @@ def runs(
     return {name: home / name for name in ("table", "moons", "animals.csv")}
 
 
+def test_a_user_says_which_columns_are_categories(
+    flowtrain: Callable[..., subprocess.CompletedProcess[str]], flowrun: Flowrun, tmp_path: Path
+) -> None:
+    lines = [f"{2015 + row % 5},{row % 25},{row / 10},{row % 7}" for row in range(200)]
+    (tmp_path / "sales.csv").write_text("\n".join(["year,shop,price,number", *lines]))
+    table = ("data=table", "data.path=sales.csv", "data.condition=[year,shop]", *BRIEF)
+    told = flowtrain(*table, "data.categorical=[1]", "hydra.run.dir=run")
+    assert told.returncode == 0, told.stderr
+    assert "given of each point: year (a number, 2015 to 2019 in training), shop (0, 1, 2" in (
+        told.stdout
+    )
+    given = ("--given", "year=2016.5", "shop=24")
+    assert flowrun("sample", "run", "-n", "3", "-o", "three.csv", *given).returncode == 0
+    assert {tuple(row[-2:]) for row in cells(tmp_path / "three.csv")[1:]} == {("2016.5", "24")}
+    assert flowrun("score", "run", "three.csv", "-o", "scores.csv").returncode == 0
+    told = flowrun("sample", "run", "-n", "3", "-o", "three.csv", "--given", "year=2016", "shop=25")
+    assert "condition 'shop': '25' is unknown; known: '0', '1', '2'" in told.stderr
+
+    for categorical, message in (
+        ("[price]", "sales.csv: column 'price' is no condition, it cannot be a category; the "
+         "condition is 'year', 'shop'"),
+        ("[month]", "sales.csv: no column 'month'; it has 'year', 'shop', 'price', 'number'"),
+    ):  # fmt: skip
+        told = flowtrain(*table, f"data.categorical={categorical}", "hydra.run.dir=other")
+        assert told.returncode == 1
+        assert told.stderr.endswith(f"{message}\n")
+        assert len(told.stderr.splitlines()) == 1
+    told = flowtrain(*table, "data.categorical=[year]", "data.condition=null")
+    assert told.stderr == (
+        "flowtrain: data: categorical names columns of condition, which is null; leave it null\n"
+    )
+
+
 def cells(path: Path) -> list[list[str]]:
     return [line.split(",") for line in path.read_text().splitlines()]
 

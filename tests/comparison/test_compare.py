@@ -154,6 +154,19 @@ def test_the_same_seed_twice_is_one_seed() -> None:
     ]
 
 
+def test_what_is_a_category_is_a_choice_of_the_model_and_no_other_data() -> None:
+    year = {"name": "table", "path": "/sales.csv", "condition": ["year"]}
+    runs = [
+        run("a", data={**year, "categorical": None}, nll__test=2.5),
+        run("b", data={**year, "categorical": []}, nll__test=2.0),
+    ]
+    comparison = compare(runs)
+    assert comparison.keys == ("model", "data", "data.categorical")
+    assert comparison.best("nll/test") == {0}
+    assert [row.values[-1] for row in comparison.rows] == ["[]", "-"]
+    assert [*map(comparison.label, comparison.rows)] == ["realnvp categorical=[]", "realnvp"]
+
+
 def test_groups_over_several_data_sets_compete_only_over_the_same_ones() -> None:
     runs = [
         run(f"{model}-{data}", model=model, data=data, kl__test=len(model))

@@ -223,7 +223,7 @@ def unbounded(schema: Any, path: str = "") -> Iterator[str]:
 
 def test_every_whole_number_has_a_bound_but_for_positions_which_the_table_bounds() -> None:
     found = [*unbounded(Config.model_json_schema())]
-    assert {path.split("/")[-4] for path in found} == {"columns", "condition"}
+    assert {path.split("/")[-4] for path in found} == {"columns", "condition", "categorical"}
     assert all(path.startswith("/$defs/Table/properties/") for path in found)
 
 

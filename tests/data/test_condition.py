@@ -72,6 +72,52 @@ def test_other_numbers_are_numbers_whitened_by_the_training_rows(cells: Any) -> 
     np.testing.assert_allclose(condition.decode(context)["age"].astype(float), values, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (np.arange(40), tuple(map(str, range(40)))),  # many kinds, each of them rare
+        (np.array([2.0, 1.0]), ("1", "2")),  # codes as floats
+        (np.array(["1.50", "0.5"], dtype=object), ("0.5", "1.5")),
+        (np.array(["b", "a"]), ("a", "b")),
+    ],
+)
+def test_columns_that_are_named_are_categories(cells: Any, values: tuple[str, ...]) -> None:
+    condition = ContextEncoder.fit({"code": cells}, categorical=["code"])
+    assert condition.columns == (Category("code", values),)
+    assert condition.encode({"code": cells}).argmax(1).tolist() == [
+        values.index(f"{float(cell):g}" if cell not in ("a", "b") else cell) for cell in cells
+    ]
+
+
+def test_all_columns_that_are_not_named_are_numbers() -> None:
+    cells = {"year": np.arange(2015, 2020).repeat(9), "odd": np.arange(45) % 2 == 1}
+    condition = ContextEncoder.fit(cells, categorical=[])
+    year, odd = condition.columns
+    assert isinstance(year, Number)
+    assert isinstance(odd, Number)
+    assert (year.mean, year.low, year.high, odd.low, odd.high) == (2017, 2015, 2019, 0, 1)
+    assert ContextEncoder.restore(condition.state()) == condition
+    assert refusal(lambda: condition.encode({"year": "new", "odd": 1})).endswith("no finite number")
+
+
+@pytest.mark.parametrize(
+    ("cells", "categorical", "expected"),
+    [
+        (np.arange(101.0), ["kind"], "has 101 kinds, at most 100 are taken; leave it a number"),
+        (np.array([1.0, np.inf]), ["kind"], ", row (from 0) 1: inf is not finite; mend or drop"),
+        (np.array([3, 3]), ["kind"], "is the same in every training row; leave it out"),
+        (np.array(["1", "2O"]), [], ", row (from 0) 1: '2O' is no number; mend it, or name kind in "
+         "data.categorical"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_what_it_is_said_to_be_is_refused(
+    cells: Any, categorical: list[str], expected: str
+) -> None:
+    told = refusal(lambda: ContextEncoder.fit({"kind": cells}, categorical=categorical))
+    assert told.startswith("condition 'kind'")
+    assert expected in told
+
+
 @pytest.mark.parametrize("given", [1, "1", "1.0", 1.0, np.int64(1), " 1 ", torch.tensor(1)])
 def test_a_whole_number_may_be_written_in_any_way(given: Any) -> None:
     assert BOTH.encode({"species": given, "age": 40}).tolist() == [0.0, 1.0, 0.0, 0.0]

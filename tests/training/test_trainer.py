@@ -227,6 +227,7 @@ def test_a_start_that_fails_says_why_in_its_folder(tiny: Tiny, tmp_path: Path) -
                 path="/nowhere.csv",
                 columns=None,
                 condition=None,
+                categorical=None,
                 header="auto",
                 dequantize=False,
             ),
