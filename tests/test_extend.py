@@ -111,7 +111,8 @@ def test_a_target_known_up_to_a_constant_is_a_function(tmp_path: Path) -> None:
     (file,) = re.findall(r"`(\w+\.py)`", TARGET)
     source, commands = re.findall(r"```(?:python)?\n(.*?)```", TARGET, re.DOTALL)
     (tmp_path / file).write_text(source)
-    train, sample = (shlex.split(line) for line in commands.strip().splitlines())
+    lines = commands.replace("\\\n", "").strip().splitlines()
+    train, sample = map(shlex.split, lines)
     brief = (
         "trainer=debug", "trainer.device=cpu", "trainer.max_steps=400", "model=affine",
         "trainer.evaluate_every=400", "optimizer=adam", "optimizer.lr=0.03",

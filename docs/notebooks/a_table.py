@@ -78,7 +78,7 @@ print(f"{'error':<16}{mine.metrics['nll_error/test']:8.3f}")
 # Its pictures show every pair of columns: data and samples should look alike.
 
 # %%
-(picture, *_) = sorted((mine.folder / "figures").glob("*-final.png"))
+picture = mine.folder / "figures" / "marginals-final.png"
 plt.figure(figsize=(9, 9))
 plt.imshow(matplotlib.image.imread(picture))
 plt.axis("off")

@@ -260,13 +260,13 @@ for _ in range(2 * STEPS):
     schedule.step()
 
 paths = continuous.trajectory(
-    100, torch.linspace(0, 1, 41), torch.Generator().manual_seed(6)
+    1_000, torch.linspace(0, 1, 41), torch.Generator().manual_seed(6)
 )  # (times, points, 2)
-plt.figure(figsize=(5, 4))
-plt.plot(*paths.permute(2, 0, 1).numpy(), color="gray", linewidth=0.5)
-plt.scatter(*paths[0].T.numpy(), s=8, color="steelblue", label="t = 0, base", zorder=2)
-plt.scatter(*paths[-1].T.numpy(), s=8, color="crimson", label="t = 1, data", zorder=2)
-plt.legend()
+plt.figure(figsize=(6, 4))
+plt.scatter(*paths[0].T.numpy(), s=2, color="steelblue", label="t = 0, base")
+plt.scatter(*paths[-1].T.numpy(), s=2, color="crimson", label="t = 1, data")
+plt.plot(*paths[:, :40].permute(2, 0, 1).numpy(), color="black", linewidth=0.7)
+plt.legend(loc="upper right", markerscale=4)
 plt.show()
 
 # %% [markdown]
