@@ -55,13 +55,16 @@ class Model(Section):
     """
 
     continuous: ClassVar[bool] = False
-    takes_condition: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
     stackable: ClassVar[bool] = False
     name: str
     whitening: Literal["columns", "covariance", "johnson"]
     base: Literal["normal", "student_t", "mixture"]
     components: Annotated[int, Field(ge=1, le=1000)] | None
+
+    @property
+    def takes_condition(self) -> bool:
+        return True
 
     @model_validator(mode="after")
     def _components_belong_to_a_mixture(self) -> Self:
@@ -257,13 +260,16 @@ class Zuko(Peer):
 
 
 class Normflows(Peer):
-    takes_condition: ClassVar[bool] = False
     owner: ClassVar[str] = "flowtrain.flows.from_normflows:normflows"
     package: ClassVar[str] = "normflows"
     name: Literal["normflows"]
     flow: Literal["residual", "realnvp", "nsf", "maf", "nsf_ar"]
     hidden: Units
     depth: Layers
+
+    @property
+    def takes_condition(self) -> bool:
+        return self.flow not in ("residual", "realnvp")
 
 
 class FFJORD(Model):

@@ -21,7 +21,6 @@ class Objective(Section):
         integrates_path: whether it can penalise the path of a continuous flow.
         needs_velocity: whether it trains a velocity, so that it fits continuous flows alone.
         needs_density: whether it asks the data for their log-density, at the flow's own samples.
-        takes_condition: whether it can train a flow of p(x | c).
         stackable: whether its losses of several flows can be computed as one, if it solves no ODE.
         criterion: the metric by which the best weights are chosen, the lower the better.
 
@@ -34,7 +33,6 @@ class Objective(Section):
     integrates_path: ClassVar[bool] = False
     needs_velocity: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
-    takes_condition: ClassVar[bool] = True
     stackable: ClassVar[bool] = False
     criterion: ClassVar[str] = "nll/val"
     name: str

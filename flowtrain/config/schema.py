@@ -136,9 +136,8 @@ def _without_effect(config: Config) -> Iterator[str]:
 
 
 def _condition_fits(data: Data, model: Model, objective: Objective) -> Iterator[str]:
-    for owner, part in (("model", model), ("objective", objective)):
-        if not part.takes_condition:
-            yield f"data.condition: {owner}={part.name} learns no p(x | c); leave it null"
+    if not model.takes_condition:
+        yield f"data.condition: this flow of {model.name} learns no p(x | c); try model.flow=nsf"
     paired = getattr(objective, "coupling", None) == "optimal_transport"
     if paired and getattr(data, "interval", None) is not None:
         yield (

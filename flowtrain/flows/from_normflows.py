@@ -11,6 +11,7 @@ from flowtrain.flows.whiten import Whiten
 
 CONTRACTIONS, NEWTON = 30, 4  # steps of an inverse: the first come near, the others make it exact
 POWER_ITERATIONS = 5  # of the estimate of a matrix's norm, after each step of training
+CONDITIONAL = ("nsf", "maf", "nsf_ar")  # flows whose networks take a condition, in normflows too
 
 
 class FromNormflows(Transform):
@@ -18,23 +19,50 @@ class FromNormflows(Transform):
 
     Args:
         layer: of normflows, with an inverse.
+        context_dim: numbers of its condition, which normflows calls a context too.
 
     >>> from normflows.flows import Permute
     >>> FromNormflows(Permute(2, mode="swap"))(torch.tensor([[1.0, 2.0]]))
     (tensor([[2., 1.]]), tensor([0.]))
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, context_dim: int = 0) -> None:
         super().__init__()
         self.layer = layer
+        self.context_dim = context_dim
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det = self.layer(z)
+    def forward(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_det = self.layer(z, *context)
         return x, log_det.expand(len(z))
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_det = self.layer.inverse(x)  # type: ignore[operator]
+    def inverse(self, x: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_det = self.layer.inverse(x, *context)  # type: ignore[operator]
         return z, log_det.expand(len(x))
+
+
+class Backwards(nn.Module):
+    """A layer of normflows that maps data to base; normflows' own `Reverse` takes no condition.
+
+    Args:
+        flow: the layer.
+
+    >>> from normflows.flows import MaskedAffineAutoregressive
+    >>> x, log_det = Backwards(MaskedAffineAutoregressive(2, 8))(torch.zeros(3, 2))
+    >>> x.shape, log_det.shape
+    (torch.Size([3, 2]), torch.Size([3]))
+    """
+
+    def __init__(self, flow: Any) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.flow.inverse(z, context)
+        return found
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.flow(x, context)
+        return found
 
 
 class Residual(Transform):
@@ -121,6 +149,7 @@ def normflows(
     depth: int,
     arguments: Mapping[str, Any],
     generator: torch.Generator,
+    context_dim: int = 0,
 ) -> Flow:
     """Build a flow of normflows on whitened coordinates, stacked as its examples are.
 
@@ -132,10 +161,11 @@ def normflows(
         depth: its hidden layers, or residual blocks.
         arguments: others of the transform, by the names of normflows' class.
         generator: not used: normflows draws its weights from torch's own.
+        context_dim: numbers of a condition, which the flows of `CONDITIONAL` take.
 
     Raises:
-        ValueError: normflows refuses an argument, or the data have one dimension, in which only
-            "residual" is made.
+        ValueError: normflows refuses an argument, the data have one dimension, in which only
+            "residual" is made, or the flow takes no condition.
 
     >>> flow = normflows(
     ...     Standardize(torch.zeros(2), torch.ones(2)), flow="nsf", transforms=2, hidden=8,
@@ -149,7 +179,12 @@ def normflows(
     dim = standardize.dim
     if dim < 2 and flow != "residual":
         raise ValueError(f"{flow} of normflows needs two dimensions, the data have {dim}")
+    if context_dim and flow not in CONDITIONAL:
+        raise ValueError(
+            f"{flow} of normflows learns no p(x | c); choose from {', '.join(CONDITIONAL)}"
+        )
     widths = [hidden] * depth
+    given = {"num_context_channels": context_dim} if context_dim else {}
 
     def transform(index: int) -> Transform:
         match flow:
@@ -160,17 +195,17 @@ def normflows(
                 network = MLP([dim - dim // 2, *widths, 2 * (dim // 2)], init_zeros=True)
                 return FromNormflows(flows.AffineCouplingBlock(network, **arguments))
             case "nsf":
-                settings = {"reverse_mask": index % 2 == 1, **arguments}
+                settings = {"reverse_mask": index % 2 == 1, **given, **arguments}
                 spline = flows.CoupledRationalQuadraticSpline(dim, depth, hidden, **settings)
-                return FromNormflows(spline)
+                return FromNormflows(spline, context_dim)
             case "nsf_ar":
-                spline = flows.AutoregressiveRationalQuadraticSpline(
-                    dim, depth, hidden, **arguments
-                )
-                return FromNormflows(spline)
+                settings = {**given, **arguments}
+                spline = flows.AutoregressiveRationalQuadraticSpline(dim, depth, hidden, **settings)
+                return FromNormflows(spline, context_dim)
             case _:  # maf: it is given as a map from data to base
-                layer = flows.MaskedAffineAutoregressive(dim, hidden, num_blocks=depth, **arguments)
-                return FromNormflows(flows.Reverse(layer))
+                settings = {"context_features": context_dim or None, **arguments}
+                layer = flows.MaskedAffineAutoregressive(dim, hidden, num_blocks=depth, **settings)
+                return FromNormflows(Backwards(layer), context_dim)
 
     layers: list[Transform] = []
     try:

@@ -166,7 +166,10 @@ def test_a_config_knows_the_code_of_its_user_s_own(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=normflows"], "data.condition: model=normflows learns no p(x | c); leave it null"),
+        (
+            ["model=normflows"],
+            "data.condition: this flow of normflows learns no p(x | c); try model.flow=nsf",
+        ),
         (
             ["model=ffjord", "trainer.animation=true"],
             "trainer.animation: it shows one p(x), not p(x | c); leave it false",

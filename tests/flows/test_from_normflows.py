@@ -81,6 +81,33 @@ def test_one_dimension_is_refused(flow: str) -> None:
         normflows(one, flow=flow, generator=torch.Generator(), **SMALL)
 
 
+@pytest.mark.parametrize("flow", ["residual", "realnvp"])
+def test_flows_without_a_condition_are_refused_one(flow: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^{flow} of normflows learns no p\(x \| c\); choose from"
+    ):
+        normflows(TWO, flow=flow, generator=torch.Generator(), context_dim=2, **SMALL)
+
+
+@pytest.mark.parametrize("flow", ["nsf", "maf", "nsf_ar"])
+def test_a_conditional_density_is_the_one_that_normflows_gives(flow: str) -> None:
+    from normflows import ConditionalNormalizingFlow
+    from normflows.distributions import DiagGaussian
+
+    torch.manual_seed(0)
+    ours = normflows(TWO, flow=flow, generator=torch.Generator(), context_dim=3, **SMALL).double()
+    layers = [transform.layer for transform in ours.transforms]
+    own = ConditionalNormalizingFlow(DiagGaussian(2, trainable=False), layers).double()
+    generator = torch.Generator().manual_seed(1)
+    x, c = (torch.randn(9, d, generator=generator, dtype=torch.float64) for d in (2, 3))
+    with torch.no_grad():
+        for weight in ours.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
+        found, others = ours.log_prob(x, c), ours.log_prob(x, c.roll(1, 0))
+        torch.testing.assert_close(found, own.log_prob(x, c))
+    assert (found - others).abs().max() > 0.1
+
+
 def test_what_normflows_refuses_is_told_in_words() -> None:
     settings = SMALL | {"arguments": {"bins": 3}}
     with pytest.raises(ValueError, match=r"nsf of normflows: .* unexpected keyword .* 'bins'"):
