@@ -198,7 +198,7 @@ def test_a_run_on_a_table_keeps_to_the_table_s_columns(
     lines = [f"{a},name {i},{b}" for i, (a, b) in enumerate(rows)]
     (tmp_path / "mine.csv").write_text("\n".join(["a,who,b", *lines]))
     data: dict[str, Any] = {"name": "table", "path": "mine.csv", "columns": ["b", "a"]}
-    data |= {"condition": None, "header": "auto", "dequantize": True}
+    data |= {"condition": None, "categorical": None, "header": "auto", "dequantize": True}
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     raw = tiny("trainer.max_steps=4", model="ffjord").model_dump()
     train(validate({**raw, "data": data, "splits": splits}), tmp_path / "r")

@@ -74,7 +74,7 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
 def test_a_table_is_known_by_its_file(tiny: Tiny) -> None:
     data = {
         "name": "table", "path": "measured/penguins.csv", "columns": None, "condition": None,
-        "header": "auto", "dequantize": True,
+        "categorical": None, "header": "auto", "dequantize": True,
     }  # fmt: skip
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     config = validate({**tiny().model_dump(), "data": data, "splits": splits})
