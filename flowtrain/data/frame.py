@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowtrain.data.condition import as_numbers, refuse_missing
+from flowtrain.data.condition_column import as_numbers, refuse_missing
 from flowtrain.data.read import Table, listed, read_table
 from flowtrain.errors import UserError
 from flowtrain.files import writing

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtrain.data.condition import Category, ContextEncoder, Number
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Category, Number
 from flowtrain.data.read import Table, listed
 from flowtrain.densities.conditional import Components, Conditional, log_prob_under
 from flowtrain.densities.density import Density

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtrain.data.condition import Category, ContextEncoder
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Category
 
 
 def groups(condition: ContextEncoder, context: Tensor) -> dict[str, Tensor]:
@@ -16,7 +17,7 @@ def groups(condition: ContextEncoder, context: Tensor) -> dict[str, Tensor]:
         condition: what the context stands for.
         context: of the points, (n, c).
 
-    >>> from flowtrain.data.condition import Number
+    >>> from flowtrain.data.condition_column import Number
     >>> age = Number("age", mean=40.0, std=10.0, low=18.0, high=70.0)
     >>> condition = ContextEncoder((Category("smoker", ("no", "yes")), age))
     >>> context = condition.encode({"smoker": ["no", "yes", "no"], "age": [20, 30, 60]})

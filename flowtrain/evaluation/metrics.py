@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowtrain.batching import in_batches
 from flowtrain.config.solver import Solver
-from flowtrain.data.condition import Category
+from flowtrain.data.condition_column import Category
 from flowtrain.data.splits import Split, Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density

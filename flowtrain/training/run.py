@@ -11,7 +11,8 @@ from flowtrain.build import build_flow, build_splits, derive_seeds, fit_whitenin
 from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config
 from flowtrain.config.sizing import settle
-from flowtrain.data.condition import ContextEncoder, Number
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Number
 from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density

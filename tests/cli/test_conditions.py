@@ -12,7 +12,7 @@ import torch
 
 import flowtrain
 from flowtrain.config.schema import Config, validate
-from flowtrain.data.condition import Number
+from flowtrain.data.condition_column import Number
 from flowtrain.data.read import read_table
 from flowtrain.errors import CheckpointError
 from flowtrain.runs import checkpoint

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from flowtrain.data.condition import Category, ContextEncoder, Number
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Category, Number
 from flowtrain.errors import UserError
 
 AGES = np.array([21.0, 80.0, 44.5, 60.0, 33.0])

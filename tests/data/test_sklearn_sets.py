@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from flowtrain.data.condition import Category, ContextEncoder, Number
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Category, Number
 from flowtrain.data.sklearn_sets import SETS, load_sklearn
 from flowtrain.data.splits import check
 from flowtrain.errors import UserError

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowtrain.data.condition import Category, ContextEncoder, Number
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Category, Number
 from flowtrain.data.splits import Split
 from flowtrain.densities.mixtures import GaussianMixture
 from flowtrain.evaluation.diagnosis import DOUBT, Diagnosis, classifier_auc, diagnose

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flowtrain.data.condition import Category, ContextEncoder, Number
+from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.condition_column import Category, Number
 from flowtrain.evaluation.groups import groups
 
 
