@@ -1,5 +1,6 @@
 """Replicas: runs that differ in their seeds alone, each an ordinary run in a folder of its own."""
 
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from flowtrain.training.run import Run
 from flowtrain.training.start import open_or_build, report_failed_start
 from flowtrain.training.state import Progress
 from flowtrain.training.tracking import Tracker
+
+# The lock, metrics.jsonl and the logger's file of each replica; all else that a process keeps open.
+FILES_OF_EACH, FILES_BESIDE = 3, 64
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,27 @@ def held_config(whole: RunFolder) -> Config:
         ) from error
 
 
+def make_room_for_files(number: int) -> None:
+    """Let this process keep the files of so many replicas open, as far as the system allows it.
+
+    Raises:
+        ConfigError: the hard limit is too low; says how many replicas it leaves room for.
+
+    >>> make_room_for_files(2)
+    """
+    needed = FILES_OF_EACH * number + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        fit = (hard - FILES_BESIDE) // FILES_OF_EACH
+        raise ConfigError(
+            f"trainer.replicas: {number} need up to {needed} open files, the limit is {hard}: take "
+            f"{f'{fit} at most, ' if fit > 1 else 'fewer, '}or raise it (ulimit -n {needed})"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def open_replicas(config: Config, whole: RunFolder) -> Replicas:
     """Build every replica, at step 0 or as its last checkpoint left it.
 
@@ -124,6 +149,7 @@ def open_replicas(config: Config, whole: RunFolder) -> Replicas:
     try:
         if (dim := config.data.dimensions) is not None:
             refuse_beyond_memory(config, dim)
+        make_room_for_files(config.trainer.replicas)
         for number in range(config.trainer.replicas):
             folder, own = whole.replica(number), replica_config(config, number)
             folder.refuse_links()
