@@ -4,6 +4,7 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -43,6 +44,10 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         elif re.match(r"[\w.]+=[^'\"]*=", error.override):
             key, _, value = error.override.partition("=")
             which = f"; quote a value that has a = in it: \"{key}='{value}'\""
+        elif error.override in commands_of_flowrun():
+            which = f"; it is a command of flowrun: flowrun {' '.join(arguments)}"
+        elif Path(error.override).is_dir():
+            which = f"; to go on with a run, type resume={error.override}"
         return f"{error.override}: cannot be read as key=value{which}"
     if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
         key, values = several.groups()
@@ -53,6 +58,9 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         if group == "hydra/launcher" and chosen:
             extra = chosen[-1].partition("=")[2]
             return f"{chosen[-1]} is an extra: pip install 'flowtrain[{extra}]'"
+        typed = next((arg for arg in reversed(arguments) if arg.startswith("data=")), "")
+        if group.startswith("data") and Path(file := typed.removeprefix("data=")).suffix:
+            return f"data: no option {file!r}; for a file type data=table data.path={file}"
         return f"{group}: no option {option!r}; {suggest(option, error.options)}"
     if absent := re.match(r"Interpolation key '([^']+)' not found", message):
         return f"{absent[1]}: missing from the config"
@@ -68,6 +76,17 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         return f"{error.filename or 'the disk'}: {error.strerror}"  # an open file does not tell
     hydra_only = ("See https:", "    full_key: ", "    object_type=")
     return "\n".join(line for line in message.splitlines() if not line.startswith(hydra_only))
+
+
+def commands_of_flowrun() -> list[str]:
+    """Return the names of the commands of flowrun, the other program.
+
+    >>> commands_of_flowrun()[:2]
+    ['list', 'evaluate']
+    """
+    from flowtrain.cli.flowrun import COMMANDS  # slow to import, and needed after a mistake alone
+
+    return [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

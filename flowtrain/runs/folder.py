@@ -119,6 +119,7 @@ class RunFolder:
             raise CheckpointError(f"{missing}: {folder} holds replicas; name one of them: {one}")
         if self.result.is_file():
             raise CheckpointError(f"{missing}: the run has saved none yet")
-        below = sorted(each.parents[1] for each in folder.glob(f"*/checkpoints/{file.name}"))
+        levels = (folder.glob(f"{above}/checkpoints/{file.name}") for above in ("*", "*/*"))
+        below = sorted(each.parents[1] for level in levels for each in level)
         hint = f"; one below it is: {below[0]}" if below else ""
         raise CheckpointError(f"{missing}: {folder} is no run folder{hint}")

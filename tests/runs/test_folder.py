@@ -27,6 +27,13 @@ def refusal(folder: Path, name: str = "best") -> str:
     return str(caught.value)
 
 
+def test_a_folder_of_dated_folders_names_a_run(tmp_path: Path) -> None:
+    one = tmp_path / "2026-01-31" / "12-00-00-000000-affine-moons"
+    (one / "checkpoints").mkdir(parents=True)
+    (one / "checkpoints" / "best.pt").touch()
+    assert refusal(tmp_path).endswith(f" is no run folder; one below it is: {one}")
+
+
 def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints" / "best.pt"
     assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
