@@ -126,13 +126,13 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
     >>> from flowtrain.runs.load import open_run
     >>> config = open_run(run_folder).config.model_dump()
     >>> telling_settings(config, RunFolder(run_folder))
-    {'model': 'realnvp', 'data': 'pinwheel', 'lr': 0.005, 'seed': 0}
+    {'model': 'realnvp', 'data': 'pinwheel', 'lr': 0.005, 'seed': '0'}
     """
     flat = dotted(config)
     telling = {"model": flat["model.name"], "data": flat["data.name"], "lr": flat["optimizer.lr"]}
     if "data.path" in flat:
         telling["data"] = Path(flat["data.path"]).stem
-    telling["seed"] = flat["seed"]
+    telling["seed"] = str(flat["seed"])  # the tab shows 123456 as 1.2346e+5
     for override in _typed(folder):
         key, _, text = override.lstrip("+").partition("=")
         key = key.rpartition("@")[2]  # a group goes where it is placed

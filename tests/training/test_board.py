@@ -26,7 +26,7 @@ def test_settings_that_were_typed_stand_beside_those_of_every_run(
     folder.overrides.write_text(yaml.safe_dump(typed))
     config = tiny("optimizer.lr=0.25", "seed=7", "scheduler=constant").model_dump()
     assert telling_settings(config, folder) == {
-        "model": "realnvp", "data": "gaussian_mixture", "lr": 0.25, "seed": 7,
+        "model": "realnvp", "data": "gaussian_mixture", "lr": 0.25, "seed": "7",
         "typed.model.couplings": 2, "typed.trainer": "debug", "typed.scheduler": "constant",
         "typed.evaluation.solver": "none",
     }  # fmt: skip
