@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.evaluation.checks import of_several, warnings_about
-from flowtrain.evaluation.tags import is_evaluation, telling
+from flowtrain.evaluation.tags import better, is_evaluation, telling
 from flowtrain.files import writing
 from flowtrain.text import for_figure
 
@@ -231,7 +231,7 @@ def _order(comparison: Comparison, sort: str | None) -> Callable[[Row], Any]:
     columns = [sort] if sort is not None else [*(["data"] if "data" in keys else []), *metrics]
 
     def cell(row: Row, column: str) -> tuple[bool, float, str]:
-        """Order numbers by value, before texts; what is missing comes last."""
+        """Order numbers by value, the best first, before texts; what is missing comes last."""
         if column in keys:
             text = row.values[keys.index(column)]
             try:
@@ -240,6 +240,8 @@ def _order(comparison: Comparison, sort: str | None) -> Callable[[Row], Any]:
                 return True, 0.0, text
         if column in metrics:
             number, _ = row.mean(column)
+            if better(column) == "higher":
+                number = -number
         else:
             number = len(row.runs) if column == "runs" else row.recorded(column)
         return math.isnan(number), 0.0 if math.isnan(number) else number, ""

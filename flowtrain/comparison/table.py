@@ -13,7 +13,7 @@ from typing import Any
 from flowtrain.comparison.summary import RunSummary
 from flowtrain.evaluation.checks import kl_is_negative
 from flowtrain.evaluation.spread import Spread
-from flowtrain.evaluation.tags import lower_is_better
+from flowtrain.evaluation.tags import better
 from flowtrain.text import for_markdown
 
 ABSENT = "-"  # in the place of what a run does not have
@@ -77,25 +77,27 @@ class Comparison:
         return [*self.keys, *self.metrics, "runs", "parameters", "seconds"]
 
     def best(self, metric: str) -> set[int]:
-        """Return the positions of the rows with the lowest mean among those on the same data.
+        """Return the positions of the rows with the best mean among those on the same data.
 
-        None where lower is not better, where there is nothing to compare with, and none that
+        None where neither way is better, where there is nothing to compare with, and none that
         has a run whose KL cannot be true.
         """
+        way = better(metric)
+        if way is None:
+            return set()
         rivals: dict[str, list[tuple[float, int]]] = {}
         for position, row in enumerate(self.rows):
             mean, _ = row.mean(metric)
             if not math.isnan(mean):
                 data = " ".join(sorted({self.data_set(run) for run in row.runs}))
                 rivals.setdefault(data, []).append((mean, position))
-        if not lower_is_better(metric):
-            return set()
         true = [
             [rival for rival in same if not self._denied(rival[1])]
             for same in rivals.values()
             if len(same) > 1
         ]
-        return {min(same)[1] for same in true if same}
+        choose = min if way == "lower" else max
+        return {choose(same)[1] for same in true if same}
 
     def _denied(self, position: int) -> bool:
         return any(kl_is_negative(run.metrics) for run in self.rows[position].runs)

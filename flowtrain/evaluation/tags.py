@@ -7,6 +7,7 @@ documentation read this table.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,39 +17,39 @@ class Metric:
     Attributes:
         title: in a table's row.
         unit: "nats" or another; empty where there is none.
-        lower_is_better: whether a comparison marks the lowest as the best.
+        better: which way a model's figure should go; None where neither is better.
         group: of TensorBoard's cards; see `board_tag`.
 
     >>> Metric("mass of the model")
-    Metric(title='mass of the model', unit='', lower_is_better=False, group='verification')
+    Metric(title='mass of the model', unit='', better=None, group='verification')
     """
 
     title: str
     unit: str = ""
-    lower_is_better: bool = False
+    better: Literal["lower", "higher"] | None = None
     group: str = "verification"
 
 
 METRICS = {
-    "kl": Metric("KL(data | model)", "nats", lower_is_better=True, group="kl"),
+    "kl": Metric("KL(data | model)", "nats", better="lower", group="kl"),
     "kl_error": Metric("error of KL", "nats"),
     "kl_sem": Metric("standard error of the mean KL of replicas", "nats"),
-    "kl_paired": Metric("KL, paired samples", "nats", lower_is_better=True),
+    "kl_paired": Metric("KL, paired samples", "nats", better="lower"),
     "kl_paired_error": Metric("standard error of KL, paired samples", "nats"),
-    "kl_reverse": Metric("KL(model | data)", "nats", lower_is_better=True, group="samples"),
+    "kl_reverse": Metric("KL(model | data)", "nats", better="lower", group="samples"),
     "kl_reverse_error": Metric("standard error of KL(model | data)", "nats"),
-    "ess": Metric("effective sample size of importance weights, a fraction"),
-    "elbo": Metric("evidence lower bound of the energy's log Z", "nats"),
+    "ess": Metric("effective sample size of importance weights, a fraction", better="higher"),
+    "elbo": Metric("evidence lower bound of the energy's log Z", "nats", better="higher"),
     "elbo_error": Metric("standard error of the ELBO", "nats"),
     "log_z": Metric("log Z by importance weights of the model's samples", "nats"),
     "log_z_error": Metric("standard error of log Z by importance weights", "nats"),
     "log_normalizer_error": Metric("standard error of the log Z that is held true", "nats"),
     "least_component": Metric("the model's part of the mass of the component it covers least"),
-    "nll": Metric("negative log-likelihood", "nats", lower_is_better=True, group="nll"),
+    "nll": Metric("negative log-likelihood", "nats", better="lower", group="nll"),
     "nll_error": Metric("standard error of NLL", "nats"),
     "nll_sem": Metric("standard error of the mean NLL of replicas", "nats"),
     "nll_paired": Metric(
-        "NLL as entropy + KL, paired samples", "nats", lower_is_better=True, group="nll"
+        "NLL as entropy + KL, paired samples", "nats", better="lower", group="nll"
     ),
     "nll_gaussian": Metric("NLL of the best Gaussian", "nats", group="nll"),
     "nll_gaussian_linear": Metric(
@@ -56,20 +57,18 @@ METRICS = {
     ),
     "nll_gaussian_by_class": Metric("NLL of a Gaussian for each class", "nats", group="nll"),
     "nll_kde": Metric("NLL of a kernel density estimate", "nats", group="nll"),
-    "bits_per_dimension": Metric("bits per dimension", "bits", lower_is_better=True, group="nll"),
+    "bits_per_dimension": Metric("bits per dimension", "bits", better="lower", group="nll"),
     "mass": Metric("mass of the model"),
-    "inverse_error": Metric("inverse error, largest", "data units", lower_is_better=True),
-    "inverse_error_rms": Metric("inverse error, rms", "data units", lower_is_better=True),
+    "inverse_error": Metric("inverse error, largest", "data units", better="lower"),
+    "inverse_error_rms": Metric("inverse error, rms", "data units", better="lower"),
     "solver_gap": Metric("solver gap", "nats"),
-    "energy": Metric(
-        "energy distance", "standard deviations", lower_is_better=True, group="samples"
-    ),
+    "energy": Metric("energy distance", "standard deviations", better="lower", group="samples"),
     "energy_floor": Metric(
         "energy distance of the data to itself", "standard deviations", group="samples"
     ),
-    "mmd": Metric("squared MMD", lower_is_better=True, group="samples"),
+    "mmd": Metric("squared MMD", better="lower", group="samples"),
     "mmd_floor": Metric("squared MMD of the data to itself", group="samples"),
-    "sliced_w2": Metric("sliced W2", "standard deviations", lower_is_better=True, group="samples"),
+    "sliced_w2": Metric("sliced W2", "standard deviations", better="lower", group="samples"),
     "sliced_w2_floor": Metric(
         "sliced W2 of the data to itself", "standard deviations", group="samples"
     ),
@@ -85,14 +84,14 @@ def tagged(figures: dict[str, float], split: str) -> dict[str, float]:
     return {f"{name}/{split}": value for name, value in figures.items()}
 
 
-def lower_is_better(tag: str) -> bool:
-    """Return whether the lowest figure of a tag is the best.
+def better(tag: str) -> Literal["lower", "higher"] | None:
+    """Return which way a tag's figure should go; None where neither is better.
 
-    >>> lower_is_better("kl/test"), lower_is_better("mass/test"), lower_is_better("lr")
-    (True, False, False)
+    >>> better("kl/test"), better("elbo/test"), better("mass/test"), better("lr")
+    ('lower', 'higher', None, None)
     """
     metric = METRICS.get(tag.split("/")[0])
-    return metric is not None and metric.lower_is_better
+    return None if metric is None else metric.better
 
 
 def is_evaluation(tags: Collection[str]) -> bool:

@@ -73,6 +73,17 @@ def test_columns_are_what_some_of_the_runs_are_judged_by() -> None:
     )  # fmt: skip
 
 
+def test_the_best_row_comes_first_where_higher_is_better() -> None:
+    reverse = {"objective": {"name": "reverse_kl"}}
+    runs = [
+        run(model, model=model, data="unnormalized", elbo__test=elbo, config=reverse)
+        for model, elbo in (("realnvp", 1.0), ("spline", 2.0), ("glow", -1.0))
+    ]
+    order = [row.values[0] for row in compare(runs).rows]
+    assert order == ["spline", "realnvp", "glow"]
+    assert [row.values[0] for row in compare(runs, sort="elbo/test").rows] == order
+
+
 def test_rows_are_in_the_order_of_their_data_then_of_their_metrics() -> None:
     runs = [
         run(f"{data}-{model}", data=data, model=model, kl__test=kl)

@@ -85,7 +85,12 @@ def test_a_kl_that_cannot_be_true_is_nobody_s_best() -> None:
     assert [cell[2] for cell in cells] == ["-3.0000", "*0.0100*"]
 
 
-def test_where_lower_is_not_better_there_is_no_best() -> None:
+def test_the_highest_elbo_is_the_best() -> None:
+    rows = [row("realnvp", run(elbo__test=-2.0)), row("ffjord", run(elbo__test=-1.0))]
+    assert table(*rows, metrics=("elbo/test",)).best("elbo/test") == {1}
+
+
+def test_where_neither_way_is_better_there_is_no_best() -> None:
     rows = [row("realnvp", run(mass__test=0.999)), row("ffjord", run(mass__test=1.0))]
     assert table(*rows, metrics=("mass/test",)).best("mass/test") == set()
 

@@ -9,7 +9,7 @@ from flowtrain.config.solver import Adaptive, FixedStep
 from flowtrain.data.splits import Split, Splits, sample_splits
 from flowtrain.densities.energies import TwoArcs
 from flowtrain.evaluation.metrics import evaluate
-from flowtrain.evaluation.tags import METRICS, board_tag, lower_is_better, tagged
+from flowtrain.evaluation.tags import METRICS, better, board_tag, tagged
 from flowtrain.flows.continuous import ContinuousFlow
 
 
@@ -49,14 +49,14 @@ def test_every_metric_of_an_evaluation_has_a_row(
 
 
 def test_errors_floors_and_baselines_have_no_better_way() -> None:
-    better = {name for name in METRICS if lower_is_better(f"{name}/test")}
-    assert better == {
+    lower = {name for name in METRICS if better(f"{name}/test") == "lower"}
+    assert lower == {
         "kl", "kl_paired", "kl_reverse", "nll", "nll_paired", "bits_per_dimension", "inverse_error",
         "inverse_error_rms", "energy", "mmd", "sliced_w2",
     }  # fmt: skip
-    assert lower_is_better("nll/train")
-    assert not lower_is_better("lr")
-    assert not lower_is_better("")
+    assert {name for name in METRICS if better(f"{name}/test") == "higher"} == {"elbo", "ess"}
+    assert better("nll/train") == "lower"
+    assert better("lr") is better("") is None
 
 
 def test_tags_are_names_and_splits() -> None:
