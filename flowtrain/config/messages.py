@@ -52,6 +52,8 @@ def describe(problem: Any) -> str:
             return f"{where}: {problem['input']!r} is no group of settings{option}"
         case "list_type" if isinstance(problem["input"], str):
             return f"{where}: {problem['input']!r} is no list; write {where}=[{problem['input']}]"
+        case "int_type" if isinstance(number := problem["input"], float) and number.is_integer():
+            return f"{where}: {number!r} is refused: write {int(number)}"
         case "string_pattern_mismatch" if problem["ctx"]["pattern"] == IMPORT_STRING:
             return f"{where}: {problem['input']!r} is refused: it should be module:Name"
         case "string_pattern_mismatch":

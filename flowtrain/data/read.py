@@ -95,6 +95,8 @@ def read_table(
     path = Path(path).expanduser()
     if path.is_dir():
         raise UserError(f"{path}: this is a folder; name a file")
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise UserError(f"{path}: {suffix or 'no suffix'!r} is unknown; use {', '.join(READERS)}")
@@ -103,8 +105,6 @@ def read_table(
     try:
         with doing(f"reading {path.name}"):
             source = READERS[suffix](path, header)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     names = source.names

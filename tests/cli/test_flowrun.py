@@ -63,6 +63,7 @@ USAGE = [
     ("sample R", "the following arguments are required: -n, -o/--output", "flowrun sample"),
     ("score", "the following arguments are required: RUN, FILE", "flowrun score"),
     ("compare", "the following arguments are required: RUN_OR_SWEEP", "flowrun compare"),
+    ("sample R -n 1e3 -o -", "argument -n: 1e3 is refused: write 1000", "flowrun sample"),
     ("sample R -n x -o -", "argument -n: invalid whole number value: 'x'", "flowrun sample"),
     ("sample R -n 0 -o -", "argument -n: 0 is refused: it should be at least 1", "flowrun sample"),
     ("sample R -n 9 -o - --sed 1", "unrecognized arguments: --sed 1", "flowrun"),

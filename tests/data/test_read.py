@@ -6,6 +6,7 @@ import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -288,8 +289,8 @@ def test_a_mistake_in_a_file_is_told_in_one_line(tmp_path: Path, case: str) -> N
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    missing = tmp_path / "points.csv"
-    assert refusal(lambda: read(missing)) == f"{missing}: no such file"
+    for missing in (tmp_path / "points.csv", tmp_path / "moons"):
+        assert refusal(partial(read, missing)) == f"{missing}: no such file"
     assert refusal(lambda: read(tmp_path)) == f"{tmp_path}: this is a folder; name a file"
 
 
