@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from flowtrain.cli.hydra_hooks import overridden, understood
-from flowtrain.cli.messages import explain, refuse_unknown_keys
+from flowtrain.cli.messages import explain
+from flowtrain.cli.refusals import refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import ConfigError, UserError
 

@@ -22,8 +22,8 @@ from yaml import YAMLError
 from flowtrain import __version__
 from flowtrain.cli.help import help_text
 from flowtrain.cli.hydra_hooks import check_taken_over, overridden, understood
-from flowtrain.cli.messages import (
-    explain,
+from flowtrain.cli.messages import explain
+from flowtrain.cli.refusals import (
     refuse_two_folders,
     refuse_unknown_keys,
     refuse_what_sweeps_have,

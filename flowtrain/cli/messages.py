@@ -11,11 +11,8 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from flowtrain.cli.keys import keys_of, known_keys, options_of
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
-from flowtrain.sweeps.plan import ELSEWHERE
 
-# Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment_on", "model_on"}
-LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
 
 
 def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str:
@@ -33,35 +30,12 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         cause = cause.__cause__ or cause.__context__
     message = str(error)
     if isinstance(error, OverrideParseException):
-        meant = [group for group in sorted(GROUPS) if error.override in options_of(group)]
-        which = "; `flowtrain --help` has examples"
-        if meant:
-            which = f"; did you mean {meant[0]}={error.override}?"
-        elif error.override in GROUPS:
-            which = f"; name an option: {error.override}={options_of(error.override)[0]}"
-        elif "=" in arguments:
-            which = "; leave out the spaces around ="
-        elif re.match(r"[\w.]+=[^'\"]*=", error.override):
-            key, _, value = error.override.partition("=")
-            which = f"; quote a value that has a = in it: \"{key}='{value}'\""
-        elif error.override in commands_of_flowrun():
-            which = f"; it is a command of flowrun: flowrun {' '.join(arguments)}"
-        elif Path(error.override).is_dir():
-            which = f"; to go on with a run, type resume={error.override}"
-        return f"{error.override}: cannot be read as key=value{which}"
+        return _unreadable(error.override, arguments)
     if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
         key, values = several.groups()
         return f"{key}: {values} is several values; -m makes a run of each, {key}=[{values}] a list"
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        chosen = [arg for arg in arguments if arg.startswith("launcher=")]
-        if group == "hydra/launcher" and chosen:
-            extra = chosen[-1].partition("=")[2]
-            return f"{chosen[-1]} is an extra: pip install 'flowtrain[{extra}]'"
-        typed = next((arg for arg in reversed(arguments) if arg.startswith("data=")), "")
-        if group.startswith("data") and Path(file := typed.removeprefix("data=")).suffix:
-            return f"data: no option {file!r}; for a file type data=table data.path={file}"
-        return f"{group}: no option {option!r}; {suggest(option, error.options)}"
+        return _no_option(str(error.missing_cfg_file), error.options, arguments)
     if absent := re.match(r"Interpolation key '([^']+)' not found", message):
         return f"{absent[1]}: missing from the config"
     if absent := re.match(r"Error resolving interpolation '(.*)', possible .* keys: (.*)", message):
@@ -76,6 +50,39 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         return f"{error.filename or 'the disk'}: {error.strerror}"  # an open file does not tell
     hydra_only = ("See https:", "    full_key: ", "    object_type=")
     return "\n".join(line for line in message.splitlines() if not line.startswith(hydra_only))
+
+
+def _unreadable(override: str, arguments: Sequence[str]) -> str:
+    """Say of what is no key=value what may have been meant."""
+    which = "; `flowtrain --help` has examples"
+    meant = [group for group in sorted(GROUPS) if override in options_of(group)]
+    if meant:
+        which = f"; did you mean {meant[0]}={override}?"
+    elif override in GROUPS:
+        which = f"; name an option: {override}={options_of(override)[0]}"
+    elif "=" in arguments:
+        which = "; leave out the spaces around ="
+    elif re.match(r"[\w.]+=[^'\"]*=", override):
+        key, _, value = override.partition("=")
+        which = f"; quote a value that has a = in it: \"{key}='{value}'\""
+    elif override in commands_of_flowrun():
+        which = f"; it is a command of flowrun: flowrun {' '.join(arguments)}"
+    elif Path(override).is_dir():
+        which = f"; to go on with a run, type resume={override}"
+    return f"{override}: cannot be read as key=value{which}"
+
+
+def _no_option(file: str, options: Sequence[str], arguments: Sequence[str]) -> str:
+    """Say of an option that its group does not have which one may have been meant."""
+    group, _, option = file.rpartition("/")
+    chosen = [argument for argument in arguments if argument.startswith("launcher=")]
+    if group == "hydra/launcher" and chosen:
+        extra = chosen[-1].partition("=")[2]
+        return f"{chosen[-1]} is an extra: pip install 'flowtrain[{extra}]'"
+    typed = next((each for each in reversed(arguments) if each.startswith("data=")), "")
+    if group.startswith("data") and Path(path := typed.removeprefix("data=")).suffix:
+        return f"data: no option {path!r}; for a file type data=table data.path={path}"
+    return f"{group}: no option {option!r}; {suggest(option, options)}"
 
 
 def commands_of_flowrun() -> list[str]:
@@ -97,50 +104,6 @@ def suggest(name: str, known: Sequence[str]) -> str:
     if len(known) <= 24:
         return f"choose from {', '.join(known)}"
     return "`flowtrain --cfg job` shows every key"
-
-
-def refuse_unknown_keys(arguments: Sequence[str]) -> None:
-    """Refuse a mistyped key in half the time that Hydra takes to compose a config and find out.
-
-    Raises:
-        UserError: a key that no option of its group has, or one with dashes before it.
-    """
-    for argument in arguments:
-        key, _, value = argument.removeprefix("--").partition("=")
-        if argument.startswith("--") and key in known_keys([]):
-            raise UserError(f"{argument}: a setting has no dashes; type {key}={value or '...'}")
-    if any(argument.startswith(LEFT_TO_HYDRA) for argument in arguments):
-        return
-    known: list[str] = []
-    for argument in arguments:
-        key, given, _ = argument.partition("=")
-        if given and re.fullmatch(r"[A-Za-z_][\w.]*", key) and not key.startswith("hydra."):
-            known = known or known_keys(arguments)
-            if key not in known:
-                raise UserError(unknown_key(key, known))
-
-
-def refuse_two_folders(arguments: Sequence[str]) -> None:
-    """Refuse a folder for a run that goes on in its own.
-
-    Raises:
-        UserError: as said.
-    """
-    if {"resume", "hydra.run.dir"} <= {argument.partition("=")[0] for argument in arguments}:
-        raise UserError("resume: a run goes on in its own folder: leave hydra.run.dir out")
-
-
-def refuse_what_sweeps_have(arguments: Sequence[str]) -> None:
-    """Refuse what says where and how the jobs of a sweep run, of a single run.
-
-    Raises:
-        UserError: as said.
-    """
-    if {"-m", "--multirun", "--cfg", "-c"} & {*arguments}:
-        return
-    for argument in arguments:
-        if argument.partition("=")[0] in ELSEWHERE:
-            raise UserError(f"{argument}: it is for many runs: add -m, or leave it out")
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:

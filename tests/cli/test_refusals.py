@@ -1,0 +1,120 @@
+"""Mistakes told before Hydra composes: the keys that there are, and the nearest of them."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from flowtrain.cli.keys import known_keys
+from flowtrain.cli.refusals import refuse_unknown_keys
+from flowtrain.config import CONF
+from flowtrain.errors import UserError
+
+Compose = Callable[..., dict[str, Any]]
+Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
+
+PLUGINS = {"joblib": "hydra_plugins.hydra_joblib_launcher", "slurm": "hydra_plugins.hydra_submitit"}
+
+
+def choices() -> Iterator[str]:
+    """Yield every choice of an option that a user may type: group=option."""
+    for path in sorted(CONF.glob("*/*.yaml")):
+        group, option = path.parent.name, path.stem
+        if group != "experiment_on":
+            yield f"{group}={option}"
+        if group == "solver":
+            yield f"solver@evaluation.solver={option}"
+
+
+def keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of settings and of the groups of settings in them."""
+    for key, value in settings.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{key}.")
+
+
+def installed(option: str) -> bool:
+    plugin = PLUGINS.get(option)
+    try:
+        return plugin is None or find_spec(plugin) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("choice", list(choices()))
+def test_every_key_of_every_option_is_known(compose: Compose, choice: str) -> None:
+    if choice.startswith("launcher=") and not installed(choice.removeprefix("launcher=")):
+        pytest.skip("the launcher is not installed")
+    composed = {*keys(compose(choice))}
+    assert composed <= {*known_keys([choice])}
+    assert composed <= {*known_keys([])}
+    refuse_unknown_keys([choice, *(f"{key}=1" for key in composed if "." in key)])
+
+
+def test_the_keys_of_an_option_that_is_not_chosen_are_unknown() -> None:
+    assert "model.hidden" in known_keys(["data=moons"])
+    assert "model.hidden" not in known_keys(["model=affine"])
+    assert "evaluation.solver.rtol" not in known_keys(["solver@evaluation.solver=rk4"])
+    assert "solver.rtol" in known_keys(["solver@evaluation.solver=rk4"])
+
+
+def test_a_sweep_over_options_knows_the_keys_of_all() -> None:
+    assert {"model.hidden", "model.width"} <= {*known_keys(["model=realnvp,ffjord"])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["optimizer.rl=1"], "optimizer.rl: no such key; did you mean optimizer.lr"),
+        (["data=moons", "sede=1"], "sede: no such key; did you mean seed?"),
+        (["-m", "model=affine,realnvp", "trainer.max_step=1,2"], "trainer.max_step: no such key; "),
+        (["model=realnvp", "model.width=8"], "model.width: no such key; did you mean model."),
+        (["--model", "realnvp"], "--model: a setting has no dashes; type model=..."),
+        (["--seed=3"], "--seed=3: a setting has no dashes; type seed=3"),
+        (["evaluation.solver.rtl=1"], "evaluation.solver.rtl: no such key; did you mean "),
+    ],
+)
+def test_a_mistyped_key_is_refused_with_the_nearest(arguments: list[str], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_unknown_keys(arguments)
+    assert str(caught.value).startswith(told)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-m", "seed=0,1"],
+        ["hydra.run.dir=run", "hydra.sweep.dir=all"],
+        ["++data.arguments.anything=1", "+new=1", "~solver"],
+        ["solver@evaluation.solver=rk4", "evaluation.solver.step_size=0.1"],
+        ["resume='outputs/a,b=c'", "trainer.max_steps=1"],
+        ["--config-dir", "mine", "of.ones.own=1"],
+        ["--config-dir=mine", "of.ones.own=1"],
+        ["-cd", "mine", "of.ones.own=1"],
+        ["-sc", "install=bash"],
+        ["--shell-completion", "query=bash"],
+    ],
+)
+def test_what_may_be_right_is_left_to_hydra(arguments: list[str]) -> None:
+    refuse_unknown_keys(arguments)
+
+
+def test_a_mistyped_key_is_refused_before_hydra_composes(
+    flowtrain: Flowtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> Callable[..., Callable[[], None]]:
+        def app() -> None:
+            raise AssertionError("Hydra composed a config")
+
+        return lambda run: app
+
+    monkeypatch.setattr("hydra.main", never)
+    told = flowtrain("optimizer.rl=1")
+    assert told.returncode == 1
+    assert told.stderr.startswith("flowtrain: optimizer.rl: no such key; did you mean optimizer.lr")
+    assert len(told.stderr.splitlines()) == 1
