@@ -37,6 +37,10 @@ def test_kl_is_negative_beyond_three_errors(kl: float, error: float, negative: b
     [
         ({"kl/test": -0.01}, "KL is -0.0100, below zero"),
         ({"kl/test": 2.0, "kl_paired/test": 0.1}, "has a hole where the data are rare"),
+        (
+            {"kl/test": 0.74, "kl_error/test": 0.19, "kl_paired/test": 0.004},
+            "has a hole where the data are rare; try model.base=student_t",
+        ),
         ({"solver_gap/test": 0.02}, "the training solver reads NLL +0.0200 nats off"),
         ({"solver_gap/test": -0.02}, "the training solver reads NLL -0.0200 nats off"),
         (
