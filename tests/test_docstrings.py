@@ -33,6 +33,7 @@ OFFERED = tuple(
 # Groups whose options differ in their fields alone: the base class has the example.
 ALIKE = ("data", "logger", "model", "objective", "optimizer", "splits")
 NEEDED = {
+    "flowtrain.flows.from_normflows.Backwards": "normflows",
     "flowtrain.flows.from_normflows.FromNormflows": "normflows",
     "flowtrain.flows.from_normflows.Residual": "normflows",
     "flowtrain.flows.from_normflows.normflows": "normflows",
