@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
-from flowtrain.evaluation.tags import telling
+from flowtrain.evaluation.tags import JUDGING, telling
 from flowtrain.runs.standing import Standing, standing
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SUMMARY = "how every job of a sweep stands, and where it runs"
-FIGURES = {"kl": "KL", "nll": "NLL", "kl_reverse": "rev. KL", "elbo": "ELBO"}
+FIGURES = {"kl": "KL", "nll": "NLL", "kl_reverse": "rev. KL", "elbo": "ELBO"}  # columns
 LONGEST_REASON = 80  # letters; the run's log and the comparison have the rest
 # What needs an eye comes first in a list that moves.
 URGENCY = ("failed", "killed", "interrupted", "running", "waiting", "pruned", "completed")
@@ -75,7 +75,7 @@ def figures_of(runs: Sequence[Standing]) -> list[str]:
     (['kl', 'nll'], ['kl', 'nll'])
     """
     found = {name for run in runs for name in telling(run.metrics, objective=run.objective)}
-    return [name for name in FIGURES if name in (found or {"kl", "nll"})]
+    return [name for name in JUDGING if name in (found or {"kl", "nll"})]
 
 
 def header(shown: Sequence[str]) -> list[str]:

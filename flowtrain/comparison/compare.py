@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.evaluation.checks import of_several, warnings_about
-from flowtrain.evaluation.tags import better, is_evaluation, telling
+from flowtrain.evaluation.tags import JUDGING, better, is_evaluation, telling
 from flowtrain.files import writing
 from flowtrain.text import for_figure
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from flowtrain.comparison.curves import Curves
 
-JUDGING = ("kl", "nll", "kl_reverse", "elbo")  # metrics, in the order of their columns
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 

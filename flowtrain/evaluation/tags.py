@@ -74,6 +74,8 @@ METRICS = {
     ),
 }
 
+JUDGING = ("kl", "nll", "kl_reverse", "elbo")  # what runs are judged by, in the order of columns
+
 
 def tagged(figures: dict[str, float], split: str) -> dict[str, float]:
     """Return figures under their tags.
