@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from flowtrain.cli.messages import explain
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
+from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
@@ -97,7 +98,7 @@ def check_taken_over(key: str, path: Path) -> None:
         if key == "resume" and folder.replicas:
             return
         if not any(folder.checkpoint(name).is_file() for name in usable):
-            folder.existing_checkpoint(usable[0])  # it is not: this says so
+            existing_checkpoint(path, usable[0])  # it is not: this says so
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
 

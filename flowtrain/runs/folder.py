@@ -97,29 +97,3 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether it holds a run, or replicas, to go on with."""
         return self.checkpoint("last").exists() or bool(self.replicas)
-
-    def existing_checkpoint(self, name: str) -> Path:
-        """Return the path of a checkpoint that is there.
-
-        Raises:
-            CheckpointError: it is not; says what is there instead.
-        """
-        file = self.checkpoint(name)
-        if file.is_file():
-            return file
-        folder = self.path
-        if not folder.is_dir():
-            what = "a file, not a run folder" if folder.exists() else "no such folder"
-            raise CheckpointError(f"{folder}: {what}")
-        missing = f"there is no checkpoint {file}"
-        if there := sorted(each.stem for each in file.parent.glob("*.pt")):
-            raise CheckpointError(f"{missing}; the run has {' and '.join(there)}")
-        if several := self.replicas:
-            one = several[0].path
-            raise CheckpointError(f"{missing}: {folder} holds replicas; name one of them: {one}")
-        if self.result.is_file():
-            raise CheckpointError(f"{missing}: the run has saved none yet")
-        levels = (folder.glob(f"{above}/checkpoints/{file.name}") for above in ("*", "*/*"))
-        below = sorted(each.parents[1] for level in levels for each in level)
-        hint = f"; one below it is: {below[0]}" if below else ""
-        raise CheckpointError(f"{missing}: {folder} is no run folder{hint}")

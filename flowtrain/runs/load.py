@@ -26,6 +26,7 @@ from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.ensemble import mixture
 from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint as checkpoints
+from flowtrain.runs.existing import existing_checkpoint, existing_replica
 from flowtrain.runs.folder import RunFolder
 from flowtrain.text import one_line
 
@@ -205,7 +206,7 @@ def open_run(
             options: dict[str, Any] = {"device": device, "trust_code": trust_code}
             each = (open_run(member.path, checkpoint, **options) for member in members)
             return _mixed(folder, tuple(each))
-        file = RunFolder(folder).existing_checkpoint(checkpoint)
+        file = existing_checkpoint(folder, checkpoint)
         state = checkpoints.read(file)
     try:
         config = validate(state["config"])
@@ -234,25 +235,6 @@ def open_run(
     step = state["progress"]["step"]
     names = tuple(columns) if len(columns) == flow.dim else ()
     return SavedRun(folder, config, flow, step, names, condition)
-
-
-def existing_replica(folder: Path, number: int) -> Path:
-    """Return the folder of a replica that is there.
-
-    Raises:
-        CheckpointError: it is not; says which are.
-
-    >>> try:
-    ...     existing_replica(run_folder, 3)
-    ... except CheckpointError as error:
-    ...     str(error).removeprefix(str(run_folder))
-    ': there is no replica 3: it is the run of a single seed'
-    """
-    there = RunFolder(folder).replicas
-    if not 0 <= number < len(there):
-        has = f"it has 0 to {len(there) - 1}" if there else "it is the run of a single seed"
-        raise CheckpointError(f"{folder}: there is no replica {number}: {has}")
-    return there[number].path
 
 
 def _mixed(folder: Path, members: tuple[SavedRun, ...]) -> SavedRun:

@@ -7,7 +7,7 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import ConfigError
 from flowtrain.runs import checkpoint
-from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.training.state import TrainState
 
 PATHS = ("data.path", "objective.teacher")  # typed from any folder
@@ -36,7 +36,7 @@ def warm_start(state: TrainState, config: Config) -> None:
         CheckpointError: the folder holds no checkpoint, or it cannot be read.
     """
     folder = Path(str(config.init_from))
-    saved = checkpoint.read(RunFolder(folder).existing_checkpoint("best"))
+    saved = checkpoint.read(existing_checkpoint(folder, "best"))
     refused: list[str] = []
     model = config.model.model_dump()
     free = set(marked(Config, Mark.SHAPELESS))

@@ -1,10 +1,7 @@
-"""The paths of a run folder, and what is told where a checkpoint is not."""
+"""The paths of a run folder."""
 
 from pathlib import Path
 
-import pytest
-
-from flowtrain.errors import CheckpointError
 from flowtrain.runs.folder import RunFolder
 
 
@@ -19,44 +16,3 @@ def test_everything_that_a_run_keeps_lies_below_its_folder(tmp_path: Path) -> No
         "figures/flow.gif",
     ]  # fmt: skip
     assert [*tmp_path.iterdir()] == []
-
-
-def refusal(folder: Path, name: str = "best") -> str:
-    with pytest.raises(CheckpointError) as caught:
-        RunFolder(folder).existing_checkpoint(name)
-    return str(caught.value)
-
-
-def test_a_folder_of_dated_folders_names_a_run(tmp_path: Path) -> None:
-    one = tmp_path / "2026-01-31" / "12-00-00-000000-affine-moons"
-    (one / "checkpoints").mkdir(parents=True)
-    (one / "checkpoints" / "best.pt").touch()
-    assert refusal(tmp_path).endswith(f" is no run folder; one below it is: {one}")
-
-
-def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoints" / "best.pt"
-    assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
-    assert refusal(tmp_path) == f"there is no checkpoint {path}: {tmp_path} is no run folder"
-    (tmp_path / "0-seed=0" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "0-seed=0" / "checkpoints" / "best.pt").touch()
-    assert refusal(tmp_path).endswith(
-        f" is no run folder; one below it is: {tmp_path / '0-seed=0'}"
-    )
-    (tmp_path / "result.json").write_text("{}")
-    assert refusal(tmp_path) == f"there is no checkpoint {path}: the run has saved none yet"
-    assert refusal(tmp_path / "result.json").endswith(": a file, not a run folder")
-    (one := RunFolder(tmp_path).replica(0).path).mkdir()
-    assert refusal(tmp_path).endswith(f" holds replicas; name one of them: {one}")
-    one.rmdir()
-    path.parent.mkdir()
-    path.with_name("last.pt").touch()
-    assert refusal(tmp_path) == f"there is no checkpoint {path}; the run has last"
-
-
-def test_a_checkpoint_that_is_there_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoints" / "best.pt"
-    path.parent.mkdir()
-    path.touch()
-    assert RunFolder(tmp_path).existing_checkpoint("best") == path
-    assert "; the run has best" in refusal(tmp_path, "last")
