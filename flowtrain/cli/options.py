@@ -75,7 +75,7 @@ def add_columns_options(command: argparse.ArgumentParser) -> None:
 
 def add_seed_option(command: argparse.ArgumentParser) -> None:
     """Add the seed of what is drawn."""
-    command.add_argument("--seed", type=seed, default=0, help="of the points (default: 0)")
+    command.add_argument("--seed", type=at_least(0), default=0, help="of the points (default: 0)")
 
 
 def open_chosen(
@@ -193,7 +193,7 @@ def seeded(options: argparse.Namespace) -> "torch.Generator":
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Return a type of whole numbers from `least` on."""
+    """Return a type of whole numbers from `least` on, which 64 bits hold."""
 
     def number(text: str) -> int:
         if "e" in text.lower() and float(text).is_integer():
@@ -201,18 +201,12 @@ def at_least(least: int) -> Callable[[str], int]:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is refused: it should be at least {least}")
+        if value >= 2**63:
+            raise argparse.ArgumentTypeError(f"{value} is refused: it should be below 2**63")
         return value
 
     number.__name__ = "whole number"  # argparse says: invalid whole number value
     return number
-
-
-def seed(text: str) -> int:
-    """Read a seed."""
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{value} is refused: it should be from 0 to 2**63 - 1")
-    return value
 
 
 def quantile(text: str) -> float:

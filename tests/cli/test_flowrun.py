@@ -61,15 +61,26 @@ USAGE = [
     ("smaple", "argument COMMAND: invalid choice: 'smaple'", "flowrun"),
     ("--frames 3", "argument COMMAND: invalid choice: '3'", "flowrun"),
     ("sample R", "the following arguments are required: -n, -o/--output", "flowrun sample"),
+    ("list -n -1", "argument -n: -1 is refused: it should be at least 1", "flowrun list"),
+    (
+        f"sample R -n 9 -o - --seed {2**63}",
+        f"argument --seed: {2**63} is refused: it should be below 2**63",
+        "flowrun sample",
+    ),
     ("score", "the following arguments are required: RUN, FILE", "flowrun score"),
     ("compare", "the following arguments are required: RUN_OR_SWEEP", "flowrun compare"),
     ("sample R -n 1e3 -o -", "argument -n: 1e3 is refused: write 1000", "flowrun sample"),
+    (
+        "sample R -n 9 -o - --seed 1e3",
+        "argument --seed: 1e3 is refused: write 1000",
+        "flowrun sample",
+    ),
     ("sample R -n x -o -", "argument -n: invalid whole number value: 'x'", "flowrun sample"),
     ("sample R -n 0 -o -", "argument -n: 0 is refused: it should be at least 1", "flowrun sample"),
     ("sample R -n 9 -o - --sed 1", "unrecognized arguments: --sed 1", "flowrun"),
     (
         "sample R -n 9 -o - --seed -1",
-        "argument --seed: -1 is refused: it should be from 0 to 2**63 - 1",
+        "argument --seed: -1 is refused: it should be at least 0",
         "flowrun sample",
     ),
     (
