@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         say(f"wrote {options.json}: {len(metrics)} metrics")
     from flowtrain.evaluation.checks import warnings_about
 
-    for line in warnings_about(metrics):
+    for line in warnings_about(metrics, base=config.model.base):
         say(f"warning: {line}")
 
 

@@ -212,7 +212,8 @@ def _warnings(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:
     for run in runs:
         untrained = run.result.get("best_step") == 0 < run.result.get("step", 0)
         fresh = run.config.get("init_from") is None
-        for line in warnings_about(run.metrics, untrained=untrained and fresh):
+        base = as_text(run.value("model.base"))
+        for line in warnings_about(run.metrics, untrained=untrained and fresh, base=base):
             yield str(run.folder), line
 
 

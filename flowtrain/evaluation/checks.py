@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+MOST = 1.01  # mass that a density may seem to have, by the error of the grid
 DROPPED = 0.1  # of a component's mass is left where a mode was dropped
 TOLD = 5  # warnings alike are told one by one; of more, the first
 HOLE = 0.1  # nats of KL that the test points do not see
@@ -18,12 +19,15 @@ REMEDY = "try a lower optimizer.lr, a smaller model, or more frequent evaluation
 UNFIT = "it fits its training points no better: try another or a larger model, or more steps"
 
 
-def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Iterator[str]:
+def warnings_about(
+    metrics: dict[str, float], *, untrained: bool = False, base: str = "normal"
+) -> Iterator[str]:
     """Yield a warning for each metric that cannot be true, or that a baseline beats.
 
     Args:
         metrics: by tag.
         untrained: whether the best weights are those that training began with.
+        base: the name of the model's.
 
     >>> list(warnings_about({"nll/test": 2.5, "mass/test": 0.9}))
     ["10.0% of the model's mass lies outside the data's window"]
@@ -35,7 +39,8 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
     if has_hole(metrics):
         yield (
             f"KL is {metrics['kl/test']:.4f} by quadrature, {metrics['kl_paired/test']:.4f} by the "
-            "test points: the model has a hole where the data are rare; try model.base=student_t"
+            "test points: the model has a hole where the data are rare; try "
+            + ("another seed or model=spline" if base == "student_t" else "model.base=student_t")
         )
     if math.isnan(metrics.get("kl/test", 0.0)):
         yield "KL by quadrature is unknown: the grid misses the density; raise evaluation.grid"
@@ -59,7 +64,7 @@ def warnings_about(metrics: dict[str, float], *, untrained: bool = False) -> Ite
     if least < DROPPED:
         yield f"the model has {least:.1%} of the mass of a component of the data: it dropped a mode"
     mass = metrics.get("mass/test", 1.0)
-    if mass > 1.01:
+    if mass > MOST:
         yield f"the model's density integrates to {mass:.4f}: it is no density"
     if mass < 0.99:
         yield f"{1 - mass:.1%} of the model's mass lies outside the data's window"

@@ -219,7 +219,7 @@ def _warn(runs: Sequence[Run]) -> None:
     found = [
         (run.folder.path.name, line)
         for run in runs
-        for line in warnings_about(run.state.progress.metrics)
+        for line in warnings_about(run.state.progress.metrics, base=run.config.model.base)
     ]
     for line in of_several(found):
         log.warning(line)

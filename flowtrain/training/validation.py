@@ -143,7 +143,10 @@ def finish(run: Run, tracker: Tracker) -> None:
     gaussian = untrained and config.model.whitening != "columns"
     if gaussian:
         log.info(GAUSSIAN_KEPT)
-    for line in warnings_about(progress.metrics, untrained=untrained and not gaussian):
+    doubts = warnings_about(
+        progress.metrics, untrained=untrained and not gaussian, base=config.model.base
+    )
+    for line in doubts:
         log.warning(line)
     for line in final_report(
         config, run.folder.path, progress, parameters=run.parameters, last=last

@@ -64,6 +64,11 @@ def test_each_doubt_has_its_words(changes: dict[str, float], words: str) -> None
     assert words in found[0]
 
 
+def test_a_hole_in_a_model_of_heavy_tails_has_another_remedy() -> None:
+    (line,) = warnings_about(SOUND | {"kl/test": 2.0}, base="student_t")
+    assert line.endswith("the data are rare; try another seed or model=spline")
+
+
 def test_the_gap_on_the_validation_split_counts_where_there_is_no_other() -> None:
     assert "exploits its solver" in next(warnings_about({"solver_gap/val": 0.02}))
     assert not list(warnings_about({"solver_gap/val": 0.02, "solver_gap/test": 0.0}))

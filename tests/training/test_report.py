@@ -61,7 +61,7 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "  NLL = entropy + KL    2.4500, 2.5200, 2.5600 (train, val, test)",
         "  NLL of test sample    2.5500 ± 0.0300",
         "  entropy of the data   2.3000, the lowest expected NLL",
-        "  mass of the model     1.000010 in the window, at most 1",
+        "  mass of the model     1.000010 in the window, above 1 by the error of the grid",
         "  inverse error         3.0e-05 max, 2.0e-06 rms",
         "  parameters            5,092",
         "  steps                 1,000 in 12 s, best at 800",
@@ -69,6 +69,21 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "  run folder            outputs/demo",
         "  tensorboard --logdir outputs/demo",
     ]
+
+
+@pytest.mark.parametrize(
+    ("mass", "words"),
+    [
+        (0.999842, "0.999842 in the window, at most 1"),
+        (1.0000001, "1.000000 in the window, at most 1"),
+        (1.009, "1.009000 in the window, above 1 by the error of the grid"),
+        (1.1, "1.100000 in the window, at most 1"),  # it is no density, as a warning says
+    ],
+)
+def test_a_mass_within_the_error_of_the_grid_is_no_contradiction(
+    tiny: Tiny, mass: float, words: str
+) -> None:
+    assert f"  mass of the model     {words}" in report(tiny(), {**KNOWN, "mass/test": mass})
 
 
 def test_a_table_is_known_by_its_file(tiny: Tiny) -> None:
