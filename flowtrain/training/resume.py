@@ -24,7 +24,11 @@ def reconcile(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     asked = _settled_as(saved, _absolute(asked))
     merged: dict[str, Any] = _merge(saved, asked, "", free, refused)
     if refused:
-        raise ConfigError("\n".join(["this folder holds another run:", *refused]))
+        advice = (
+            "leave these out to go on with it; for a run that has them choose another "
+            "hydra.run.dir, without resume"
+        )
+        raise ConfigError("\n".join(["this folder holds another run:", *refused, advice]))
     return merged
 
 
