@@ -4,20 +4,21 @@ import argparse
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, print_rows
 from flowtrain.errors import UserError
-from flowtrain.evaluation.tags import JUDGING, telling
 from flowtrain.runs.standing import Standing, standing
+from flowtrain.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SUMMARY = "how every job of a sweep stands, and where it runs"
-FIGURES = {"kl": "KL", "nll": "NLL", "kl_reverse": "rev. KL", "elbo": "ELBO"}  # columns
+TEXTS = ("state", "job", "where, why")  # columns that are flush left
 LONGEST_REASON = 80  # letters; the run's log and the comparison have the rest
 # What needs an eye comes first in a list that moves.
 URGENCY = ("failed", "killed", "interrupted", "running", "waiting", "pruned", "completed")
@@ -41,11 +42,9 @@ def run(options: argparse.Namespace) -> None:
     if options.watch:
         watch(options.sweep, options.every)
         return
-    from flowtrain.cli.console import print_table
-
     jobs = look(options.sweep)
     shown = figures_of(jobs)
-    print_table(header(shown), [cells(job, shown) for job in jobs], left=2)
+    print_rows([header(shown), *(cells(job, shown) for job in jobs)], texts=TEXTS, whole=3)
     print(total(jobs))
 
 
@@ -68,33 +67,21 @@ def look(sweep: Path) -> list[Standing]:
     return [standing(folder) for folder in folders]
 
 
-def figures_of(runs: Sequence[Standing]) -> list[str]:
-    """Return the names of the metrics that a table over runs shows: those they are judged by.
-
-    >>> figures_of([standing(run_folder)]), figures_of([standing(tmp_path)])  # it has none yet
-    (['kl', 'nll'], ['kl', 'nll'])
-    """
-    found = {name for run in runs for name in telling(run.metrics, objective=run.objective)}
-    return [name for name in JUDGING if name in (found or {"kl", "nll"})]
-
-
-def header(shown: Sequence[str]) -> list[str]:
+def header(shown: Mapping[str, str]) -> list[str]:
     """Return the names of the columns, with those of the metrics that are shown."""
-    return ["job", "state", "step", "of", *(FIGURES[name] for name in shown), "left", "where, why"]
+    return ["state", "step", "of", *shown.values(), "left", "job", "where, why"]
 
 
-def cells(job: Standing, shown: Sequence[str]) -> list[str]:
-    """Return a job's row of the table, in the markup of rich."""
-    from rich.markup import escape
-
+def cells(job: Standing, shown: Iterable[str]) -> list[str]:
+    """Return a job's row of the table."""
     return [
-        escape(job.folder.name),
         job.state,
         f"{job.step:,}",
-        f"{job.steps:,}" if job.steps else "",
+        f"{job.steps:,}" if job.steps else ABSENT,
         *(figure(job, name) for name in shown),
-        "" if math.isnan(job.seconds_left) else duration(job.seconds_left),
-        escape(job.owner or job.error.partition("\n")[0][:LONGEST_REASON]),
+        ABSENT if math.isnan(job.seconds_left) else duration(job.seconds_left),
+        job.folder.name,
+        job.owner or job.error.partition("\n")[0][:LONGEST_REASON],
     ]
 
 
@@ -108,7 +95,8 @@ def total(jobs: Sequence[Standing]) -> str:
     states = sorted(counts, key=lambda state: (*URGENCY, state).index(state))
     done = sum(job.done for job in jobs) / len(jobs)
     found = ", ".join(f"{counts[state]} {state}" for state in states)
-    return f"{len(jobs)} jobs: {found}; {done:.0%} of the steps"
+    number = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+    return f"{number}: {found}; {done:.0%} of the steps"
 
 
 def watch(sweep: Path, every: float) -> None:
@@ -133,30 +121,11 @@ def moving_table(jobs: Sequence[Standing], height: int) -> "Table":
     """Return a table of at most a screen: what needs an eye first, the total below."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     shown = figures_of(jobs)
     table = Table(*header(shown), box=box.SIMPLE_HEAD, caption=total(jobs), caption_justify="left")
     ordered = sorted(jobs, key=lambda job: (*URGENCY, job.state).index(job.state))
     for job in ordered[: max(1, height - 6)]:
-        table.add_row(*cells(job, shown))
+        table.add_row(*(Text(one_line(cell)) for cell in cells(job, shown)))
     return table
-
-
-def figure(job: Standing, name: str) -> str:
-    """Return a run's metric by the test points, else by the validation points, or nothing."""
-    for split in ("test", "val"):
-        if (value := job.metrics.get(f"{name}/{split}")) is not None:
-            return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
-    return ""
-
-
-def duration(seconds: float) -> str:
-    """Write seconds in the largest unit of which there are two.
-
-    >>> duration(100), duration(7200), duration(200_000)
-    ('100 s', '2 h', '2 d')
-    """
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

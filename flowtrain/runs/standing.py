@@ -5,13 +5,15 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import owner
 from flowtrain.runs.result import read_result
 from flowtrain.untrusted import open_regular
+
+T = TypeVar("T")
 
 ENDED = ("completed", "pruned")
 TAIL = 2**15  # bytes at the end of metrics.jsonl: some hundred lines
@@ -25,13 +27,11 @@ class Standing:
         folder: of the run.
         state: completed, pruned, failed, interrupted; running, or killed, if its last word was that
             it runs and no process does; waiting, if nothing has begun.
+        result: what its result.json says, nothing if it has none.
         step: that it has reached.
-        steps: that it is to take; 0 where that is not known.
         seconds: of training.
         metrics: its last ones, by tag.
-        objective: the name of the one it is trained by, or nothing.
         owner: the process at work and its host, or nothing.
-        error: why it failed, or nothing.
 
     >>> run = standing(run_folder)
     >>> run.state, run.step, run.done
@@ -40,13 +40,37 @@ class Standing:
 
     folder: Path
     state: str
+    result: dict[str, Any]
     step: int
-    steps: int
     seconds: float
     metrics: dict[str, float]
-    objective: str
     owner: str
-    error: str
+
+    def setting(self, group: str, key: str, kind: type[T]) -> T | None:
+        """Return a setting of its config; None if it has none of this type.
+
+        >>> standing(run_folder).setting("model", "couplings", int)
+        2
+        """
+        section = self.result.get("config", {}).get(group)
+        found = section.get(key) if isinstance(section, dict) else None
+        return found if isinstance(found, kind) else None
+
+    @property
+    def steps(self) -> int:
+        """How many it is to take; 0 where that is not known."""
+        asked = self.setting("trainer", "max_steps", int)
+        return asked or (self.step if self.state in ENDED else 0)
+
+    @property
+    def objective(self) -> str:
+        """The name of the one it is trained by, or nothing."""
+        return self.setting("objective", "name", str) or ""
+
+    @property
+    def error(self) -> str:
+        """Why it failed, or nothing."""
+        return str(self.result.get("error", ""))
 
     @property
     def done(self) -> float:
@@ -77,19 +101,8 @@ def standing(run: Path) -> Standing:
         for line in _last_lines(RunFolder(run).metrics):
             step, seconds = line.get("step", step), line.get("seconds", seconds)
             metrics |= {tag: v for tag, v in line.items() if "/val" in tag and v is not None}
-    config = result.get("config") or {}
-    steps = config.get("trainer", {}).get("max_steps", 0)
-    return Standing(
-        folder=run,
-        state=state,
-        step=step,
-        steps=steps or (step if state in ENDED else 0),
-        seconds=seconds,
-        metrics=metrics,
-        objective=str(config.get("objective", {}).get("name", "")),
-        owner=(owner(run) or "") if state == "running" else "",
-        error=str(result.get("error", "")),
-    )
+    at_work = (owner(run) or "") if state == "running" else ""
+    return Standing(run, state, result, step=step, seconds=seconds, metrics=metrics, owner=at_work)
 
 
 def state_of(run: Path) -> str:
