@@ -11,7 +11,6 @@ from flowtrain.flows.whiten import Whiten
 
 CONTRACTIONS, NEWTON = 30, 4  # steps of an inverse: the first come near, the others make it exact
 POWER_ITERATIONS = 5  # of the estimate of a matrix's norm, after each step of training
-CONDITIONAL = ("nsf", "maf", "nsf_ar")  # flows whose networks take a condition, in normflows too
 
 
 class FromNormflows(Transform):
@@ -161,7 +160,7 @@ def normflows(
         depth: its hidden layers, or residual blocks.
         arguments: others of the transform, by the names of normflows' class.
         generator: not used: normflows draws its weights from torch's own.
-        context_dim: numbers of a condition, which the flows of `CONDITIONAL` take.
+        context_dim: numbers of a condition, which not all flows of normflows take.
 
     Raises:
         ValueError: normflows refuses an argument, the data have one dimension, in which only
@@ -179,10 +178,6 @@ def normflows(
     dim = standardize.dim
     if dim < 2 and flow != "residual":
         raise ValueError(f"{flow} of normflows needs two dimensions, the data have {dim}")
-    if context_dim and flow not in CONDITIONAL:
-        raise ValueError(
-            f"{flow} of normflows learns no p(x | c); choose from {', '.join(CONDITIONAL)}"
-        )
     widths = [hidden] * depth
     given = {"num_context_channels": context_dim} if context_dim else {}
 
@@ -215,4 +210,7 @@ def normflows(
                 layers.append(FromNormflows(flows.LULinearPermute(dim)))
     except TypeError as error:
         raise ValueError(f"{flow} of normflows: {error}") from None
-    return Flow(layers, standardize)
+    built = Flow(layers, standardize)
+    if built.context_dim != context_dim:
+        raise ValueError(f"{flow} of normflows learns no p(x | c)")
+    return built

@@ -83,9 +83,7 @@ def test_one_dimension_is_refused(flow: str) -> None:
 
 @pytest.mark.parametrize("flow", ["residual", "realnvp"])
 def test_flows_without_a_condition_are_refused_one(flow: str) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^{flow} of normflows learns no p\(x \| c\); choose from"
-    ):
+    with pytest.raises(ValueError, match=rf"^{flow} of normflows learns no p\(x \| c\)$"):
         normflows(TWO, flow=flow, generator=torch.Generator(), context_dim=2, **SMALL)
 
 
