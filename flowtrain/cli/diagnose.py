@@ -56,7 +56,7 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
     """Write the diagnosis; return it and its folder."""
     with doing("loading torch"):
         from flowtrain.batching import in_batches
-        from flowtrain.evaluation.diagnosis import POINTS, diagnose
+        from flowtrain.evaluation.diagnose import POINTS, diagnose
         from flowtrain.evaluation.diagnosis_figure import diagnosis_figure
         from flowtrain.evaluation.images import save_figure
         from flowtrain.files import json_text, writing

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from flowtrain.evaluation.diagnosis import POINTS, Column, Diagnosis, Group
+from flowtrain.evaluation.diagnose import POINTS
+from flowtrain.evaluation.diagnosis import Column, Diagnosis, Group
 from flowtrain.text import for_figure
 
 SHOWN = 2_000  # points of a scatter
@@ -36,7 +37,7 @@ def diagnosis_figure(
         columns: d names.
         title: a line above the panels.
 
-    >>> from flowtrain.evaluation.diagnosis import diagnose
+    >>> from flowtrain.evaluation.diagnose import diagnose
     >>> from flowtrain.runs.load import open_run
     >>> run, generator = open_run(run_folder), torch.Generator().manual_seed(0)
     >>> x, samples = run.splits.test.x, run.flow.sample(64, generator)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flowtrain.data.splits import Split
-from flowtrain.evaluation.diagnosis import diagnose
+from flowtrain.evaluation.diagnose import diagnose
 from flowtrain.evaluation.diagnosis_figure import LINES, diagnosis_figure
 from flowtrain.flows.flow import Flow, Standardize
 

@@ -11,7 +11,8 @@ from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.condition_column import Category, Number
 from flowtrain.data.splits import Split
 from flowtrain.densities.mixtures import GaussianMixture
-from flowtrain.evaluation.diagnosis import DOUBT, Diagnosis, classifier_auc, diagnose
+from flowtrain.evaluation.diagnose import classifier_auc, diagnose
+from flowtrain.evaluation.diagnosis import DOUBT, Diagnosis
 from flowtrain.flows.bases import StudentT
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.linear import ConditionalLinear
