@@ -4,17 +4,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+from flowtrain.evaluation.tags import BASELINES
+
 MOST = 1.01  # mass that a density may seem to have, by the error of the grid
 DROPPED = 0.1  # of a component's mass is left where a mode was dropped
 TOLD = 5  # warnings alike are told one by one; of more, the first
 HOLE = 0.1  # nats of KL that the test points do not see
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
-BASELINES = {
-    "nll_gaussian/test": "the best Gaussian",
-    "nll_gaussian_linear/test": "the best Gaussian linear in the condition",
-    "nll_gaussian_by_class/test": "a Gaussian for each class",
-    "nll_kde/test": "a kernel density estimate",
-}
 REMEDY = "try a lower optimizer.lr, a smaller model, or more frequent evaluations"
 UNFIT = "it fits its training points no better: try another or a larger model, or more steps"
 
@@ -50,14 +46,14 @@ def warnings_about(
             f"the training solver reads NLL {gap:+.4f} nats off the evaluation solver: "
             "the model exploits its solver; train with a tighter one"
         )
-    baselines = [(metrics[tag], name) for tag, name in BASELINES.items() if tag in metrics]
+    baselines = [(metrics[tag], name) for name in BASELINES if (tag := f"{name}/test") in metrics]
     if baselines:
-        best, name = min(baselines)
+        best, baseline = min(baselines)
         nll, error = metrics["nll/test"], metrics.get("nll_error/test", 0.0)
         if nll - best > error:
             unfit = metrics.get("nll/train", -math.inf) - best > error
             yield (
-                f"{name} beats this flow on held-out points: NLL {best:.4f} against "
+                f"{BASELINES[baseline]} beats this flow on held-out points: NLL {best:.4f} against "
                 f"{nll:.4f} ± {error:.4f} nats: {UNFIT if unfit else REMEDY}"
             )
     least = metrics.get("least_component/test", 1.0)

@@ -30,6 +30,12 @@ class Metric:
     group: str = "verification"
 
 
+BASELINES = {  # what a flow should beat on points
+    "nll_gaussian": "the best Gaussian",
+    "nll_gaussian_linear": "the best Gaussian linear in the condition",
+    "nll_gaussian_by_class": "a Gaussian for each class",
+    "nll_kde": "a kernel density estimate",
+}
 METRICS = {
     "kl": Metric("KL(data | model)", "nats", better="lower", group="kl"),
     "kl_error": Metric("error of KL", "nats"),
@@ -51,12 +57,7 @@ METRICS = {
     "nll_paired": Metric(
         "NLL as entropy + KL, paired samples", "nats", better="lower", group="nll"
     ),
-    "nll_gaussian": Metric("NLL of the best Gaussian", "nats", group="nll"),
-    "nll_gaussian_linear": Metric(
-        "NLL of the best Gaussian linear in the condition", "nats", group="nll"
-    ),
-    "nll_gaussian_by_class": Metric("NLL of a Gaussian for each class", "nats", group="nll"),
-    "nll_kde": Metric("NLL of a kernel density estimate", "nats", group="nll"),
+    **{name: Metric(f"NLL of {what}", "nats", group="nll") for name, what in BASELINES.items()},
     "bits_per_dimension": Metric("bits per dimension", "bits", better="lower", group="nll"),
     "mass": Metric("mass of the model"),
     "inverse_error": Metric("inverse error, largest", "data units", better="lower"),
