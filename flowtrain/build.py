@@ -13,9 +13,10 @@ from flowtrain.config.data import Data, Known, Rows
 from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
+from flowtrain.data.check import check_rows
 from flowtrain.data.dequantize import dequantize
 from flowtrain.data.read import Table
-from flowtrain.data.splits import Split, Splits, check
+from flowtrain.data.splits import Split, Splits
 from flowtrain.densities.check import check_components, check_density
 from flowtrain.densities.conditional import Components, Conditional
 from flowtrain.densities.density import Density
@@ -119,7 +120,7 @@ def build_density(config: Config) -> Density | Conditional | None:
 def _checked(table: Table) -> Table:
     """Log what makes the likelihood of a table doubtful; refuse what has none."""
     try:
-        for warning in check(table.values, table.columns):
+        for warning in check_rows(table.values, table.columns):
             log.warning("data: %s", warning)
     except UserError as error:
         raise UserError(f"data: {error}") from None

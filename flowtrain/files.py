@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and names of files refused before the work."""
+"""Files written whole or not at all, and names of files and folders refused before the work."""
 
 import io
 import json
@@ -117,6 +117,22 @@ def check_output(path: Path, suffixes: Iterable[str]) -> None:
         raise UserError(f"{path}: {found}; use {', '.join(suffixes)}")
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: this is no regular file; name another")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that is not there.
+
+    Raises:
+        UserError: says what is there instead.
+
+    >>> check_folder(tmp_path)
+    >>> check_folder(Path("nowhere"))
+    Traceback (most recent call last):
+        ...
+    flowtrain.errors.UserError: nowhere: no such folder
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: {'a file, no folder' if path.exists() else 'no such folder'}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ what a browser runs or what matplotlib takes for a formula.
 """
 
 import html
+from collections.abc import Sequence
 
 
 def visible(text: str) -> str:
@@ -50,3 +51,13 @@ def for_figure(text: str) -> str:
     """
     plain = one_line(text).replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain  # a legend leaves out _names
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first ten names, quoted, in a line; "none" where there are none.
+
+    >>> listed(["height", "width"])
+    "'height', 'width'"
+    """
+    shown = [repr(name) for name in names[:10]]
+    return ", ".join(shown + ["..."] * (len(names) > 10)) or "none"

@@ -109,7 +109,7 @@ def print_report(
     saved: "SavedRun", metrics: dict[str, float], options: argparse.Namespace, *, rows: int | None
 ) -> None:
     """Print the table that ends a training, or what there is to say of a user's points."""
-    from flowtrain.evaluation.findings import listed, measured
+    from flowtrain.evaluation.findings import in_columns, measured
 
     config = saved.config
     if rows is None:
@@ -130,7 +130,7 @@ def print_report(
     if config.model.continuous:
         told["solver"] = shared.solver(saved)
     print(f"{saved.name}, {saved.seeds}, in nats")
-    for line in listed(told):
+    for line in in_columns(told):
         print(line)
 
 

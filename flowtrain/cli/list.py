@@ -9,6 +9,7 @@ from pathlib import Path
 from flowtrain.cli import options as shared
 from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, print_rows
 from flowtrain.errors import UserError
+from flowtrain.files import check_folder
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.standing import Standing, standing
 
@@ -30,8 +31,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print a row for each run; in a narrow terminal its folder stands on a line below."""
     folder: Path = options.folder
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'a file, no folder' if folder.exists() else 'no such folder'}")
+    check_folder(folder)
     found = sorted(((written(run), run) for run in find(folder)), reverse=True)
     if not found:
         raise UserError(f"no run below {folder}: no folder has a result.json")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flowtrain.cli import options as shared
 from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, print_rows
 from flowtrain.errors import UserError
+from flowtrain.files import check_folder
 from flowtrain.runs.standing import Standing, standing
 from flowtrain.text import one_line
 
@@ -56,8 +57,7 @@ def look(sweep: Path) -> list[Standing]:
     """
     from flowtrain.sweeps.plan import read_jobs
 
-    if not sweep.is_dir():
-        raise UserError(f"{sweep}: {'a file, no folder' if sweep.exists() else 'no such folder'}")
+    check_folder(sweep)
     others = sorted(path.parent.name for path in sweep.glob("*/result.json"))
     folders = [sweep / name for name in dict.fromkeys([*read_jobs(sweep), *others])]
     if not folders and (sweep / "result.json").exists():

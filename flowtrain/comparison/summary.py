@@ -10,6 +10,7 @@ from typing import Any
 
 from flowtrain.config.section import dotted
 from flowtrain.errors import CheckpointError, UserError
+from flowtrain.files import check_folder
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import SCHEMA, migrate
 from flowtrain.runs.result import read_history, read_result
@@ -94,10 +95,7 @@ def find_runs(folders: Iterable[Path]) -> list[RunSummary]:
     """
     asked, found = list(folders), dict[Path, Path]()
     for folder in asked:
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder}: {'a file, no folder' if folder.exists() else 'no such folder'}"
-            )
+        check_folder(folder)
         results = [path.parent for path in folder.rglob("result.json")]
         # A job that failed before its training began left Hydra's record alone.
         begun = [path.parents[1] for path in folder.rglob(".hydra/config.yaml")]

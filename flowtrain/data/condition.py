@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from flowtrain.data.condition_column import Category, Cells, Number, as_text, learned, restored
-from flowtrain.data.read import listed
 from flowtrain.errors import UserError
+from flowtrain.text import listed
 
 
 @dataclass(frozen=True)

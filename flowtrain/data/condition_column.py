@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowtrain.data.read import listed
 from flowtrain.errors import UserError
+from flowtrain.text import listed
 from flowtrain.untrusted import is_number
 
 Floats = NDArray[np.float64]

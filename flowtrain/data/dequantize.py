@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowtrain.data.read import Table, listed
+from flowtrain.data.read import Table
+from flowtrain.text import listed
 
 DECIMALS = 6  # at most, of values that were rounded
 TIED = 0.05  # of the rows at least repeat a value of a column that is taken for a grid

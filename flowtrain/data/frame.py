@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from flowtrain.data.condition_column import as_numbers, refuse_missing
-from flowtrain.data.read import Table, listed, read_table
+from flowtrain.data.read import Table, read_table
 from flowtrain.errors import UserError
 from flowtrain.files import writing
+from flowtrain.text import listed
 
 
 def as_table(x: Any, columns: Sequence[str | int] | None = None, context: Any = None) -> Table:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from flowtrain.data.arrays import open_npy, open_npz, open_parquet
 from flowtrain.data.source import Source
-from flowtrain.data.text_file import DELIMITERS, is_number, open_text
+from flowtrain.data.text_file import DELIMITERS, holds_number, open_text
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
+from flowtrain.text import listed
 
 
 class NoColumnError(UserError):
@@ -110,7 +111,7 @@ def read_table(
     names = source.names
     chosen, label_index, given = _choose(path, names, columns, label, condition or ())
     kinds = None if categorical is None else _among(path, names, given, categorical)
-    if suffix in DELIMITERS and header == "auto" and all(is_number(names[i]) for i in chosen):
+    if suffix in DELIMITERS and header == "auto" and all(holds_number(names[i]) for i in chosen):
         raise UserError(
             f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
         )
@@ -223,16 +224,6 @@ def _position(path: Path, place: dict[str, int], key: str | int) -> int:
     if not 0 <= key < len(place):
         raise UserError(f"{path}: no column {key}; its {len(place)} columns count from 0")
     return key
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first ten names, quoted, in a line; "none" where there are none.
-
-    >>> listed(["height", "width"])
-    "'height', 'width'"
-    """
-    shown = [repr(name) for name in names[:10]]
-    return ", ".join(shown + ["..."] * (len(names) > 10)) or "none"
 
 
 READERS: dict[str, Callable[[Path, Literal["auto"] | bool], Source]] = {

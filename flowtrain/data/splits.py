@@ -1,26 +1,21 @@
 """Train, validation and test points: sampled from a density, or a table split at random."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.condition_column import Category, Number
-from flowtrain.data.read import Table, listed
+from flowtrain.data.read import Table
 from flowtrain.densities.conditional import Components, Conditional, log_prob_under
 from flowtrain.densities.density import Density
 from flowtrain.densities.interval import Rotations, Varied
 from flowtrain.densities.target import Target
 from flowtrain.errors import UserError
 
-# Even a Gaussian fitted to n rows of d columns loses about d (d + 3) / 4n nats of held-out NLL to
-# the noise in its own parameters; at 50 rows a column that is 0.025 nats for d = 2, 0.3 for d = 64.
-ROWS_PER_COLUMN = 50
-WIDEST = 500  # columns whose linear dependence is looked for
 BEGINNING = 10_000  # points of the Gaussian that a flow begins at, where there are no others
 
 
@@ -301,55 +296,3 @@ def split_rows(n: int, *, val: float, test: float, seed: int) -> dict[str, Tenso
             )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return dict(zip(sizes, order.split(list(sizes.values())), strict=True))
-
-
-def check(values: Tensor, columns: Sequence[str]) -> list[str]:
-    """Return a warning for each thing about rows (n, d) that makes a likelihood doubtful.
-
-    Raises:
-        UserError: a column is constant: no density on R^d has such points.
-
-    >>> values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 1.0], [2.0, 3.0]]).double()
-    >>> [warning.split(":")[0] for warning in check(values, ["height", "width"])]
-    ['1 of 4 rows (25 %) repeat another', '4 rows for 2 columns are few']
-    """
-    n, d = values.shape
-    constant = (values == values[0]).all(0)
-    if constant.any():
-        names = listed([name for name, same in zip(columns, constant, strict=True) if same])
-        raise UserError(f"constant, so without a density: {names}; choose the other columns")
-    warnings = []
-    rows = np.ascontiguousarray(values.numpy() + 0.0)  # -0.0 and 0.0 differ in bytes
-    repeated = n - len(np.unique(rows.view(np.dtype((np.void, rows.itemsize * d)))))
-    if repeated:
-        warnings.append(
-            f"{repeated} of {n} rows ({100 * repeated / n:.2g} %) repeat another: a flow can raise "
-            "its likelihood without bound there, and train and test may share points"
-        )
-    if dependent := _dependent(values, columns):
-        warnings.append(
-            f"linear functions of one another: {listed(dependent)}: a flow can raise its "
-            "likelihood without bound; leave one out"
-        )
-    if n < ROWS_PER_COLUMN * d:
-        warnings.append(
-            f"{n} rows for {d} columns are few: below {ROWS_PER_COLUMN} a column even a Gaussian "
-            "overfits; watch nll/val, and stop early"
-        )
-    return warnings
-
-
-def _dependent(values: Tensor, columns: Sequence[str]) -> list[str]:
-    """Return the columns of rows (n, d) of which one follows exactly from the others."""
-    n, d = values.shape
-    if not 1 < d <= min(n - 1, WIDEST):
-        return []
-    scaled = values / values.abs().amax(0)  # no square overflows
-    centred = scaled - scaled.mean(0)
-    correlation = torch.corrcoef(centred.T)
-    if not correlation.isfinite().all():
-        return []
-    least, vectors = torch.linalg.eigh(correlation)
-    if least[0] > 1e-12:
-        return []
-    return [name for name, part in zip(columns, vectors[:, 0], strict=True) if abs(part) > 0.1]

@@ -44,7 +44,7 @@ def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
         raise UserError(f"{path}, line {line}: one column, {first[0]!r}; {_separated(path)}")
     named = header
     if header == "auto":  # an empty cell is a missing number, or the name of a pandas index
-        named = not all(is_number(cell) for cell in first if cell.strip())
+        named = not all(holds_number(cell) for cell in first if cell.strip())
     if not named:
         names = [f"x{position}" for position in range(len(first))]
         rows = chain([(line, first)], rows)
@@ -108,7 +108,7 @@ def _number(path: Path, where: str, cell: str) -> float:
         return float(cell)
     except ValueError:
         pieces = re.split(r"[,;|\t ]+", cell.strip())
-        hint = f"; {_separated(path)}" if len(pieces) > 1 and all(map(is_number, pieces)) else ""
+        hint = f"; {_separated(path)}" if len(pieces) > 1 and all(map(holds_number, pieces)) else ""
         raise UserError(f"{where}: {cell[:40]!r} is no number{hint}") from None
 
 
@@ -118,10 +118,10 @@ def _separated(path: Path) -> str:
     return f"{suffix} means cells separated by {cells}, and numbers with a decimal point"
 
 
-def is_number(cell: str) -> bool:
+def holds_number(cell: str) -> bool:
     """Return whether a cell is a number or a boolean.
 
-    >>> [is_number(cell) for cell in ("1e-3", " true", "n/a", "")]
+    >>> [holds_number(cell) for cell in ("1e-3", " true", "n/a", "")]
     [True, True, False, False]
     """
     try:

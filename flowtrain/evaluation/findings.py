@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from flowtrain.evaluation.checks import MOST
 from flowtrain.evaluation.tags import METRICS
 
-BASELINES = {
-    "nll_gaussian/test": ("best Gaussian", ""),
-    "nll_kde/test": ("kernel density", ", its bandwidth by cross-validation"),
-    "nll_gaussian_linear/test": ("linear Gaussian", ", its mean linear in the condition"),
-    "nll_gaussian_by_class/test": ("Gaussian by class", ""),
+ROWS = {  # of baselines: their names, and what is said of them
+    "nll_gaussian": ("best Gaussian", ""),
+    "nll_kde": ("kernel density", ", its bandwidth by cross-validation"),
+    "nll_gaussian_linear": ("linear Gaussian", ", its mean linear in the condition"),
+    "nll_gaussian_by_class": ("Gaussian by class", ""),
 }
-CASES = 8  # conditions whose figures are listed, those of the largest KL
+CASES = 8  # conditions whose figures are in_columns, those of the largest KL
 
 
 def measured(m: dict[str, float]) -> dict[str, str]:
@@ -95,9 +95,9 @@ def _of_points(m: dict[str, float]) -> dict[str, str]:
             within = 1 < round(m["mass/test"], 6) <= MOST
             bound = "above 1 by the error of the grid" if within else "at most 1"
             rows[METRICS["mass"].title] = f"{m['mass/test']:.6f} in the window, {bound}"
-    for tag, (name, more) in BASELINES.items():
-        if tag in m:
-            rows[f"  {name}"] = f"{m[tag]:.4f}{more}"
+    for name, (row, more) in ROWS.items():
+        if f"{name}/test" in m:
+            rows[f"  {row}"] = f"{m[f'{name}/test']:.4f}{more}"
     if "bits_per_dimension/test" in m:
         rows[METRICS["bits_per_dimension"].title] = f"{m['bits_per_dimension/test']:.4f}"
     for name in ("energy", "mmd", "sliced_w2"):
@@ -119,10 +119,10 @@ def at_cases(m: dict[str, float], name: str) -> dict[str, float]:
     return {label: m[f"{name}/{label}"] for label in labels if label in worst}
 
 
-def listed(rows: dict[str, str]) -> Iterator[str]:
+def in_columns(rows: dict[str, str]) -> Iterator[str]:
     """Yield a line for each name and what there is to say of it.
 
-    >>> list(listed({"steps": "6"}))
+    >>> list(in_columns({"steps": "6"}))
     ['  steps                 6']
     """
     for name, value in rows.items():

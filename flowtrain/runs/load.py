@@ -17,7 +17,6 @@ from flowtrain.build import (
 )
 from flowtrain.config.schema import Config, validate
 from flowtrain.data.condition import ContextEncoder
-from flowtrain.data.read import listed
 from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
@@ -28,7 +27,7 @@ from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint as checkpoints
 from flowtrain.runs.existing import existing_checkpoint, existing_replica
 from flowtrain.runs.folder import RunFolder
-from flowtrain.text import one_line
+from flowtrain.text import listed, one_line
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flowtrain.config.schema import Config
 from flowtrain.evaluation.checks import LARGE_GAP
-from flowtrain.evaluation.findings import listed, measured
+from flowtrain.evaluation.findings import in_columns, measured
 from flowtrain.evaluation.spread import Spread
 from flowtrain.evaluation.tags import METRICS
 from flowtrain.training.state import Progress
@@ -100,7 +100,7 @@ def report_of_several(
         f"{number} x {config.model.name} on {config.data.title}, "
         f"seeds {config.seed} to {config.seed + number - 1}, in nats"
     )
-    yield from listed(
+    yield from in_columns(
         {
             METRICS["kl"].title: f"{kl.mean:.5f} ± {kl.error:.5f}, mean of {number}, "
             f"from {min(kl.each):.5f} to {max(kl.each):.5f}",
@@ -186,5 +186,5 @@ def final_report(
         )
     if progress.skipped:
         rows["skipped steps"] = f"{progress.skipped:,}"
-    yield from listed(rows)
+    yield from in_columns(rows)
     yield f"  {config.logger.view(folder)}"

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from flowtrain.data.check import check_rows
 from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.condition_column import Category, Number
 from flowtrain.data.sklearn_sets import SETS, load_sklearn
-from flowtrain.data.splits import check
 from flowtrain.errors import UserError
 from flowtrain.evaluation.metrics import bits_per_dimension
 
@@ -33,7 +33,7 @@ def test_sets_of_scikit_learn(name: str) -> None:
     assert table.levels == (17 if name == "digits" else None)
     if name != "digits":  # they alone are drawn from the seed
         assert torch.equal(table.values, load_sklearn(name, seed=1).values)
-    check(table.values, table.columns)
+    check_rows(table.values, table.columns)
 
 
 def test_digits_are_dequantised_by_their_seed() -> None:

@@ -11,7 +11,6 @@ from flowtrain.data.read import Table
 from flowtrain.data.splits import (
     Split,
     Splits,
-    check,
     sample_splits,
     split_rows,
     split_table,
@@ -31,7 +30,7 @@ def refusal(action: Callable[[], Any]) -> str:
     return message
 
 
-# --- splitting and checking ---------------------------------------------------------------------
+# --- dealing rows --------------------------------------------------------------------------------
 
 
 def test_split_rows_deals_every_row_once_by_its_seed() -> None:
@@ -62,43 +61,6 @@ def test_split_rows_refuses_splits_without_rows(
     rows: int, val: float, test: float, expected: str
 ) -> None:
     assert expected in refusal(lambda: split_rows(rows, val=val, test=test, seed=0))
-
-
-def normal(n: int, d: int) -> torch.Tensor:
-    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-
-def test_check_has_nothing_to_say_about_good_points() -> None:
-    assert check(normal(150, 3), ["a", "b", "c"]) == []
-
-
-def test_check_refuses_constant_columns() -> None:
-    values = normal(200, 3)
-    values[:, 0], values[:, 2] = 7.0, 0.0
-    assert "without a density: 'a', 'c'; choose" in refusal(lambda: check(values, ["a", "b", "c"]))
-
-
-def test_check_warns_of_rows_that_repeat() -> None:
-    values = normal(200, 2)
-    values[10:15] = values[0]
-    values[20], values[21] = torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0])
-    (warning,) = check(values, ["a", "b"])
-    assert warning.startswith("6 of 200 rows (3 %) repeat another")
-
-
-def test_check_warns_of_columns_that_follow_from_others() -> None:
-    values = normal(400, 4)
-    values[:, 2] = 1e6 * (3 * values[:, 0] - values[:, 3]) + 7
-    (warning,) = check(values, ["a", "b", "sum", "d"])
-    assert warning.startswith("linear functions of one another: 'a', 'sum', 'd': a flow can raise")
-    values[:, 2] += 1e2 * normal(500, 1)[100:, 0]  # a ten-thousandth of it
-    assert check(values, ["a", "b", "sum", "d"]) == []
-    assert check(1e300 * values, ["a", "b", "sum", "d"]) == []
-
-
-def test_check_warns_of_few_rows() -> None:
-    (warning,) = check(normal(149, 3), ["a", "b", "c"])
-    assert warning.startswith("149 rows for 3 columns are few")
 
 
 # --- the three splits of a run ------------------------------------------------------------------
