@@ -49,8 +49,8 @@ class Standing:
     def setting(self, group: str, key: str, kind: type[T]) -> T | None:
         """Return a setting of its config; None if it has none of this type.
 
-        >>> standing(run_folder).setting("model", "couplings", int)
-        2
+        >>> standing(run_folder).setting("trainer", "max_steps", int)
+        6
         """
         section = self.result.get("config", {}).get(group)
         found = section.get(key) if isinstance(section, dict) else None
