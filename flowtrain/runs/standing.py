@@ -49,8 +49,11 @@ class Standing:
     def setting(self, group: str, key: str, kind: type[T]) -> T | None:
         """Return a setting of its config; None if it has none of this type.
 
-        >>> standing(run_folder).setting("trainer", "max_steps", int)
-        6
+        >>> from flowtrain.runs.result import write_result
+        >>> config = {"trainer": {"max_steps": 800}}
+        >>> write_result(RunFolder(tmp_path), status="running", config=config)
+        >>> standing(tmp_path).setting("trainer", "max_steps", int)
+        800
         """
         section = self.result.get("config", {}).get(group)
         found = section.get(key) if isinstance(section, dict) else None
