@@ -90,6 +90,7 @@ class ContinuousFlow(Flow):
         generator: torch.Generator | None = None,
         *,
         context: Tensor | None = None,
+        t: float = 1.0,
         solver: Solver | None = None,
         divergence: Divergence | None = None,
         kinetic: bool = False,
@@ -104,6 +105,7 @@ class ContinuousFlow(Flow):
             x: points in data coordinates, (n, d).
             generator: draws the probes of an estimated divergence; None draws them from seed 0.
             context: the condition of each point, (n, context_dim), of a flow that has one.
+            t: the time in [0, 1] at which the flow is stopped.
             solver: None is the flow's own, that of evaluation.
             divergence: None is the flow's own, that of evaluation.
             kinetic: integrate the kinetic energy.
@@ -112,46 +114,14 @@ class ContinuousFlow(Flow):
         Raises:
             SolverError: the solver cannot go on.
         """
-        return self._likelihood(
-            x,
-            1.0,
-            context,
-            generator,
-            solver=solver,
-            divergence=divergence,
-            kinetic=kinetic,
-            jacobian=jacobian,
-        )
-
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return log q(x), or log q(x | c), in nats, (n, d) -> (n,), by the flow's own solver."""
-        return self._likelihood(x, 1.0, context).log_prob
-
-    def log_prob_at(self, t: float, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the log-density in nats of the flow stopped at time t in [0, 1], (n, d) -> (n,).
-
-        At t = 1 it is `log_prob`; x is in data coordinates throughout.
-        """
-        return self._likelihood(x, t, context).log_prob
-
-    def _likelihood(
-        self,
-        x: Tensor,
-        t: float,
-        context: Tensor | None,
-        generator: torch.Generator | None = None,
-        *,
-        solver: Solver | None = None,
-        divergence: Divergence | None = None,
-        kinetic: bool = False,
-        jacobian: bool = False,
-    ) -> Likelihood:
-        """Whiten, solve from t back to the base, and add up."""
         white, log_det = self.whiten(x)
         context = self.accept_context(context, len(x))
         if t == 0:
-            log_prob = self.base.log_prob(white) + log_det
-            return Likelihood(log_prob.to(x.dtype), None, None, Evaluations())
+            log_prob = (self.base.log_prob(white) + log_det).to(x.dtype)
+            zero = torch.zeros_like(log_prob)  # the integral along no path
+            return Likelihood(
+                log_prob, zero if kinetic else None, zero if jacobian else None, Evaluations()
+            )
         solution = self.cnf.solve(
             white,
             t,
@@ -168,6 +138,17 @@ class ContinuousFlow(Flow):
         return Likelihood(
             log_prob.to(x.dtype), solution.kinetic, solution.jacobian, solution.evaluations
         )
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return log q(x), or log q(x | c), in nats, (n, d) -> (n,), by the flow's own solver."""
+        return self.likelihood(x, context=context).log_prob
+
+    def log_prob_at(self, t: float, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the log-density in nats of the flow stopped at time t in [0, 1], (n, d) -> (n,).
+
+        At t = 1 it is `log_prob`; x is in data coordinates throughout.
+        """
+        return self.likelihood(x, context=context, t=t).log_prob
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Map base to data, (n, d) -> (n, d): one solve of z alone, without a trace."""
@@ -248,15 +229,11 @@ class ContinuousFlow(Flow):
 
     def with_solver(self, solver: Solver) -> "ContinuousFlow":
         """Return this flow, weights shared, evaluated by another solver."""
-        flow = self._with(self.cnf.field, solver, self.context_dim)
-        flow.condition = self.condition
-        return flow
+        return self._with(self.cnf.field, solver, self.context_dim)
 
     def with_field(self, field: nn.Module) -> "ContinuousFlow":
         """Return this flow with another field in the place of its own, all else shared."""
-        flow = self._with(field, self.solver, self.context_dim)
-        flow.condition = self.condition
-        return flow
+        return self._with(field, self.solver, self.context_dim)
 
     def given(self, context: Tensor) -> "ContinuousFlow":
         """Return p(x | c) of one condition, (context_dim,), as a flow without one, weights shared.
@@ -274,12 +251,14 @@ class ContinuousFlow(Flow):
             divergence=self.cnf.divergence,
             context_dim=context_dim,
         )
-        return ContinuousFlow(
+        flow = ContinuousFlow(
             cnf,
             self.standardize,
             training_divergence=self.training_divergence,
             base=self.base,
         ).train(self.training)
+        flow.condition = self.condition if context_dim else None
+        return flow
 
 
 def ffjord(

@@ -284,6 +284,10 @@ def test_log_prob_at_follows_the_density_through_time(
     white, log_det = flow.standardize.inverse(x)
     base = standard_normal(white) + log_det
     torch.testing.assert_close(flow.log_prob_at(0.0, x), base)
+    unmoved = flow.likelihood(x, t=0.0, kinetic=True)
+    assert unmoved.kinetic is not None
+    assert unmoved.kinetic.tolist() == [0.0] * len(x)
+    assert unmoved.jacobian is None
     h = 1e-4  # d log q / dt = -div f - f . grad log q
     point = white.clone().requires_grad_()
     (score,) = torch.autograd.grad(standard_normal(point).sum(), point)
