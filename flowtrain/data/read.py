@@ -94,6 +94,47 @@ def read_table(
     (('height', 'width'), [[1.5, 2.0], [3.0, 4.0]], [False, True])
     """
     path = Path(path).expanduser()
+    source = _open(path, header)
+    names = source.names
+    chosen, label_index, given = _choose(path, names, columns, label, condition or ())
+    kinds = None if categorical is None else _among(path, names, given, categorical)
+    guessed = header == "auto" and path.suffix.lower() in DELIMITERS
+    if guessed and all(holds_number(names[i]) for i in chosen):
+        raise UserError(
+            f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
+        )
+    wanted = chosen if label_index is None else [*chosen, label_index]
+    with doing(f"reading {path.name}"):
+        values, cells, rows = source.read(wanted, given)
+    if not len(rows):
+        raise UserError(f"{path}: no rows of numbers")
+
+    def where(row: int, column: int) -> str:
+        return f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
+
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        raise UserError(
+            f"{where(row, column)}: {values[row, column]} is not finite; mend or drop the row"
+        )
+    labels = None
+    if label_index is not None:
+        values, flags = np.ascontiguousarray(values[:, :-1]), values[:, -1]
+        for row in np.flatnonzero((flags != 0) & (flags != 1))[:1]:
+            raise UserError(
+                f"{where(row, -1)}: {flags[row]:g} is no label; use 0 (normal) and 1 (anomaly)"
+            )
+        labels = torch.from_numpy(flags == 1)
+    return Table(
+        torch.from_numpy(values),
+        tuple(names[i] for i in chosen),
+        labels,
+        given=dict(zip((names[i] for i in given), cells, strict=True)),
+        categorical=kinds,
+    )
+
+
+def _open(path: Path, header: Literal["auto"] | bool) -> Source:
+    """Open a file of points by its suffix."""
     if path.is_dir():
         raise UserError(f"{path}: this is a folder; name a file")
     if not path.exists():
@@ -105,40 +146,9 @@ def read_table(
         raise UserError(f"{path}: header={header} has no effect on {suffix}; leave it auto")
     try:
         with doing(f"reading {path.name}"):
-            source = READERS[suffix](path, header)
+            return READERS[suffix](path, header)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    names = source.names
-    chosen, label_index, given = _choose(path, names, columns, label, condition or ())
-    kinds = None if categorical is None else _among(path, names, given, categorical)
-    if suffix in DELIMITERS and header == "auto" and all(holds_number(names[i]) for i in chosen):
-        raise UserError(
-            f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
-        )
-    wanted = chosen if label_index is None else [*chosen, label_index]
-    with doing(f"reading {path.name}"):
-        values, cells, rows = source.read(wanted, given)
-    if not len(rows):
-        raise UserError(f"{path}: no rows of numbers")
-    for row, column in np.argwhere(~np.isfinite(values))[:1]:
-        where = f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
-        raise UserError(f"{where}: {values[row, column]} is not finite; mend or drop the row")
-    labels = None
-    if label_index is not None:
-        flags = values[:, -1]
-        for row in np.flatnonzero((flags != 0) & (flags != 1))[:1]:
-            where = f"{path}, {source.unit} {rows[row]}, column {names[label_index]!r}"
-            raise UserError(f"{where}: {flags[row]:g} is no label; use 0 (normal) and 1 (anomaly)")
-        labels = torch.from_numpy(flags == 1)
-        values = np.ascontiguousarray(values[:, :-1])
-    beside = dict(zip((names[i] for i in given), cells, strict=True))
-    return Table(
-        torch.from_numpy(values),
-        tuple(names[i] for i in chosen),
-        labels,
-        given=beside,
-        categorical=kinds,
-    )
 
 
 def read_cells(path: Path, *, header: Literal["auto"] | bool) -> dict[str, Any]:
