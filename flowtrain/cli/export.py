@@ -1,11 +1,16 @@
 """`flowrun export`: a run's flow for other tools, measured against the flow itself."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
+
+if TYPE_CHECKING:
+    from flowtrain.runs.load import SavedRun
 
 SUMMARY = "write a run's flow for other tools"
 
@@ -37,49 +42,59 @@ def run(options: argparse.Namespace) -> None:
 
     path = options.output
     check_output(path, (".safetensors", ".onnx", ".pt2"))
-    kind = path.suffix.lower()
-    if kind == ".safetensors":
-        for name in ("function", "steps"):
-            if getattr(options, name) is not None:
-                raise UserError(f"--{name} has no effect on .safetensors; use .onnx or .pt2")
+    graph = path.suffix.lower() != ".safetensors"
+    for name in ("function", "steps"):
+        if not graph and getattr(options, name) is not None:
+            raise UserError(f"--{name} has no effect on .safetensors; use .onnx or .pt2")
     shared.refuse_replicas(options.run)
-    with working(), doing("opening the run"):
-        from flowtrain.runs.load import open_run
-        from flowtrain.runs.weights import refuse_if_missing, save_weights
+    with working():
+        with doing("opening the run"):
+            from flowtrain.runs.load import open_run
 
-        saved = open_run(options.run, options.checkpoint, trust_code=options.trust_code)
-    if kind == ".safetensors":
-        save_weights(path, saved)
-        say(f"wrote {path}: flowtrain.load({str(path)!r}) reads it")
-        return
+            saved = open_run(options.run, options.checkpoint, trust_code=options.trust_code)
+        told = [*write_graph(saved, options)] if graph else [*write_weights(saved, path)]
+    for line in told:
+        say(line)
 
+
+def write_weights(saved: "SavedRun", path: Path) -> Iterator[str]:
+    """Write the weights and the config of a run; yield what there is to say of it."""
+    from flowtrain.runs.weights import save_weights
+
+    save_weights(path, saved)
+    yield f"wrote {path}: flowtrain.load({str(path)!r}) reads it"
+
+
+def write_graph(saved: "SavedRun", options: argparse.Namespace) -> Iterator[str]:
+    """Write a function of a run's flow as a graph; yield what it takes, gives, and how exactly."""
     from flowtrain.runs.graph import CHECKED, ONNX, Function, save_onnx, save_pt2, trace
+    from flowtrain.runs.weights import refuse_if_missing
 
+    path = options.output
     save, runtime, needed = {
         ".onnx": (save_onnx, "onnxruntime", ONNX),
         ".pt2": (save_pt2, "torch.export.load", ()),
-    }[kind]
+    }[path.suffix.lower()]
     refuse_if_missing(*needed)
     function: Function = options.function or "log_prob"
-    with working():
-        with doing(f"tracing {function}, up to a minute"):
-            graph = trace(saved, function, steps=options.steps)
-        with doing(f"writing and checking {path}"):
-            off = save(path, graph)
+    with doing(f"tracing {function}, up to a minute"):
+        graph = trace(saved, function, steps=options.steps)
+    with doing(f"writing and checking {path}"):
+        off = save(path, graph)
+    about, base = graph.about, graph.about["base"]
     takes, gives = (
-        ", ".join(f"{name} ({', '.join(map(str, s))})" for name, s in graph.about[side].items())
+        ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in about[side].items())
         for side in ("inputs", "outputs")
     )
-    base = graph.about["base"]
     if function == "sample" and base["name"] != "normal":
-        say(f"z are draws of the run's base, {base['name']}: its parameters are in the file")
-    unit = "nats" if graph.about["function"] == "log_prob" else "units of the data"
-    say(f"wrote {path}: {takes} -> {gives}, {graph.about['dtype']}, for any n")
-    say(f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points")
-    if "solver" in graph.about:
-        error = graph.about["solver"]["error"]
+        yield f"z are draws of the run's base, {base['name']}: its parameters are in the file"
+    unit = "nats" if function == "log_prob" else "units of the data"
+    yield f"wrote {path}: {takes} -> {gives}, {about['dtype']}, for any n"
+    yield f"{runtime} is within {off:.1e} {unit} of the flow in float64, on {CHECKED:,} points"
+    if "solver" in about:
+        error = about["solver"]["error"]
         mean = f", {error['mean']:+.1e} on average" if "mean" in error else ""
-        say(
-            f"rk4 in {graph.about['solver']['steps']} steps is within {error['max']:.1e} {unit} of "
+        yield (
+            f"rk4 in {about['solver']['steps']} steps is within {error['max']:.1e} {unit} of "
             f"the evaluation solver{mean}, {error['rms']:.1e} rms; more --steps are more exact"
         )

@@ -2,10 +2,15 @@
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
 from flowtrain.errors import UserError
 from flowtrain.progress import doing, part
+
+if TYPE_CHECKING:
+    from flowtrain.evaluation.few_steps import FewSteps
+    from flowtrain.runs.load import SavedRun
 
 SUMMARY = "measure a continuous flow's sampler of few steps: KL against evaluations"
 METHODS = ("euler", "midpoint", "heun2", "heun3", "rk4")
@@ -43,44 +48,50 @@ def run(options: argparse.Namespace) -> None:
     from flowtrain.cli.console import print_table, say, working
 
     with working():
-        saved, _ = shared.open_chosen(options)
-        from flowtrain.evaluation.few_steps import few_steps, straightness
-        from flowtrain.flows.continuous import ContinuousFlow
-
-        if not isinstance(saved.flow, ContinuousFlow):
-            raise UserError(
-                f"{saved.folder}: {saved.config.model.name} takes no steps; "
-                "name a run of a continuous flow"
-            )
-        if saved.density is None or not saved.density.normalized:
-            raise UserError(f"{saved.folder}: KL needs data whose density is known")
-        z = saved.flow.sample_base(options.n, shared.seeded(options))
-        found = []
-        total = sum(options.steps)
-        with doing("measuring"):
-            before = 0
-            for steps in options.steps:
-                with part(before / total, (before + steps) / total):
-                    found.append(
-                        few_steps(saved.flow, saved.density, z, steps=steps, method=options.solver)
-                    )
-                before += steps
-        with doing("straightness"):
-            straight = straightness(saved.flow, z[:2_000])
-    rows = []
-    for each in found:
-        kl = "infinite"
-        if "kl_reverse" in each.metrics:
-            bound = ">= " if each.folded else ""
-            kl = f"{bound}{each.metrics['kl_reverse']:.4f} ± {each.metrics['kl_reverse_error']:.4f}"
-        rows.append(
-            [f"{each.steps}", f"{each.evaluations}", kl, f"{each.metrics['ess']:.3f}",
-             f"{each.folded:.1%}"]
-        )  # fmt: skip
+        saved, found, straight = measure(options)
     header = ["steps", "evaluations", "KL(model | data)", "ESS", "folded"]
     title = f"{saved.name}, {options.solver}, in nats"
-    print_table(header, rows, left=0, title=title)
+    print_table(header, map(cells, found), left=0, title=title)
     print(
         f"straightness {straight:.4f}: E|z_1 - z_0 - dz/dt|² on the flow's own paths, 0 if straight"
     )
     say(f"measured {options.n:,} samples of {shared.about(saved, options)}, seed {options.seed}")
+
+
+def measure(options: argparse.Namespace) -> tuple["SavedRun", list["FewSteps"], float]:
+    """Return the run, what its sampler gives by each number of steps, and its straightness."""
+    saved, _ = shared.open_chosen(options)
+    from flowtrain.evaluation.few_steps import few_steps, straightness
+    from flowtrain.flows.continuous import ContinuousFlow
+
+    if not isinstance(saved.flow, ContinuousFlow):
+        raise UserError(
+            f"{saved.folder}: {saved.config.model.name} takes no steps; "
+            "name a run of a continuous flow"
+        )
+    if saved.density is None or not saved.density.normalized:
+        raise UserError(f"{saved.folder}: KL needs data whose density is known")
+    z = saved.flow.sample_base(options.n, shared.seeded(options))
+    found: list[FewSteps] = []
+    total = sum(options.steps)
+    with doing("measuring"):
+        before = 0
+        for steps in options.steps:
+            with part(before / total, (before + steps) / total):
+                found.append(
+                    few_steps(saved.flow, saved.density, z, steps=steps, method=options.solver)
+                )
+            before += steps
+    with doing("straightness"):
+        return saved, found, straightness(saved.flow, z[:2_000])
+
+
+def cells(found: "FewSteps") -> list[str]:
+    """Return a row of the table."""
+    kl = "infinite"
+    if "kl_reverse" in found.metrics:
+        bound = ">= " if found.folded else ""
+        error = found.metrics["kl_reverse_error"]
+        kl = f"{bound}{found.metrics['kl_reverse']:.4f} ± {error:.4f}"
+    ess, folded = f"{found.metrics['ess']:.3f}", f"{found.folded:.1%}"
+    return [f"{found.steps}", f"{found.evaluations}", kl, ess, folded]

@@ -42,7 +42,7 @@ def few_steps(
     """Measure the law of a sampler that takes equal steps, exactly: no ODE is assumed solved.
 
     A step is a map of z alone, and its log-determinant that of its Jacobian, by autograd: so each
-    sample has the log q of the law it is drawn from, log N(z) - sum of log|det|.
+    sample has the log q of the law it is drawn from: the base's at z, less the sum of log|det|.
 
     Args:
         flow: the model.
