@@ -207,6 +207,20 @@ def open_run(
             return _mixed(folder, tuple(each))
         file = existing_checkpoint(folder, checkpoint)
         state = checkpoints.read(file)
+    return _opened(folder, file, state, device=device, trust_code=trust_code)
+
+
+def _opened(
+    folder: Path, file: Path, state: dict[str, Any], *, device: str, trust_code: bool
+) -> SavedRun:
+    """Return the run that a state is of.
+
+    Args:
+        folder: of the run.
+        file: that the state is from.
+        state: of a checkpoint or an export.
+        device, trust_code: as `open_run` has them.
+    """
     try:
         config = validate(state["config"])
     except UserError as error:
