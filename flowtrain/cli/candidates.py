@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from flowtrain.cli.keys import known_keys, options_of, switches
+from flowtrain.cli.keys import INNER, known_keys, options_of, switches
 from flowtrain.config import CONF
 from flowtrain.runs.folder import RunFolder
 
@@ -18,8 +18,8 @@ FLAGS = {
 }  # fmt: skip
 RUNS = ("resume", "init_from", "resume_sweep")  # keys whose value is the folder of a run
 FILES = ("data.path", "hydra.run.dir", "hydra.sweep.dir")
-RECIPES = ("experiment", "experiment_on", "launcher", "sweep")  # groups without keys of their own
-HIDDEN = ("experiment_on", "defaults")  # not for a user to choose
+RECIPES = ("experiment", "launcher", "sweep")  # groups without keys of their own
+HIDDEN = (*INNER, "defaults")  # not for a user to choose
 DONE = " "  # ends a candidate after which nothing can be added to the word
 
 
@@ -76,7 +76,7 @@ def _keys(before: Sequence[str], word: str, own: Sequence[Path]) -> Iterator[str
     yield from (f"{group}=" for group in {*groups, "solver@evaluation.solver"} - {*HIDDEN})
     for key in known_keys(before):
         group, dot, _ = key.partition(".")
-        if group in RECIPES or key in HIDDEN:
+        if group in (*RECIPES, *HIDDEN):
             continue
         yield f"{group}." if dot and not word.startswith(f"{group}.") else f"{key}="
     if word.startswith("h"):

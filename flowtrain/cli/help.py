@@ -4,6 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from flowtrain.cli.keys import INNER
 from flowtrain.config import CONF
 
 HELP = """\
@@ -60,7 +61,7 @@ def help_text() -> str:
     for folder in folders:
         for file in folder.glob("*/*.yaml"):
             groups.setdefault(file.parent.name, set()).add(file.stem)
-    for group in ("experiment_on", "model_on"):  # chosen by other groups, not by a user
+    for group in INNER:
         groups.pop(group, None)
     listed = (f"{group}: {', '.join(sorted(groups[group]))}" for group in sorted(groups))
     lines = (textwrap.fill(line, 80, subsequent_indent="  ") for line in listed)

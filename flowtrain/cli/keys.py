@@ -9,6 +9,8 @@ import yaml
 
 from flowtrain.config import CONF
 
+INNER = ("experiment_on", "model_on")  # groups that other groups choose, and no user
+
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
     """Return the keys of the config: of the options that the arguments choose, else of them all."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from flowtrain.cli.keys import keys_of, known_keys, options_of
+from flowtrain.cli.keys import INNER, keys_of, known_keys, options_of
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
-GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment_on", "model_on"}
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {*INNER}
 
 
 def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str:

@@ -12,10 +12,10 @@ import pytest
 from flowtrain.cli.candidates import candidates, escaped, split
 from flowtrain.cli.completion import SCRIPTS
 from flowtrain.cli.flowrun import COMMANDS, execute
-from flowtrain.cli.keys import options_of
+from flowtrain.cli.keys import INNER, options_of
 from flowtrain.config import CONF
 
-GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment_on"}
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} - {*INNER}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_every_group_and_each_of_its_options_is_offered() -> None:
     offered = {*candidates(["flowtrain", ""])}
     assert {f"{group}=" for group in GROUPS} <= offered
     assert {"seed=", "optimizer.", "solver@evaluation.solver="} <= offered
-    assert not {"experiment_on=", "defaults=", "hydra="} & offered
+    assert not {"experiment_on=", "model_on=", "model_on.", "defaults=", "hydra="} & offered
     for group in GROUPS:
         assert candidates(["flowtrain", f"{group}="]) == [
             f"{group}={option} " for option in options_of(group)
