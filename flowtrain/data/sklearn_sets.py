@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowtrain.config.data import Sklearn
+from flowtrain.config.section import names
 from flowtrain.data.read import Table
 from flowtrain.errors import UserError
 
-SETS = ("digits", "iris", "wine", "breast_cancer", "diabetes")
+SETS = names(Sklearn)
 LEVELS = 17  # grey levels of a pixel of the digits: 0 to 16
 
 
@@ -48,7 +50,7 @@ def load_sklearn(name: str, *, condition: Literal["target"] | None = None, seed:
     levels = LEVELS if name == "digits" else None
     given: dict[str, NDArray[Any]] = {}
     if condition is not None:
-        names, target = getattr(loaded, "target_names", None), np.asarray(loaded.target)
-        given["target"] = target if names is None else np.asarray(names)[target].astype(object)
+        kinds, target = getattr(loaded, "target_names", None), np.asarray(loaded.target)
+        given["target"] = target if kinds is None else np.asarray(kinds)[target].astype(object)
     columns = tuple(str(column) for column in loaded.feature_names)
     return Table(values, columns, levels=levels, given=given)
