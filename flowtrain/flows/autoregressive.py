@@ -175,6 +175,9 @@ def autoregressive_stack(
         generator: draws the permutations.
         context_dim: numbers of a condition that every conditioner sees.
 
+    Raises:
+        ValueError: the mixing is unknown.
+
     >>> from flowtrain.flows import Standardize
     >>> from flowtrain.flows.elementwise import Affine
     >>> transforms = autoregressive_stack(
@@ -204,6 +207,8 @@ def autoregressive_stack(
                 transforms.append(Permute(torch.randperm(dim, generator=generator)))
             case "lu":
                 transforms.append(LULinear(backwards))
+            case _:
+                raise ValueError(f"mixing={mixing!r} is unknown; use reverse, random or lu")
     return transforms
 
 

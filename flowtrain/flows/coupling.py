@@ -102,7 +102,8 @@ def coupling_stack(
         context_dim: numbers of a condition that every conditioner sees.
 
     Raises:
-        ValueError: the data have fewer than two dimensions, which leave nothing to couple.
+        ValueError: the data have fewer than two dimensions, which leave nothing to couple; or the
+            mixing is unknown.
 
     >>> from flowtrain.flows import Standardize
     >>> from flowtrain.flows.elementwise import Affine
@@ -130,13 +131,16 @@ def coupling_stack(
                 context_dim=context_dim,
             )
         )
+        swapped = torch.arange(dim).roll(dim // 2)
         match mixing:
             case "alternate":
-                transforms.append(Permute(torch.arange(dim).roll(dim // 2)))
+                transforms.append(Permute(swapped))
             case "random":
                 transforms.append(Permute(_mixing_order(dim, generator)))
             case "lu":
-                transforms.append(LULinear(torch.arange(dim).roll(dim // 2)))
+                transforms.append(LULinear(swapped))
+            case _:
+                raise ValueError(f"mixing={mixing!r} is unknown; use alternate, random or lu")
     return Flow(transforms, standardize)
 
 

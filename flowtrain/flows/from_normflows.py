@@ -163,8 +163,8 @@ def normflows(
         context_dim: numbers of a condition, which not all flows of normflows take.
 
     Raises:
-        ValueError: normflows refuses an argument, the data have one dimension, in which only
-            "residual" is made, or the flow takes no condition.
+        ValueError: the flow is unknown, normflows refuses an argument, the data have one dimension,
+            in which only "residual" is made, or the flow takes no condition.
 
     >>> flow = normflows(
     ...     Standardize(torch.zeros(2), torch.ones(2)), flow="nsf", transforms=2, hidden=8,
@@ -197,10 +197,12 @@ def normflows(
                 settings = {**given, **arguments}
                 spline = flows.AutoregressiveRationalQuadraticSpline(dim, depth, hidden, **settings)
                 return FromNormflows(spline, context_dim)
-            case _:  # maf: it is given as a map from data to base
+            case "maf":  # it is given as a map from data to base
                 settings = {"context_features": context_dim or None, **arguments}
                 layer = flows.MaskedAffineAutoregressive(dim, hidden, num_blocks=depth, **settings)
                 return FromNormflows(Backwards(layer), context_dim)
+            case _:
+                raise ValueError(f"{flow!r} is no flow of normflows that is known here")
 
     layers: list[Transform] = []
     try:

@@ -72,6 +72,13 @@ def test_orders_come_from_the_generator() -> None:
     assert orders(0) == orders(0) != orders(1)
 
 
+def test_a_mixing_that_is_unknown_is_refused() -> None:
+    unit = Standardize(torch.zeros(2), torch.ones(2))
+    stack = {**STACK, "mixing": "alternate"}
+    with pytest.raises(ValueError, match=r"^mixing='alternate' is unknown; use reverse"):
+        maf(unit, log_scale_bound=3.0, generator=torch.Generator(), **stack)
+
+
 def test_iaf_is_maf_from_its_other_end(randomize: Randomize) -> None:
     generator = torch.Generator().manual_seed(0)
     flow = iaf(whitening(3), log_scale_bound=2.0, generator=generator, **STACK).double()

@@ -101,6 +101,11 @@ def test_alternating_couplings_change_every_coordinate(dim: int) -> None:
     assert changed == set(range(dim))
 
 
+def test_a_mixing_that_is_unknown_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^mixing='reverse' is unknown; use alternate"):
+        build(2, mixing="reverse")
+
+
 def test_learned_mixings_start_as_the_swap_of_the_halves() -> None:
     learned, swapped, z = build(3, mixing="lu"), build(3, mixing="alternate"), torch.randn(5, 3)
     assert sum(isinstance(part, LULinear) for part in learned.transforms) == 6

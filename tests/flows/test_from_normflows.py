@@ -81,6 +81,11 @@ def test_one_dimension_is_refused(flow: str) -> None:
         normflows(one, flow=flow, generator=torch.Generator(), **SMALL)
 
 
+def test_a_name_that_is_unknown_builds_nothing() -> None:
+    with pytest.raises(ValueError, match=r"^'iaf' is no flow of normflows"):
+        normflows(TWO, flow="iaf", generator=torch.Generator(), **SMALL)
+
+
 @pytest.mark.parametrize("flow", ["residual", "realnvp"])
 def test_flows_without_a_condition_are_refused_one(flow: str) -> None:
     with pytest.raises(ValueError, match=rf"^{flow} of normflows learns no p\(x \| c\)$"):
