@@ -10,7 +10,7 @@ from flowtrain.flows.bases import Base
 from flowtrain.flows.flow import Flow, Standardize
 
 
-class Mixture(Base):
+class Ensemble(Base):
     """The law q = sum_r q_r / R of R flows, in data coordinates.
 
     Of two models of one law, their mean is never worse than they are on average: by Jensen's
@@ -22,7 +22,7 @@ class Mixture(Base):
     >>> from flowtrain import load
     >>> flow = load(run_folder)
     >>> x = flow.sample(5)
-    >>> torch.allclose(Mixture([flow, flow]).log_prob(x), flow.log_prob(x))
+    >>> torch.allclose(Ensemble([flow, flow]).log_prob(x), flow.log_prob(x))
     True
     """
 
@@ -76,4 +76,4 @@ def mixture(flows: Sequence[Flow]) -> Flow:
     """
     first = flows[0]
     one = torch.ones(first.dim, dtype=first.points_dtype, device=first.device)
-    return Flow([], Standardize(0 * one, one), Mixture(flows))
+    return Flow([], Standardize(0 * one, one), Ensemble(flows))
