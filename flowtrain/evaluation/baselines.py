@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowtrain.batching import BLOCK
 from flowtrain.errors import UserError
-from flowtrain.flows.whiten import mean_and_deviation
+from flowtrain.flows.statistics import mean_and_deviation
 
 RIDGE = 1e-6  # of each column's variance, added to it
 KERNELS = 10_000  # with TEST rows 1e8 pairs, two seconds of a CPU core

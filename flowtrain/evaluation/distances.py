@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.batching import BLOCK, by_rows
-from flowtrain.flows.whiten import mean_and_deviation
+from flowtrain.flows.statistics import mean_and_deviation
 
 POINTS = 2_000  # of each set that `sample_distances` compares: about a second
 MEDIAN_POINTS = 1_000  # whose half a million distances give the kernel its bandwidth

@@ -13,7 +13,8 @@ from flowtrain.evaluation.baselines import gaussian_nll
 from flowtrain.flows.bases import Normal
 from flowtrain.flows.flow import Flow
 from flowtrain.flows.linear import affine
-from flowtrain.flows.whiten import Whiten, mean_and_deviation
+from flowtrain.flows.statistics import mean_and_deviation
+from flowtrain.flows.whiten import Whiten
 
 
 def rows(n: int = 400, seed: int = 0) -> Tensor:
