@@ -23,8 +23,8 @@ from flowtrain.densities.density import Density
 from flowtrain.densities.interval import Interval, Rotations, Varied
 from flowtrain.densities.target import Target
 from flowtrain.errors import ConfigError, UserError
+from flowtrain.flows.check import check_field
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.fields import check_field
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.whiten import Whiten
 

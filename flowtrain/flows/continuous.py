@@ -284,7 +284,7 @@ def ffjord(
         field: a class of vector fields, called with (dim, width=, depth=, activation=).
         width: hidden units of a layer.
         depth: hidden layers.
-        activation: a name of `fields.SMOOTH`.
+        activation: a name of `smooth.SMOOTH`.
         divergence: of training: "exact", "hutchinson" or "auto"; evaluation is exact up to
             `EXACT_EVALUATION_UP_TO` dimensions.
         probes: of hutchinson; None is 1.

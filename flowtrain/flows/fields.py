@@ -6,9 +6,6 @@
 double backward and works under no_grad.
 """
 
-import copy
-import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
 
@@ -16,57 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtrain.flows.nets import scale_first_layer, zero_init
-
-# A smooth activation: values a -> (activation, its slope). A kink would cost the ODE its order.
-Activation = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def tanh(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return tanh a and its slope, each of the shape of a.
-
-    >>> tanh(torch.zeros(1))
-    (tensor([0.]), tensor([1.]))
-    """
-    value = torch.tanh(a)
-    return value, 1 - value * value
-
-
-def softplus(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log(1 + exp a) and its slope, each of the shape of a.
-
-    >>> softplus(torch.zeros(1))
-    (tensor([0.6931]), tensor([0.5000]))
-    """
-    return nn.functional.softplus(a), torch.sigmoid(a)
-
-
-def silu(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a / (1 + exp -a) and its slope, each of the shape of a.
-
-    >>> silu(torch.zeros(1))
-    (tensor([0.]), tensor([0.5000]))
-    """
-    gate = torch.sigmoid(a)
-    value = a * gate
-    return value, gate + value * (1 - gate)
-
-
-def gelu(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a Φ(a), Φ the standard normal's distribution function, and its slope, each like a.
-
-    >>> gelu(torch.zeros(1))
-    (tensor([0.]), tensor([0.5000]))
-    """
-    mass = 0.5 * (1 + torch.erf(a / math.sqrt(2)))
-    return a * mass, mass + a * torch.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
-
-
-SMOOTH: dict[str, Activation] = {
-    "tanh": tanh,
-    "softplus": softplus,
-    "silu": silu,
-    "gelu": gelu,
-}
+from flowtrain.flows.smooth import SMOOTH
 
 
 def _activate(name: str, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,7 +194,9 @@ class GivenField(nn.Module):
         context: the condition, (context_dim,).
 
     >>> field = TimeMLP(2, width=8, depth=1, activation="silu", context_dim=1)
-    >>> check_field(GivenField(field, torch.ones(1)), dim=2)
+    >>> given = GivenField(field, torch.ones(1))
+    >>> given(torch.tensor(0.5), torch.ones(5, 2), torch.ones(1, 5, 2))[0].shape
+    torch.Size([5, 2])
     """
 
     context: Tensor
@@ -305,55 +254,3 @@ class TimeMLP(nn.Module):
             h, v = _activate(self.activation, h, v)
             h, v = _affine(layer.weight, layer.bias, h, v)
         return h, v
-
-
-def check_field(field: nn.Module, dim: int, context_dim: int = 0) -> None:
-    """Hold a field to the contract, at random weights, points, times and conditions.
-
-    Args:
-        field: the field; it is copied, not changed.
-        dim: d.
-        context_dim: numbers of a condition; 0 where there is none.
-
-    Raises:
-        ValueError: a wrong shape, a value that is not finite, or tangents that autograd denies.
-
-    >>> check_field(TimeMLP(2, width=8, depth=1, activation="silu"), dim=2)
-    >>> class Sum(torch.nn.Module):
-    ...     def forward(self, t, z, tangents):
-    ...         return z.sum(-1), tangents
-    >>> check_field(Sum(), dim=2)
-    Traceback (most recent call last):
-        ...
-    ValueError: the field's velocity must have shape (5, 2), got (5,)
-    """
-    generator = torch.Generator().manual_seed(0)
-    field = copy.deepcopy(field)
-    with torch.no_grad():
-        for weight in field.parameters():  # last layers start at zero, and hide their tangents
-            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
-    n, k = 5, 3
-    z, tangents = (torch.randn(*shape, generator=generator) for shape in ((n, dim), (k, n, dim)))
-    given = (torch.randn(n, context_dim, generator=generator),) if context_dim else ()
-    for t in (torch.tensor(0.3), torch.rand(n, generator=generator)):
-        velocity, moved = field(t, z, tangents, *given)
-        for name, value, shape in (
-            ("velocity", velocity, (n, dim)),
-            ("tangents", moved, (k, n, dim)),
-        ):
-            if value.shape != shape:
-                raise ValueError(
-                    f"the field's {name} must have shape {shape}, got {(*value.shape,)}"
-                )
-            if not value.isfinite().all():
-                raise ValueError(f"the field's {name} must be finite")
-        for tangent, found in zip(tangents, moved, strict=True):
-            # Not torch.func's forward mode: its first use imports what warns of a deprecation.
-            truth: Tensor = torch.autograd.functional.jvp(
-                lambda z, t=t: field(t, z, z.new_empty(0, *z.shape), *given)[0], z, tangent
-            )[1]
-            if not torch.allclose(found, truth, rtol=1e-3, atol=1e-4):
-                off = (found - truth).abs().max().item()
-                raise ValueError(
-                    f"the field's tangents must be J @ tangents; autograd differs by {off:.3g}"
-                )

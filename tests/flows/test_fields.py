@@ -1,18 +1,20 @@
-"""Vector fields: their tangents, activations and time."""
+"""Vector fields: their tangents, their time, their contract."""
 
 import copy
 from collections.abc import Callable
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jvp
 
-from flowtrain.config.model import FFJORD, FIELDS
+from flowtrain.config.model import FIELDS
 from flowtrain.config.section import imported
-from flowtrain.flows.fields import SMOOTH, Fourier, check_field
+from flowtrain.flows.check import check_field
+from flowtrain.flows.fields import Fourier
+from flowtrain.flows.smooth import SMOOTH
 
 KINDS = [pytest.param(*kind, id="-".join(kind)) for kind in product(FIELDS, SMOOTH)]
 
@@ -61,19 +63,6 @@ def test_velocity_does_not_depend_on_the_tangents(
     alone, none = module(t, z, z.new_empty(0, 5, 3))
     assert none.shape == (0, 5, 3)
     torch.testing.assert_close(alone, module(t, z, draw(2, 5, 3))[0], rtol=0, atol=1e-14)
-
-
-def test_the_config_offers_every_activation() -> None:
-    assert {*get_args(FFJORD.model_fields["activation"].annotation)} == {*SMOOTH}
-
-
-@pytest.mark.parametrize("name", SMOOTH)
-def test_slopes_are_those_of_autograd(name: str) -> None:
-    a = torch.linspace(-6, 6, 101, dtype=torch.float64, requires_grad=True)
-    value, slope = SMOOTH[name](a)
-    torch.testing.assert_close(value, getattr(nn.functional, name)(a))
-    (expected,) = torch.autograd.grad(value.sum(), a)
-    torch.testing.assert_close(slope, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -135,9 +124,6 @@ def test_waves_come_from_the_generator_and_are_saved_but_not_trained() -> None:
     assert "waves" not in dict(build(0).named_parameters())
 
 
-# --- the contract of a field of the user's own ---------------------------------------------------
-
-
 @pytest.mark.parametrize("dim", [1, 2, 5])
 @pytest.mark.parametrize(("field", "activation"), KINDS)
 def test_the_fields_of_the_package_keep_the_contract(field: str, activation: str, dim: int) -> None:
@@ -146,80 +132,3 @@ def test_the_fields_of_the_package_keep_the_contract(field: str, activation: str
     check_field(module, dim)
     assert all(torch.equal(weight, before[key]) for key, weight in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
-
-
-class Own(nn.Module):
-    """A field of the user's own: f = tanh(W z + b) cos(t), right unless it is told otherwise."""
-
-    def __init__(self, dim: int = 2) -> None:
-        super().__init__()
-        self.layer = nn.Linear(dim, dim)
-        nn.init.zeros_(self.layer.weight)  # hides the tangents
-
-    def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-        speed = t.cos()[..., None]
-        value = torch.tanh(self.layer(z))
-        moved = (1 - value.square()) * nn.functional.linear(tangents, self.layer.weight)
-        return self.told(value * speed, moved * speed)
-
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity, moved
-
-
-class Doubled(Own):
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity, 2 * moved
-
-
-class Still(Own):
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity, 0 * moved
-
-
-class Summed(Own):
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity, moved.sum(0)
-
-
-class Flat(Own):
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity[:, 0], moved
-
-
-class Infinite(Own):
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity, moved / 0
-
-
-class Unbounded(Own):
-    def told(self, velocity: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return velocity * torch.nan, moved
-
-
-class EarlyAlone(Own):
-    """Right at one time for all rows, wrong where every row has its own."""
-
-    def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-        velocity, moved = super().forward(t, z, tangents)
-        return velocity, moved if t.dim() == 0 else 2 * moved
-
-
-def test_a_field_of_ones_own_that_keeps_the_contract_passes() -> None:
-    check_field(Own(), 2)
-
-
-@pytest.mark.parametrize(
-    ("field", "message"),
-    [
-        (Doubled, r"tangents must be J @ tangents; autograd differs by \d"),
-        (Still, r"tangents must be J @ tangents; autograd differs by \d"),
-        (EarlyAlone, r"tangents must be J @ tangents; autograd differs by \d"),
-        (Summed, r"tangents must have shape \(3, 5, 2\), got \(5, 2\)"),
-        (Flat, r"velocity must have shape \(5, 2\), got \(5,\)"),
-        (Infinite, "tangents must be finite"),
-        (Unbounded, "velocity must be finite"),
-    ],
-)
-def test_a_field_that_breaks_the_contract_is_refused(field: type[Own], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_field(field(), 2)

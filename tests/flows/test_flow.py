@@ -15,10 +15,10 @@ from flowtrain.config.model import BASES, FIELDS, Model
 from flowtrain.config.section import Section, names, options
 from flowtrain.config.solver import Adaptive
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.fields import SMOOTH
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.from_zuko import FromZuko
 from flowtrain.flows.linear import ConditionalLinear
+from flowtrain.flows.smooth import SMOOTH
 
 Make = Callable[..., Flow]
 Randomize = Callable[[nn.Module, torch.Generator], None]
