@@ -47,8 +47,9 @@ def run(options: argparse.Namespace) -> None:
         if path is not None:
             check_output(path, suffixes)
     with working(), doing("reading the runs"):
-        from flowtrain.comparison.compare import compare, write
+        from flowtrain.comparison.compare import compare
         from flowtrain.comparison.summary import find_runs
+        from flowtrain.comparison.write import write
 
         comparison = compare(
             find_runs(options.folders),

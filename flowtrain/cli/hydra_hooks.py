@@ -40,8 +40,9 @@ def compare_sweep(folder: Path) -> None:
     if not any(folder.glob("*/result.json")):
         return
     from flowtrain.cli.compare import print_comparison
-    from flowtrain.comparison.compare import compare, write_comparison
+    from flowtrain.comparison.compare import compare
     from flowtrain.comparison.summary import find_runs
+    from flowtrain.comparison.write import write_comparison
 
     try:
         runs = find_runs([folder])

@@ -1,6 +1,5 @@
-"""Runs side by side: how they are grouped and ordered, what is noted, and what is written."""
+"""Runs side by side: how they are grouped and ordered, and what is noted."""
 
-import csv
 import json
 import shutil
 import subprocess
@@ -9,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import pytest
 
-from flowtrain.comparison.compare import compare, picture, write_comparison
+from flowtrain.comparison.compare import compare
 from flowtrain.comparison.summary import RunSummary, find_runs
 from flowtrain.comparison.table import render_csv
+from flowtrain.comparison.write import picture
 from flowtrain.config.schema import Config
 from flowtrain.errors import UserError
 from flowtrain.runs.migrate import SCHEMA
@@ -346,25 +345,6 @@ def test_without_a_completed_run_there_is_nothing_to_compare() -> None:
 
 
 # --- real runs ----------------------------------------------------------------------------------
-
-
-def test_a_sweep_of_real_runs_gets_table_and_picture(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
-    for couplings in (2, 3):
-        for seed in (0, 1):
-            config = tiny(f"model.couplings={couplings}", f"seed={seed}", "trainer.max_steps=10")
-            train(config, tmp_path / f"{couplings}-{seed}")
-    written = write_comparison(compare(find_runs([tmp_path])), tmp_path)
-    assert [path.name for path in written] == ["compare.csv", "compare.md", "compare.png"]
-    rows = [*csv.DictReader(written[0].read_text().splitlines())]
-    assert sorted((row["model.couplings"], row["runs"]) for row in rows) == [("2", "2"), ("3", "2")]
-    assert written[1].read_text().count("**") == 4  # KL and NLL have their best
-    with PIL.Image.open(written[2]) as image:
-        assert image.format == "PNG"
-    assert (
-        write_comparison(compare(find_runs([tmp_path])), tmp_path) == written
-    )  # they are no runs, and may be replaced
 
 
 def test_comparing_new_runs_opens_no_checkpoint(
