@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from flowtrain.data.condition_column import Category, Cells, Number, as_text, learned, restored
+from flowtrain.densities.conditional import Components, Conditional
+from flowtrain.densities.interval import Rotations, Varied
 from flowtrain.errors import UserError
 from flowtrain.text import listed
 
@@ -191,6 +193,21 @@ class ContextEncoder:
         if len({*condition.names}) < len(condition.names):
             raise ValueError("two columns have one name")
         return condition
+
+
+def condition_of(law: Conditional) -> ContextEncoder:
+    """Return what reads and writes the conditions of a known law.
+
+    >>> from flowtrain.densities import Rings
+    >>> from flowtrain.densities.conditional import Components
+    >>> print(condition_of(Components(Rings(radii=[1.0, 2.0], noise=0.1))))
+    component (0 or 1)
+    """
+    if isinstance(law, Components):
+        return ContextEncoder((Category(law.name, tuple(map(str, range(law.context_dim)))),))
+    assert isinstance(law, Rotations | Varied)
+    drawn = law.interval
+    return ContextEncoder((Number(law.name, drawn.mean, drawn.std, drawn.low, drawn.high),))
 
 
 def _cells(name: str, values: Any) -> Cells:

@@ -7,12 +7,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from flowtrain.data.condition import ContextEncoder
-from flowtrain.data.condition_column import Category, Number
+from flowtrain.data.condition import ContextEncoder, condition_of
 from flowtrain.data.read import Table
-from flowtrain.densities.conditional import Components, Conditional, log_prob_under
+from flowtrain.densities.conditional import Conditional, log_prob_under
 from flowtrain.densities.density import Density
-from flowtrain.densities.interval import Rotations, Varied
 from flowtrain.densities.target import Target
 from flowtrain.errors import UserError
 
@@ -191,21 +189,6 @@ def no_points(
         return Split(start.to(device, dtype), target)
 
     return Splits(make)
-
-
-def condition_of(law: Conditional) -> ContextEncoder:
-    """Return what reads and writes the conditions of a known law.
-
-    >>> from flowtrain.densities import Rings
-    >>> from flowtrain.densities.conditional import Components
-    >>> print(condition_of(Components(Rings(radii=[1.0, 2.0], noise=0.1))))
-    component (0 or 1)
-    """
-    if isinstance(law, Components):
-        return ContextEncoder((Category(law.name, tuple(map(str, range(law.context_dim)))),))
-    assert isinstance(law, Rotations | Varied)
-    drawn = law.interval
-    return ContextEncoder((Number(law.name, drawn.mean, drawn.std, drawn.low, drawn.high),))
 
 
 def split_table(
