@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from flowtrain import __version__
+from flowtrain.cli.messages import commands_of_flowrun
 from flowtrain.config.schema import Config, validate
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.latest import point_to
+from flowtrain.runs.result import write_failed_start
 from flowtrain.training.trainer import train
 
 Flowrun = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,7 +27,7 @@ HEAVY = {
     "torch", "matplotlib", "hydra", "omegaconf", "pydantic", "sklearn", "scipy", "numpy", "rich",
     "yaml",
 }  # fmt: skip
-COMMANDS = ("list", "evaluate", "sample", "score", "compare", "status", "animate", "export")
+COMMANDS = commands_of_flowrun()
 
 # --- help and mistakes --------------------------------------------------------------------------
 
@@ -32,7 +36,7 @@ COMMANDS = ("list", "evaluate", "sample", "score", "compare", "status", "animate
 def test_help_names_every_command(flowrun: Flowrun, arguments: list[str]) -> None:
     told = flowrun(*arguments)
     assert (told.returncode, told.stderr) == (0, "")
-    assert all(f"  {name} " in told.stdout for name in COMMANDS)
+    assert {*COMMANDS} <= {line.split()[0] for line in told.stdout.splitlines() if line}
 
 
 def test_every_command_has_its_help(flowrun: Flowrun) -> None:
@@ -201,6 +205,16 @@ def test_a_defect_of_ours_is_not_hidden(flowrun: Flowrun, monkeypatch: pytest.Mo
 
 
 # --- a user's table -----------------------------------------------------------------------------
+
+
+def test_a_newest_run_that_failed_at_its_start_says_why(flowrun: Flowrun, tmp_path: Path) -> None:
+    (run := tmp_path / "outputs" / "day" / "run").mkdir(parents=True)
+    reason = "points.csv: no such file"
+    write_failed_start(RunFolder(run), reason, model="affine", data="table", seed=0)
+    point_to(run, tmp_path / "outputs")
+    told = flowrun("evaluate", "latest")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == f"flowrun: outputs/day/run: this run failed at its start: {reason}\n"
 
 
 def test_a_run_on_a_table_keeps_to_the_table_s_columns(
