@@ -114,7 +114,8 @@ class ReverseKL:
 
     loss = E log q(x) - log p(x), x = flow(z): log Z - ELBO where p = exp(-U) / Z. The batch of
     data says how many samples, and at which conditions, and nothing else: the target is known by
-    its log-density alone.
+    its log-density alone. A Gaussian base is covered by a shifted Sobol sequence (arXiv
+    1807.01604): the gradient is as unbiased as that of independent samples, and less noisy.
 
     The gradient has a part that is zero on average, that of log q by its weights at given points.
     "path" leaves it out (arXiv 1703.09194, eq. 7): its noise is zero where q = p, at the cost of
@@ -157,7 +158,8 @@ class ReverseKL:
     ) -> tuple[Tensor, Scalars]:
         if self.solver is not None and isinstance(flow, ContinuousFlow):
             flow = flow.with_solver(self.solver)
-        z = flow.sample_base(len(x), generator)
+        z = flow.base.sample_evenly(len(x), generator, dtype=flow.dtype, device=generator.device)
+        z = z.to(flow.device)
         samples, log_det = flow(z, context)
         if self.gradient == "path":
             with _frozen(flow):

@@ -46,6 +46,10 @@ def draws(base: Base, n: int, seed: int = 1) -> Tensor:
     return base.sample(n, seeded(seed), dtype=torch.float64, device=torch.device("cpu"))
 
 
+def even(base: Base, n: int, seed: int) -> Tensor:
+    return base.sample_evenly(n, seeded(seed), dtype=torch.float64, device=torch.device("cpu"))
+
+
 def of_torch(base: Base) -> distributions.Distribution:
     """Return the same law as torch.distributions has it."""
     if isinstance(base, StudentT):  # a Gaussian whose precision is drawn: see the test below
@@ -97,6 +101,24 @@ def test_samples_are_uniform_by_the_distribution_function(base: Base) -> None:
     u = base.cdf(draws(base, n)).sort(0).values
     steps = (torch.arange(n) + 0.5)[:, None] / n
     assert (u - steps).abs().max() < 1.63 / math.sqrt(n)  # Kolmogorov-Smirnov at 1 %
+
+
+def test_each_even_sample_is_by_the_law(base: Base) -> None:
+    n = 4_000
+    first = torch.cat([even(base, 8, seed)[:1] for seed in range(n)])
+    u = base.cdf(first).sort(0).values
+    steps = (torch.arange(n) + 0.5)[:, None] / n
+    assert (u - steps).abs().max() < 1.63 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_even_samples_of_a_normal_law_leave_a_mean_a_fifth_of_its_noise(dim: int) -> None:
+    def noise(draw: Callable[[Base, int, int], Tensor]) -> Tensor:
+        means = [draw(Normal(dim), 512, seed).square().mean(0) for seed in range(50)]
+        return torch.stack(means).std(0)
+
+    assert (noise(even) < 0.2 * noise(draws)).all()
+    assert not torch.equal(even(Normal(dim), 8, 0), even(Normal(dim), 8, 1))
 
 
 def test_samples_carry_the_gradient_of_their_law(base: Base) -> None:
