@@ -156,7 +156,9 @@ def pairs(maker: Maker) -> dict[str, dict[str, Make]]:
         },
         "CNF, a network of 3 x 64, exact trace, dopri5 at 1e-4": {
             OURS: ours("model=ffjord", "model.field=time_mlp"),
-            "zuko": lambda: peers.zuko_cnf(points),
+            COMPILED: ours("model=ffjord", "model.field=time_mlp", "trainer.compile=true"),
+            "zuko": lambda: peers.zuko_cnf(points, atol=1e-4, rtol=1e-4),
+            "zuko, its default tolerances, 1e-6 and 1e-5": lambda: peers.zuko_cnf(points),
         },
     }
 

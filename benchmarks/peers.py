@@ -63,10 +63,10 @@ def zuko_nsf(points: Tensor) -> Peer:
     return zuko_peer(flow, points)
 
 
-def zuko_cnf(points: Tensor) -> Peer:
-    """Return zuko's CNF with an exact trace, of the size and the tolerance of ours."""
+def zuko_cnf(points: Tensor, **tolerances: float) -> Peer:
+    """Return zuko's CNF with an exact trace, of the size of ours; its own tolerances or given."""
     flow = zuko.flows.CNF(
-        2, hidden_features=[WIDTH] * 3, activation=nn.SiLU, atol=1e-4, rtol=1e-4, exact=True
+        2, hidden_features=[WIDTH] * 3, activation=nn.SiLU, exact=True, **tolerances
     )
     return zuko_peer(flow, points)
 
