@@ -46,7 +46,7 @@ test-slow: install ## Run the long checks: whole trainings held to their figures
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: test-faults
-test-faults: install ## Kill runs, fill disks, fuzz configs; FAULTS_CASES=100 for more (twenty minutes)
+test-faults: install ## Kill runs, fill disks, fuzz configs; FAULTS_CASES=100 for more (forty minutes)
 	$(BIN)/python -m pytest -m faults
 
 .PHONY: test-soak

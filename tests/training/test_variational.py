@@ -34,9 +34,9 @@ def test_a_wave_is_learned_from_end_to_end(compose: Compose, tmp_path: Path) -> 
     """A flow that lost a half of it would have a KL of log 2."""
     found = metrics(
         compose, tmp_path, "model=spline", "data=u2", "model.couplings=4", "model.hidden=16",
-        "model.bins=8", "trainer.batch_size=256", "trainer.max_steps=400", "scheduler=cosine",
-        "trainer.evaluate_every=400", "evaluation.grid=64",
+        "model.bins=8", "trainer.batch_size=256", "trainer.max_steps=600", "scheduler=cosine",
+        "trainer.evaluate_every=600", "evaluation.grid=64",
     )  # fmt: skip
-    assert found["kl_reverse/test"] < 0.15
-    assert found["kl/test"] < 0.15
-    assert found["ess/test"] > 0.5
+    assert found["kl_reverse/test"] < 0.1
+    assert found["kl/test"] < 0.1
+    assert found["ess/test"] > 0.8
