@@ -148,7 +148,8 @@ def _run(composed: Composed, *, quiet: bool) -> Trained:
                 shown.enter_context(console_lines())
             what = "resuming" if config.resume else f"{config.model.name} on {config.data.title} in"
             log.info("%s %s", what, folder)
-            log.info("  %s", config.logger.view(folder))
+            for line in config.logger.view(folder):
+                log.info("  %s", line)
             asked = composed.asked
             result = train_config(config, folder, asked=asked, trust_code=config.trust_code)
         except OSError as error:  # the disk or the network, no defect

@@ -87,7 +87,10 @@ class GridSweeper(Sweeper):
             for line in opening(folder, jobs):
                 print(line, flush=True)
             if self.config.logger.name == "tensorboard":
-                print(f"  tensorboard --logdir {folder}", flush=True)
+                from flowtrain.config.logger import TensorBoard
+
+                for line in TensorBoard(name="tensorboard").view(folder):
+                    print(f"  {line}", flush=True)
             with closing_report(folder):
                 self._launch(todo)
             refuse_failures(folder)

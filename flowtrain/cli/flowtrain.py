@@ -24,9 +24,10 @@ from flowtrain.cli.help import help_text
 from flowtrain.cli.hydra_hooks import check_taken_over, overridden, understood
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import (
-    refuse_two_folders,
+    refuse_unknown_flags,
     refuse_unknown_keys,
     refuse_what_sweeps_have,
+    refuse_wrong_folder,
 )
 from flowtrain.cli.streams import mend_streams
 from flowtrain.config import CONF
@@ -63,7 +64,8 @@ def main() -> None:
     try:
         sys.argv[1:] = understood(typed_again(sys.argv[1:]))
         refuse_unknown_keys(sys.argv[1:])
-        refuse_two_folders(sys.argv[1:])
+        refuse_unknown_flags(sys.argv[1:])
+        refuse_wrong_folder(sys.argv[1:])
         refuse_what_sweeps_have(sys.argv[1:])
         app()
     except BrokenPipeError:
@@ -151,7 +153,7 @@ def train_composed(composed: DictConfig) -> float:
     opening = f"{opening} {folder}"
     log.info(opening)
     if job is None:
-        print(visible(f"{opening}\n  {config.logger.view(folder)}"), flush=True)
+        print(visible("\n  ".join([opening, *config.logger.view(folder)])), flush=True)
     else:
         print(visible(f"{job} of {len(jobs)}: {opening}"), flush=True)
 

@@ -43,6 +43,7 @@ def compare_sweep(folder: Path) -> None:
     from flowtrain.comparison.compare import compare
     from flowtrain.comparison.summary import find_runs
     from flowtrain.comparison.write import write_comparison
+    from flowtrain.config.logger import TensorBoard
 
     try:
         runs = find_runs([folder])
@@ -52,7 +53,9 @@ def compare_sweep(folder: Path) -> None:
         print_comparison(comparison)
         for path in write_comparison(comparison, folder):
             print(path)
-        print(f"tensorboard --logdir {folder}")
+        if any(run.config.get("logger") == "tensorboard" for run in runs):
+            for line in TensorBoard(name="tensorboard").view(folder):
+                print(line)
     except UserError as error:  # the runs are there: a table that is not is no reason to fail
         sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
 
@@ -74,6 +77,9 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     if dim is not None:
         refuse_beyond_memory(config, dim)
     if resume is None:
+        file = raw["data"].get("path")
+        if file is not None and not Path(file).expanduser().exists():
+            raise UserError(f"data.path: {file}: no such file")
         typed = [str(each).lstrip("+").partition("=")[0] for each in _root_.hydra.overrides.task]
         refuse_idle(config, dim=dim, typed=typed)
     for key in ("resume", "init_from"):

@@ -33,6 +33,10 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         return _unreadable(error.override, arguments)
     if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
         key, values = several.groups()
+        if re.fullmatch(r"\d+,0\d+", values):
+            return (
+                f"{key}: {values} is two values; a decimal has a point: {values.replace(',', '.')}"
+            )
         return f"{key}: {values} is several values; -m makes a run of each, {key}=[{values}] a list"
     if isinstance(error, MissingConfigException) and error.options:
         return _no_option(str(error.missing_cfg_file), error.options, arguments)
@@ -65,6 +69,11 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
     elif re.match(r"[\w.]+=[^'\"]*=", override):
         key, _, value = override.partition("=")
         which = f"; quote a value that has a = in it: \"{key}='{value}'\""
+    elif override in known_keys([]):
+        beyond = arguments[arguments.index(override) + 1 :] if override in arguments else []
+        which = f"; type {override}={beyond[0] if beyond else '...'}"
+    elif "=~/" in override:
+        which = "; write $HOME in the place of ~"
     elif override in commands_of_flowrun():
         which = f"; it is a command of flowrun: flowrun {' '.join(arguments)}"
     elif Path(override).is_dir():
@@ -97,13 +106,27 @@ def commands_of_flowrun() -> list[str]:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """Offer the names closest to an unknown one, or point to all of them."""
-    close = difflib.get_close_matches(name, known, n=2, cutoff=0.75)
+    """Offer the names closest to an unknown one, else those of its group, or point to all.
+
+    >>> suggest("lr", ["model.bins", "optimizer.lr"])
+    'did you mean optimizer.lr?'
+    """
+    group, _, last = name.lower().rpartition(".")
+    beside = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
+    close = [beside[each] for each in _nearest(last, [*beside])]
+    close = close or [each for each in known if each.endswith(f".{last}")]
+    if not (close or (group and beside)):  # names of one group are near by their group alone
+        close = _nearest(name.lower(), known)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    if len(known) <= 24:
-        return f"choose from {', '.join(known)}"
+        return f"did you mean {' or '.join(close[:2])}?"
+    there = [*beside.values()] if group and beside else known
+    if len(there) <= 24:
+        return f"choose from {', '.join(there)}"
     return "`flowtrain --cfg job` shows every key"
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=2, cutoff=0.75)
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:

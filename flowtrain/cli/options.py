@@ -196,8 +196,9 @@ def at_least(least: int) -> Callable[[str], int]:
     """Return a type of whole numbers from `least` on, which 64 bits hold."""
 
     def number(text: str) -> int:
-        if "e" in text.lower() and float(text).is_integer():
-            raise argparse.ArgumentTypeError(f"{text} is refused: write {int(float(text))}")
+        meant = text.replace(",", "")
+        if {"e", ","} & {*text.lower()} and float(meant).is_integer():
+            raise argparse.ArgumentTypeError(f"{text} is refused: write {int(float(meant))}")
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is refused: it should be at least {least}")

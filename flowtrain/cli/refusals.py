@@ -1,7 +1,9 @@
 """Mistakes on the command line that are told before Hydra composes a config."""
 
+import argparse
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from flowtrain.cli.keys import known_keys
 from flowtrain.cli.messages import unknown_key
@@ -18,10 +20,11 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a key that no option of its group has, or one with dashes before it.
     """
-    for argument in arguments:
-        key, _, value = argument.removeprefix("--").partition("=")
-        if argument.startswith("--") and key in known_keys([]):
-            raise UserError(f"{argument}: a setting has no dashes; type {key}={value or '...'}")
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        key, _, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and key in known_keys([]):
+            meant = f"{key}={value or following or '...'}"
+            raise UserError(f"{argument}: a setting has no dashes; type {meant}")
     if any(argument.startswith(LEFT_TO_HYDRA) for argument in arguments):
         return
     known: list[str] = []
@@ -33,12 +36,32 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
                 raise UserError(unknown_key(key, known))
 
 
-def refuse_two_folders(arguments: Sequence[str]) -> None:
-    """Refuse a folder for a run that goes on in its own.
+class _Flags(argparse.ArgumentParser):
+    """A parser of Hydra's flags that tells a mistake in one line, without their usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `flowtrain --help` shows what can be typed")
+
+
+def refuse_unknown_flags(arguments: Sequence[str]) -> None:
+    """Refuse what begins with a dash and is no flag of Hydra, or lacks its value.
 
     Raises:
         UserError: as said.
     """
+    from hydra._internal.utils import get_args_parser
+
+    _Flags(parents=[get_args_parser()], add_help=False).parse_args([*arguments])
+
+
+def refuse_wrong_folder(arguments: Sequence[str]) -> None:
+    """Refuse a folder for a run that goes on in its own, and one without a name.
+
+    Raises:
+        UserError: as said.
+    """
+    if "hydra.run.dir=" in arguments:
+        raise UserError("hydra.run.dir: it is empty; name a folder, . for this one")
     if {"resume", "hydra.run.dir"} <= {argument.partition("=")[0] for argument in arguments}:
         raise UserError("resume: a run goes on in its own folder: leave hydra.run.dir out")
 

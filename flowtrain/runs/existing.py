@@ -22,7 +22,9 @@ def existing_checkpoint(folder: Path, name: str) -> Path:
         return file
     if not folder.is_dir():
         what = "a file, not a run folder" if folder.exists() else "no such folder"
-        raise CheckpointError(f"{folder}: {what}")
+        around = [each for each in folder.parents[:2] if folder.exists() and RunFolder(each).begun]
+        hint = f"; the run is {around[0]}" if around else ""
+        raise CheckpointError(f"{folder}: {what}{hint}")
     missing = f"there is no checkpoint {file}"
     if there := sorted(each.stem for each in file.parent.glob("*.pt")):
         raise CheckpointError(f"{missing}; the run has {' and '.join(there)}")

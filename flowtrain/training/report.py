@@ -114,7 +114,7 @@ def report_of_several(
         }
         | ({"skipped steps": f"{progress.skipped:,}"} if progress.skipped else {})
     )
-    yield f"  {config.logger.view(folder)}"
+    yield from (f"  {line}" for line in config.logger.view(folder))
 
 
 def in_short(metrics: dict[str, float]) -> str:
@@ -187,4 +187,4 @@ def final_report(
     if progress.skipped:
         rows["skipped steps"] = f"{progress.skipped:,}"
     yield from in_columns(rows)
-    yield f"  {config.logger.view(folder)}"
+    yield from (f"  {line}" for line in config.logger.view(folder))

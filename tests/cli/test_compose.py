@@ -14,9 +14,13 @@ from flowtrain.errors import UserError
     [
         (["model=relnvp"], "model: no option 'relnvp'; did you mean realnvp?"),
         (["modl=affine"], "modl: no such key; did you mean model?"),
-        (["trainer.clp=2"], "trainer.clp: no such key; did you mean trainer.clip or trainer?"),
+        (["trainer.clp=2"], "trainer.clp: no such key; did you mean trainer.clip?"),
         (["seed=-1"], "seed: -1 is refused: it should be greater than or equal to 0"),
         (["x"], "x: cannot be read as key=value; `flowtrain --help` has examples"),
+        (
+            ["data=table", "data.path=~/p.csv"],
+            "data.path=~/p.csv: cannot be read as key=value; write $HOME in the place of ~",
+        ),
         (["resume=nowhere"], "resume: nowhere: no such folder"),
         (["seed=0,1"], "seed=0,1: several runs; call train for each of them"),
         (["-m"], "-m: only the command line knows it; see folder=..."),

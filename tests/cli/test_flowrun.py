@@ -108,6 +108,7 @@ USAGE = [
         "argument --threshold-quantile: 1 is refused: it should be between 0 and 1",
         "flowrun score",
     ),
+    ("sample R -n 1,000 -o x.csv", "argument -n: 1,000 is refused: write 1000", "flowrun sample"),
     (
         "animate R --frames 1",
         "argument --frames: 1 is refused: it should be at least 2",

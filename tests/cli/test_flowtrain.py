@@ -128,7 +128,11 @@ MISTAKES = [
     (["launcher=basic"], "launcher=basic: it is for many runs: add -m, or leave it out\n"),
     (["sweep=optuna", "hydra.sweeper.n_trials=x"], "sweep=optuna: it is for many runs: add -m"),
     (["hydra.job.num=x"], "hydra.job.num=x: Value 'x' of type 'str' could not be converted to I"),
+    (["hydra.run.dir="], "hydra.run.dir: it is empty; name a folder, . for this one\n"),
+    (["data=table", "data.path=nowhere.csv"], "data.path: nowhere.csv: no such file\n"),
+    (["optimizer.lr=0,01"], "optimizer.lr: 0,01 is two values; a decimal has a point: 0.01\n"),
     (["realnvp"], "realnvp: cannot be read as key=value; did you mean model=realnvp?"),
+    (["--nope"], "unrecognized arguments: --nope; `flowtrain --help` shows what can be typed"),
     (["optimizer.lr=-1"], "optimizer.lr: -1 is refused: it should be greater than 0"),
     (["solver=dopri5"], "solver: realnvp solves no ODE, dopri5 would have no effect"),
     (["model.width=8"], "model.width: no key of the chosen model, but of ffjord\n"),
@@ -385,7 +389,10 @@ def test_in_a_sweep_the_others_finish_when_a_job_fails(
     ]  # fmt: skip
     assert (tmp_path / "latest").resolve() == folders[0].parent
     assert "kl/test" in told.stdout.partition("run folder")[2]  # the table, after the last job
-    assert told.stdout.endswith(f"tensorboard --logdir {folders[0].parent.relative_to(tmp_path)}\n")
+    assert told.stdout.endswith(
+        f"\ntensorboard --logdir {folders[0].parent.relative_to(tmp_path)}\n"
+        "its curves, not smoothed: http://localhost:6006/?smoothing=0\n"
+    )
     assert (folders[0].parent / "compare.png").exists()
 
 

@@ -10,6 +10,14 @@ from flowtrain.errors import UserError
     ("name", "known", "told"),
     [
         ("realnpv", ["affine", "realnvp"], "did you mean realnvp?"),
+        ("RealNVP", ["affine", "realnvp"], "did you mean realnvp?"),
+        (
+            "model.layers",
+            ["model.base", "model.hidden", "seed"],
+            "choose from model.base, model.hidden",
+        ),
+        ("batch_size", ["trainer.batch_size", "seed"], "did you mean trainer.batch_size?"),
+        ("a.epochs", ["a.replicas", "a.steps"], "choose from a.replicas, a.steps"),
         ("rings2", ["rings", "rings1"], "did you mean rings or rings1?"),
         ("x", ["affine", "realnvp"], "choose from affine, realnvp"),
         ("x", [f"key{i}" for i in range(25)], "`flowtrain --cfg job` shows every key"),

@@ -41,6 +41,8 @@ def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) 
     path.parent.mkdir()
     path.with_name("last.pt").touch()
     assert refusal(tmp_path) == f"there is no checkpoint {path}; the run has last"
+    within = path.with_name("last.pt")
+    assert refusal(within) == f"{within}: a file, not a run folder; the run is {tmp_path}"
 
 
 def test_a_checkpoint_that_is_there_is_found(tmp_path: Path) -> None:

@@ -94,15 +94,15 @@ def test_a_missing_extra_is_told_with_its_command(
 
 def test_each_logger_says_what_shows_the_run() -> None:
     folder = Path("outputs/demo")
-    assert NoLogger(name="none").view(folder) == "outputs/demo/metrics.jsonl"
-    assert Csv(name="csv").view(folder) == "outputs/demo/metrics.csv"
+    assert NoLogger(name="none").view(folder) == ["outputs/demo/metrics.jsonl"]
+    assert Csv(name="csv").view(folder) == ["outputs/demo/metrics.csv"]
     wandb: dict[str, Any] = {"name": "wandb", "project": "flows", "entity": None, "group": None}
-    assert WandB(**wandb, mode="offline").view(folder) == (
+    assert WandB(**wandb, mode="offline").view(folder) == [
         "wandb sync outputs/demo/wandb/offline-run-*"
-    )
-    assert "flows" in WandB(**wandb, mode="online").view(folder)
+    ]
+    assert "flows" in WandB(**wandb, mode="online").view(folder)[0]
     store = MLflow(name="mlflow", experiment="flows", tracking_uri="sqlite:///m.db")
-    assert store.view(folder) == "mlflow ui --backend-store-uri sqlite:///m.db, experiment flows"
+    assert store.view(folder) == ["mlflow ui --backend-store-uri sqlite:///m.db, experiment flows"]
 
 
 # --- W&B, offline: `make test-extras` -----------------------------------------------------------

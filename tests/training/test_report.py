@@ -68,6 +68,7 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "  of the seconds        3 for evaluations, 1 for pictures",
         "  run folder            outputs/demo",
         "  tensorboard --logdir outputs/demo",
+        "  its curves, not smoothed: http://localhost:6006/?smoothing=0",
     ]
 
 
@@ -150,12 +151,12 @@ def test_the_last_report_of_points_whose_density_nobody_knows(tiny: Tiny) -> Non
 def test_the_solver_s_gap_and_skipped_steps_are_reported_where_there_are_any(tiny: Tiny) -> None:
     lines = report(tiny(), {**KNOWN, "solver_gap/test": -0.002}, skipped=3)
     assert "  solver gap            -2.0e-03: NLL by training - evaluation solver" in lines
-    assert lines[-2] == "  skipped steps         3"
+    assert lines[-3] == "  skipped steps         3"
 
 
 def test_what_the_training_solver_claimed_at_the_end_is_reported(tiny: Tiny) -> None:
     last = {"nll/val": 20.0, "solver_gap/val": -137.0}
-    assert report(tiny(), {**KNOWN, "solver_gap/test": 0.0}, last=last)[-2] == (
+    assert report(tiny(), {**KNOWN, "solver_gap/test": 0.0}, last=last)[-3] == (
         "  NLL at step 1,000     -117.0000 by the training solver, in truth 20.0000"
     )
     honest = {"nll/val": 2.5, "solver_gap/val": 1e-4}
