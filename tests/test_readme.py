@@ -57,7 +57,7 @@ def test_transcript_and_python_work_as_written(
             env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
         )  # fmt: skip
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"samples.npy", "points.csv", "scores.csv", "compare.md", "flow.gif"} <= names
+    assert {"points.csv", "scores.csv", "compare.md", "flow.gif"} <= names
     assert {"density.png", "paths.png"} <= names
 
 

@@ -113,7 +113,8 @@ def suggest(name: str, known: Sequence[str]) -> str:
     """
     group, _, last = name.lower().rpartition(".")
     beside = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
-    close = [beside[each] for each in _nearest(last, [*beside])]
+    turned = [each for each in beside if sorted(each) == sorted(last)]  # rl for lr
+    close = [beside[each] for each in turned or _nearest(last, [*beside])]
     close = close or [each for each in known if each.endswith(f".{last}")]
     if not (close or (group and beside)):  # names of one group are near by their group alone
         close = _nearest(name.lower(), known)

@@ -20,7 +20,7 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a key that no option of its group has, or one with dashes before it.
     """
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         key, _, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and key in known_keys([]):
             meant = f"{key}={value or following or '...'}"
