@@ -77,9 +77,6 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     if dim is not None:
         refuse_beyond_memory(config, dim)
     if resume is None:
-        file = raw["data"].get("path")
-        if file is not None and not Path(file).expanduser().exists():
-            raise UserError(f"data.path: {file}: no such file")
         typed = [str(each).lstrip("+").partition("=")[0] for each in _root_.hydra.overrides.task]
         refuse_idle(config, dim=dim, typed=typed)
     for key in ("resume", "init_from"):

@@ -129,7 +129,6 @@ MISTAKES = [
     (["sweep=optuna", "hydra.sweeper.n_trials=x"], "sweep=optuna: it is for many runs: add -m"),
     (["hydra.job.num=x"], "hydra.job.num=x: Value 'x' of type 'str' could not be converted to I"),
     (["hydra.run.dir="], "hydra.run.dir: it is empty; name a folder, . for this one\n"),
-    (["data=table", "data.path=nowhere.csv"], "data.path: nowhere.csv: no such file\n"),
     (["optimizer.lr=0,01"], "optimizer.lr: 0,01 is two values; a decimal has a point: 0.01\n"),
     (["realnvp"], "realnvp: cannot be read as key=value; did you mean model=realnvp?"),
     (["--nope"], "unrecognized arguments: --nope; `flowtrain --help` shows what can be typed"),
