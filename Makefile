@@ -92,7 +92,7 @@ results: install ## Train every row of docs/results.md that is missing (two hour
 gallery: install ## Train what docs/gallery.png shows and is missing (an hour), and draw it
 	$(BIN)/python benchmarks/results.py gallery
 
-rectified: install ## Train what docs/rectified.md shows and is missing (forty minutes), rewrite its table and picture
+rectified: install ## Train what docs/rectified.md shows and is missing (an hour and a half), rewrite its table and picture
 	$(BIN)/python benchmarks/rectified.py $(ARGS)
 
 compare: install ## Train RealNVP and FFJORD on three data sets and print a table

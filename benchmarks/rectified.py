@@ -4,7 +4,7 @@
 
 Trains every run that is missing, one at a time, measures each as `flowrun steps` does, and writes
 the table of docs/rectified.md and docs/rectified.png. Run folders are kept, so that what was
-interrupted goes on where it stopped; `make rectified ARGS="--seeds 0"` asks for fewer.
+interrupted goes on where it stopped; `make rectified ARGS="--seeds 0"` asks for fewer seeds.
 """
 
 import argparse
@@ -110,7 +110,8 @@ def cell(seeds: Sequence[FewSteps]) -> str:
     """Return the mean KL over seeds; a lower bound where maps fold, with how many samples do."""
     mean = statistics.mean(each.metrics["kl_reverse"] for each in seeds)
     folded = statistics.mean(each.folded for each in seeds)
-    return f"≥ {mean:.3f} ({folded:.2%})" if folded else f"{mean:.4f}"
+    part = f"{folded:.2%}" if folded >= 5e-5 else "< 0.01%"
+    return f"≥ {mean:.3f} ({part})" if folded else f"{mean:.4f}"
 
 
 def picture(found: Found) -> Figure:
