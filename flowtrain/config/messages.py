@@ -43,7 +43,7 @@ def describe(problem: Any) -> str:
         case "union_tag_invalid":
             return (
                 f"{where}.name: {problem['ctx']['tag']!r} is unknown; "
-                f"choose from {problem['ctx']['expected_tags']}"
+                f"choose from {_names_that_fit(problem)}"
             )
         case "value_error":
             return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
@@ -62,3 +62,13 @@ def describe(problem: Any) -> str:
     message = re.sub("^(Input|List|String) should", "it should", problem["msg"])
     message = message.replace(" after validation", "")
     return f"{where}: {problem['input']!r} is refused: {message}"
+
+
+def _names_that_fit(problem: Any) -> str:
+    """Return the names of an option of several that has the keys that are given; else all names."""
+    expected, given = problem["ctx"]["expected_tags"], problem["input"].keys()
+    for section in options(Section):
+        shown = ", ".join(map(repr, names(section)))
+        if "," in shown and shown in expected and given <= section.model_fields.keys():
+            return shown
+    return str(expected)

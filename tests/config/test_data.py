@@ -20,7 +20,11 @@ Compose = Callable[..., dict[str, Any]]
     ("overrides", "refused"),
     [
         (["data=table"], "data.path: missing; it has no default"),
-        (["data=sklearn", "data.name=mnist"], "data.name: 'mnist' is unknown; choose from "),
+        (
+            ["data=sklearn", "data.name=mnist"],
+            "data.name: 'mnist' is unknown; choose from 'digits', 'iris', 'wine', ",
+        ),
+        (["data=moons", "data.name=moon"], "data.name: 'moon' is unknown; choose from 'moons', '"),
         (["data=table", "data.path=a.csv", "data.columns=[]"], "data.columns: [] is refused"),
         (["data=table", "data.path=a.csv", "data.header=maybe"], "data.header: 'maybe' is refused"),
         (["data=sklearn", "splits.test=1"], "splits.test: 1 is refused: it should be"),
