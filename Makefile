@@ -86,7 +86,7 @@ docs: install ## Build the site of docs/ in site/, its notebooks executed (three
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-results: install ## Train every row of docs/results.md that is missing (two hours), rewrite the tables
+results: install ## Train every row of docs/results.md that is missing (three hours), rewrite the tables
 	$(BIN)/python benchmarks/results.py
 
 gallery: install ## Train what docs/gallery.png shows and is missing (an hour), and draw it

@@ -52,8 +52,10 @@ SEEDS = (0, 1, 2)
 OF_EACH_SEED = (  # the others are of the first
     "model=realnvp",
     "model=glow",
+    "model=maf_spline",
     "model=ffjord objective=flow_matching_then_likelihood",
     "experiment=best",
+    GIVEN,
 )
 GRID = [f"data={density} {recipe}" for density in DENSITIES for recipe in RECIPES.values()]
 CONDITIONAL = [f"data={density} {GIVEN}" for density in MIXTURES]
