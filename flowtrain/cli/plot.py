@@ -102,9 +102,10 @@ def _figure(
         return curves_figure(history, title=title), what
     if what not in names:
         kind = "a continuous flow" if what in ("paths", "field") else "a flow"
+        given = " given a condition" if saved.flow.context_dim else ""
         raise UserError(
-            f"--what {what} is drawn of {kind} in the plane, and {saved.folder} is "
-            f"{saved.config.model.name} of {saved.flow.dim} columns; "
+            f"--what {what} is drawn of {kind} of p(x) in the plane, and {saved.folder} is "
+            f"{saved.config.model.name} of {saved.flow.dim} columns{given}; "
             f"choose from {', '.join([*names, 'curves'])}"
         )
     shown = _positions(options.columns, data.columns or saved.columns)

@@ -49,7 +49,10 @@ def test_the_resolution_is_what_was_asked_for(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--what", "paths"), "--what paths is drawn of a continuous flow in the plane, and "),
+        (
+            ("--what", "paths"),
+            "--what paths is drawn of a continuous flow of p(x) in the plane, and ",
+        ),
         (("--what", "paths"), "is realnvp of 2 columns; choose from density, marginals, curves"),
         (("--columns", "x0"), "--columns are those of --what marginals"),
         (("--what", "marginals", "--columns", "a"), "there is no column a; choose from x0, x1"),
