@@ -116,11 +116,13 @@ def suggest(name: str, known: Sequence[str]) -> str:
     turned = [each for each in beside if sorted(each) == sorted(last)]  # rl for lr
     close = [beside[each] for each in turned or _nearest(last, [*beside])]
     close = close or [each for each in known if each.endswith(f".{last}")]
-    if not (close or (group and beside)):  # names of one group are near by their group alone
+    there = known
+    if group and beside:  # and no nearest of all: names of one group are near by it alone
+        there = [*beside.values()]
+    elif not close:
         close = _nearest(name.lower(), known)
     if close:
         return f"did you mean {' or '.join(close[:2])}?"
-    there = [*beside.values()] if group and beside else known
     if len(there) <= 24:
         return f"choose from {', '.join(there)}"
     return "`flowtrain --cfg job` shows every key"

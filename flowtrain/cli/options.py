@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,8 +197,8 @@ def at_least(least: int) -> Callable[[str], int]:
     """Return a type of whole numbers from `least` on, which 64 bits hold."""
 
     def number(text: str) -> int:
-        meant = text.replace(",", "")
-        if {"e", ","} & {*text.lower()} and float(meant).is_integer():
+        meant = text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text
+        if (meant != text or "e" in text.lower()) and float(meant).is_integer():
             raise argparse.ArgumentTypeError(f"{text} is refused: write {int(float(meant))}")
         value = int(text)
         if value < least:

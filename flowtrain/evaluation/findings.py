@@ -11,7 +11,7 @@ ROWS = {  # of baselines: their names, and what is said of them
     "nll_gaussian_linear": ("linear Gaussian", ", its mean linear in the condition"),
     "nll_gaussian_by_class": ("Gaussian by class", ""),
 }
-CASES = 8  # conditions whose figures are in_columns, those of the largest KL
+CASES = 8  # conditions whose figures are listed, those of the largest KL
 
 
 def measured(m: dict[str, float]) -> dict[str, str]:

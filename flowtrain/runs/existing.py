@@ -20,11 +20,12 @@ def existing_checkpoint(folder: Path, name: str) -> Path:
     file = run.checkpoint(name)
     if file.is_file():
         return file
+    if not folder.exists():
+        raise CheckpointError(f"{folder}: no such folder")
     if not folder.is_dir():
-        what = "a file, not a run folder" if folder.exists() else "no such folder"
-        around = [each for each in folder.parents[:2] if folder.exists() and RunFolder(each).begun]
+        around = [each for each in folder.parents[:2] if RunFolder(each).begun]
         hint = f"; the run is {around[0]}" if around else ""
-        raise CheckpointError(f"{folder}: {what}{hint}")
+        raise CheckpointError(f"{folder}: a file, not a run folder{hint}")
     missing = f"there is no checkpoint {file}"
     if there := sorted(each.stem for each in file.parent.glob("*.pt")):
         raise CheckpointError(f"{missing}; the run has {' and '.join(there)}")

@@ -110,6 +110,11 @@ USAGE = [
     ),
     ("sample R -n 1,000 -o x.csv", "argument -n: 1,000 is refused: write 1000", "flowrun sample"),
     (
+        "sample R -n 1,5 -o x.csv",
+        "argument -n: invalid whole number value: '1,5'",
+        "flowrun sample",
+    ),
+    (
         "animate R --frames 1",
         "argument --frames: 1 is refused: it should be at least 2",
         "flowrun animate",
