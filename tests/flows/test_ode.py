@@ -92,6 +92,29 @@ def test_adaptive_methods_keep_their_tolerance(method: str, times: tuple[float, 
 
 
 @pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    ("method", "stages"),
+    [("dopri5", 7), ("dopri8", 14), ("bosh3", 4), ("adaptive_heun", 2), ("fehlberg2", 3)],
+)
+@torch.no_grad()
+def test_a_field_that_is_zero_takes_one_step(
+    method: str, stages: int, times: tuple[float, float]
+) -> None:
+    z = start()
+    end, evaluations = run(lambda t, y: 0.0 * swing(t, y), z, adaptive(method), *times)
+    torch.testing.assert_close(end, z)
+    assert evaluations.forward <= stages
+
+
+@torch.no_grad()
+def test_a_field_that_is_zero_at_the_start_alone_keeps_its_tolerance() -> None:
+    z, slope = start(), 20.0
+    end, evaluations = run(lambda t, y: slope * t * y, 1e-3 * z, adaptive("dopri5", 1e-7))
+    torch.testing.assert_close(end, 1e-3 * z * math.exp(slope / 2), rtol=1e-4, atol=0.0)
+    assert evaluations.forward > 50
+
+
+@pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
 @pytest.mark.parametrize("method", FIXED)
 def test_fixed_step_methods_converge_at_their_order(
     method: str, times: tuple[float, float]
