@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import learners, page, peers, peers_jax, textbook
 from benchmarks.growth import growth
@@ -132,7 +132,7 @@ def pairs(maker: Maker) -> dict[str, dict[str, Make]]:
             OURS: ours("model=realnvp"),
             COMPILED: ours("model=realnvp", "trainer.compile=true"),
             "zuko": lambda: peers.zuko_realnvp(points),
-            "normflows": lambda: peers.normflows_realnvp(points),
+            "normflows": lambda: peers.normflows_realnvp(points, nn.SiLU),
             "nflows": lambda: peers.nflows_realnvp(points),
             "textbook": lambda: textbook.realnvp(points),
         },

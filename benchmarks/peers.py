@@ -71,11 +71,14 @@ def zuko_cnf(points: Tensor, **tolerances: float) -> Peer:
     return zuko_peer(flow, points)
 
 
-def normflows_realnvp(points: Tensor) -> Peer:
+def normflows_realnvp(points: Tensor, activation: Callable[[], nn.Module] = nn.ReLU) -> Peer:
     """Return normflows' affine couplings, as its examples stack them, of the size of ours."""
     layers: list[nn.Module] = []
     for _ in range(COUPLINGS):
         network = normflows.nets.MLP([1, HIDDEN, HIDDEN, 2], init_zeros=True)
+        for place, layer in enumerate(network.net):
+            if isinstance(layer, nn.LeakyReLU):  # of slope 0: its only one
+                network.net[place] = activation()
         layers += [
             normflows.flows.AffineCouplingBlock(network),
             normflows.flows.Permute(2, mode="swap"),

@@ -85,14 +85,15 @@ class RationalQuadratic:
 
     def inverse(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         inside = x.abs() < self.bound
-        x0, y0, width, height, slope, d0, d1 = self._bin(x, self._knots(parameters), 0)
+        x0, y0, width, height, d0, d1 = self._bin(x, parameters, 0)
         u = ((x - x0) / width).clamp(0, 1)  # out there the value is not used, its gradient must be
-        y, log_slope = self._within(u, height, slope, d0, d1)
+        y, log_slope = self._within(u, height, height / width, d0, d1)
         return torch.where(inside, y0 + y, x), torch.where(inside, log_slope, 0)
 
     def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         inside = z.abs() < self.bound
-        x0, y0, width, height, slope, d0, d1 = self._bin(z, self._knots(parameters), 1)
+        x0, y0, width, height, d0, d1 = self._bin(z, parameters, 1)
+        slope = height / width
         rise = (z - y0).clamp(min=0).minimum(height)
         bend = rise * (d0 + d1 - 2 * slope)
         a, b, c = height * (slope - d0) + bend, height * d0 - bend, -slope * rise
@@ -103,30 +104,27 @@ class RationalQuadratic:
     def _within(
         self, u: Tensor, height: Tensor, slope: Tensor, d0: Tensor, d1: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return a bin's value above its corner and the log of its slope, u in [0, 1] along it."""
-        v = 1 - u
-        uu, uv = u * u, u * v
-        denominator = slope + (d0 + d1 - 2 * slope) * uv
+        """Return a bin's value above its corner and the log of its slope, u in [0, 1] along it.
+
+        Its numerators and its denominator are quadratics in u, here as means of means.
+        """
+        early, late = torch.lerp(d0, slope, u), torch.lerp(slope, d1, u)
+        denominator, steepness = torch.lerp(late, early, u), torch.lerp(early, late, u)
         ratio = slope / denominator
-        steepness = ratio * ratio * (d1 * uu + 2 * slope * uv + d0 * v * v)
-        return height * (slope * uu + d0 * uv) / denominator, steepness.log()
+        return height * u * early / denominator, (ratio * ratio * steepness).log()
 
-    def _knots(self, parameters: Tensor) -> Tensor:
-        """Return positions, values and slopes of the knots, (n, m, 3, bins + 1)."""
+    def _bin(self, at: Tensor, parameters: Tensor, axis: int) -> tuple[Tensor, ...]:
+        """Return corner, sides and end slopes of the bin that holds each value."""
         k, side = self.bins, 2 * self.bound
-        shares = parameters[..., : 2 * k].unflatten(-1, (2, k)).softmax(-1)
-        shares = nn.functional.pad(shares.cumsum(-1), (1, 0))
-        least = torch.linspace(0, k * self.smallest * side, k + 1).to(shares) - self.bound
-        corners = torch.add(least, shares, alpha=(1 - k * self.smallest) * side)
+        raw_sides, raw_slopes = parameters.split([2 * k, k - 1], -1)
+        shares = raw_sides.unflatten(-1, (2, k)).softmax(-1)
+        sides = self.smallest * side + (1 - k * self.smallest) * side * shares
+        ends = sides.cumsum(-1)
+        left = (at[..., None] + self.bound >= ends[..., axis, :-1]).sum(-1, keepdim=True)
+        here = left[..., None, :].expand(*at.shape, 2, 1)
+        width, height = sides.gather(-1, here).squeeze(-1).unbind(-1)
+        x1, y1 = ends.gather(-1, here).squeeze(-1).unbind(-1)
         one = math.log(math.expm1(1 - self.smallest))  # softplus of it is 1 - smallest
-        slopes = self.smallest + nn.functional.softplus(parameters[..., 2 * k :] + one)
-        slopes = nn.functional.pad(slopes, (1, 1), value=1.0)
-        return torch.cat([corners, slopes[..., None, :]], -2)
-
-    def _bin(self, at: Tensor, knots: Tensor, axis: int) -> tuple[Tensor, ...]:
-        """Return corner, sides, mean slope and end slopes of the bin that holds each value."""
-        left = (at[..., None] >= knots[..., axis, 1:-1]).sum(-1, keepdim=True)
-        both = torch.cat([left, left + 1], -1)[..., None, :].expand(*at.shape, 3, 2)
-        (x0, y0, d0), (x1, y1, d1) = (end.unbind(-1) for end in knots.gather(-1, both).unbind(-1))
-        width, height = x1 - x0, y1 - y0
-        return x0, y0, width, height, height / width, d0, d1
+        both = nn.functional.pad(raw_slopes, (1, 1)).gather(-1, torch.cat([left, left + 1], -1))
+        d0, d1 = (self.smallest + nn.functional.softplus(both + one)).unbind(-1)
+        return x1 - width - self.bound, y1 - height - self.bound, width, height, d0, d1
