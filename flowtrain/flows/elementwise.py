@@ -122,9 +122,9 @@ class RationalQuadratic:
         ends = sides.cumsum(-1)
         left = (at[..., None] + self.bound >= ends[..., axis, :-1]).sum(-1, keepdim=True)
         here = left[..., None, :].expand(*at.shape, 2, 1)
-        width, height = sides.gather(-1, here).squeeze(-1).unbind(-1)
-        x1, y1 = ends.gather(-1, here).squeeze(-1).unbind(-1)
+        size = sides.gather(-1, here)
+        corner = ends.gather(-1, here) - size - self.bound
         one = math.log(math.expm1(1 - self.smallest))  # softplus of it is 1 - smallest
         both = nn.functional.pad(raw_slopes, (1, 1)).gather(-1, torch.cat([left, left + 1], -1))
         d0, d1 = (self.smallest + nn.functional.softplus(both + one)).unbind(-1)
-        return x1 - width - self.bound, y1 - height - self.bound, width, height, d0, d1
+        return *corner.squeeze(-1).unbind(-1), *size.squeeze(-1).unbind(-1), d0, d1
