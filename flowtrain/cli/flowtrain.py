@@ -24,6 +24,7 @@ from flowtrain.cli.help import help_text
 from flowtrain.cli.hydra_hooks import check_taken_over, overridden, understood
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import (
+    refuse_missing_tables,
     refuse_unknown_flags,
     refuse_unknown_keys,
     refuse_what_sweeps_have,
@@ -67,6 +68,7 @@ def main() -> None:
         refuse_unknown_flags(sys.argv[1:])
         refuse_wrong_folder(sys.argv[1:])
         refuse_what_sweeps_have(sys.argv[1:])
+        refuse_missing_tables(sys.argv[1:])
         app()
     except BrokenPipeError:
         end_unread()

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from flowtrain.cli.keys import known_keys
@@ -77,3 +78,24 @@ def refuse_what_sweeps_have(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.partition("=")[0] in ELSEWHERE:
             raise UserError(f"{argument}: it is for many runs: add -m, or leave it out")
+
+
+def refuse_missing_tables(arguments: Sequence[str]) -> None:
+    """Refuse a table that is not there, before a run folder is made and torch is loaded.
+
+    What Hydra would refuse, unquote or interpolate is left to it.
+
+    Raises:
+        UserError: as said.
+    """
+    several = {"-m", "--multirun"} & {*arguments}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key != "data.path" or re.search(r"[=\\'\"$(){}\[\]]", value):
+            continue
+        paths = value.split(",")
+        if len(paths) > 1 and not several:
+            continue
+        for path in filter(None, paths):
+            if not Path(path).expanduser().exists():
+                raise UserError(f"data.path: {path}: no such file")

@@ -114,7 +114,7 @@ MISTAKES = [
     (["/"], "/: cannot be read as key=value; to go on with a run, type resume=/\n"),
     (["data=x/a.csv"], "data: no option 'x/a.csv'; for a file type data=table data.path=x/a.csv\n"),
     (["seed", "=", "1"], "seed: cannot be read as key=value; leave out the spaces around =\n"),
-    (["data=table", "data.path=x.csv", "data.columns=a"], "data.columns: 'a' is no list; write da"),
+    (["data=table", "data.path=.", "data.columns=a"], "data.columns: 'a' is no list; write da"),
     (["model.hidden=["], "model.hidden=[: cannot be read as key=value"),
     (["~data"], "data: missing from the config\n"),
     (

@@ -1,14 +1,15 @@
-"""Mistakes told before Hydra composes: the keys that there are, and the nearest of them."""
+"""Mistakes told before Hydra composes: unknown keys, and tables that are not there."""
 
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowtrain.cli.keys import known_keys
-from flowtrain.cli.refusals import refuse_unknown_keys
+from flowtrain.cli.refusals import refuse_missing_tables, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 
@@ -124,3 +125,29 @@ def test_a_mistyped_key_is_refused_before_hydra_composes(
     assert told.returncode == 1
     assert told.stderr.startswith("flowtrain: optimizer.rl: no such key; did you mean optimizer.lr")
     assert len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["data=table", "data.path=nowhere.csv"], "nowhere.csv"),
+        (["-m", "data=table", "data.path=here.csv,no where.csv"], "no where.csv"),
+        (["data=table", "data.path=~/nowhere.csv"], "~/nowhere.csv"),
+    ],
+)
+def test_a_table_that_is_not_there_is_refused_before_anything_is_written(
+    flowtrain: Flowtrain, tmp_path: Path, arguments: list[str], missing: str
+) -> None:
+    (tmp_path / "here.csv").write_text("a,b\n1,2\n")
+    told = flowtrain(*arguments)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == f"flowtrain: data.path: {missing}: no such file\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["here.csv"]
+
+
+def test_a_table_that_is_there_or_may_be_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b.csv").touch()
+    refuse_missing_tables(["data.path=a b.csv", "data.path='a,b.csv'", "data.path=${oc.env:X}"])
