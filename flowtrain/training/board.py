@@ -114,14 +114,15 @@ def short_name(name: str) -> str:
     >>> short_name("model=realnvp,data=moons,seed=3"), short_name("12-00-00-ffjord-moons")
     ('3 moons realnvp', '12-00-00-ffjord-moons')
     """
-    values = [part.partition("=")[2] for part in re.split(r",(?=[^,]+=)", name)]
-    return " ".join(reversed(values)) if all(values) else name
+    values = _of_job(name).values()
+    return " ".join(reversed(values)) if values else name
 
 
 def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     """Return the settings that tell runs apart: a few of every run, and what was typed for this.
 
-    What does not change what is learned, as the interval of a log, is left out.
+    What does not change what is learned, as the interval of a log, is left out; of a sweep's job
+    what all jobs share: the tab has room for five columns beside KL.
 
     Args:
         config: the run's, nested.
@@ -137,8 +138,12 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
     if "data.path" in flat:
         telling["data"] = Path(flat["data.path"]).stem
     telling["seed"] = str(flat["seed"])  # the tab shows 123456 as 1.2346e+5
-    for override in _typed(folder):
-        key, _, text = override.lstrip("+").partition("=")
+    typed = [override.lstrip("+").partition("=") for override in _typed(folder)]
+    keys, differing = {key for key, _, _ in typed}, {*_of_job(folder.path.name)}
+    shown = differing if differing and differing <= keys else keys  # or a name of a user's own
+    for key, _, text in typed:
+        if key not in shown:
+            continue
         key = key.rpartition("@")[2]  # a group goes where it is placed
         if key not in {*telling, "optimizer.lr", "data.path"} | INCIDENTAL:
             # The tab orders columns by name, and shows the first five.
@@ -148,6 +153,12 @@ def telling_settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any
         for key, value in telling.items()
         if value is not None
     }
+
+
+def _of_job(name: str) -> dict[str, str]:
+    """Return the settings in the name of a sweep's job; none of another folder."""
+    pairs = [part.partition("=") for part in re.split(r",(?=[^,]+=)", name)]
+    return {key: value for key, _, value in pairs} if all(pair[2] for pair in pairs) else {}
 
 
 def _typed(folder: RunFolder) -> list[str]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -30,6 +32,26 @@ def test_settings_that_were_typed_stand_beside_those_of_every_run(
         "typed.model.couplings": 2, "typed.trainer": "debug", "typed.scheduler": "constant",
         "typed.evaluation.solver": "none",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("model=realnvp,model.couplings=2", {"typed.model.couplings": 2}),
+        ("width=2", {"typed.model.couplings": 2, "typed.scheduler": "constant"}),
+    ],
+    ids=["a job", "a name of one's own"],
+)
+def test_what_the_jobs_of_a_sweep_share_is_left_out(
+    tiny: Tiny, tmp_path: Path, name: str, shown: dict[str, Any]
+) -> None:
+    folder = RunFolder(tmp_path / name)
+    folder.overrides.parent.mkdir(parents=True)
+    folder.overrides.write_text(
+        yaml.safe_dump(["model=realnvp", "model.couplings=2", "scheduler=constant"])
+    )
+    found = telling_settings(tiny("scheduler=constant").model_dump(), folder)
+    assert {key: value for key, value in found.items() if key.startswith("typed.")} == shown
 
 
 def test_a_table_is_named_by_its_file(tiny: Tiny, tmp_path: Path) -> None:
