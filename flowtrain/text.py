@@ -31,6 +31,15 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split("\n")))
 
 
+def amount(number: int, thing: str) -> str:
+    """Write how many of a thing there are.
+
+    >>> amount(1, "job"), amount(2000, "job")
+    ('1 job', '2,000 jobs')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def for_markdown(text: str) -> str:
     r"""Write text as a cell of a table or an item of a list shows it: no HTML, no markup.
 

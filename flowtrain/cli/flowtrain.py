@@ -37,7 +37,7 @@ from flowtrain.live import console_lines
 from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import point_to
-from flowtrain.runs.lock import LockedError
+from flowtrain.runs.lock import LockedError, locked
 from flowtrain.runs.result import write_failed_start
 from flowtrain.sweeps.again import typed_again
 from flowtrain.sweeps.plan import read_jobs
@@ -165,7 +165,7 @@ def train_composed(composed: DictConfig) -> float:
     alone = job is None or str(hydra_config.launcher._target_).startswith("hydra._internal.")
     try:
         with console_lines(moving=alone, prefix="" if alone else f"{job}: "):
-            with doing("loading torch"):
+            with locked(folder), doing("loading torch"):  # it is at work, whoever looks
                 from flowtrain.training.trainer import train
 
                 deal_gpu()

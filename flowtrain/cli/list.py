@@ -1,13 +1,12 @@
 """`flowrun list`: the runs in a folder, newest first, and how each stands."""
 
 import argparse
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from flowtrain.cli import options as shared
-from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, print_rows
+from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, find, print_rows
 from flowtrain.errors import UserError
 from flowtrain.files import check_folder
 from flowtrain.runs.folder import RunFolder
@@ -40,21 +39,6 @@ def run(options: argparse.Namespace) -> None:
     shown = figures_of([run for run, _ in runs])
     rows = [header(shown), *(cells(run, age, shown) for run, age in runs)]
     print_rows(rows, texts=TEXTS, whole=5)
-
-
-def find(folder: Path) -> Iterator[Path]:
-    """Yield the folders of the runs in and below a folder; links are not followed.
-
-    >>> [path.name for path in find(run_folder.parent)] == sorted(["realnvp", "ffjord"])
-    True
-    """
-    if (folder / "result.json").exists() or (folder / ".hydra").is_dir():
-        yield folder
-        return
-    with os.scandir(folder) as entries:
-        below = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-    for name in below:
-        yield from find(folder / name)
 
 
 def written(run: Path) -> float:

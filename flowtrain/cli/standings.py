@@ -1,10 +1,13 @@
-"""What tables over runs have alike: the runs' figures, and rows that fit the terminal."""
+"""What tables over runs have alike: where runs lie, their figures, rows that fit the terminal."""
 
+import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from flowtrain.evaluation.tags import JUDGING, telling
+from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.standing import Standing
 from flowtrain.text import one_line
 
@@ -12,10 +15,24 @@ ABSENT = "-"  # in the place of what a run does not have
 TITLES = {"kl": "KL", "nll": "NLL", "kl_reverse": "rev. KL", "elbo": "ELBO"}  # of columns
 
 
+def find(folder: Path) -> Iterator[Path]:
+    """Yield the folders of the runs in and below a folder; links are not followed.
+
+    >>> [path.name for path in find(run_folder.parent)] == sorted(["realnvp", "ffjord"])
+    True
+    """
+    if RunFolder(folder).started:
+        yield folder
+        return
+    with os.scandir(folder) as entries:
+        below = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    for name in below:
+        yield from find(folder / name)
+
+
 def figures_of(runs: Sequence[Standing]) -> dict[str, str]:
     """Return the metrics that a table over runs shows, those they are judged by, and their titles.
 
-    >>> from pathlib import Path
     >>> from flowtrain.runs.standing import standing
     >>> figures_of([standing(run_folder)])
     {'kl': 'KL', 'nll': 'NLL'}

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
-from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, print_rows
+from flowtrain.cli.standings import ABSENT, duration, figure, figures_of, find, print_rows
 from flowtrain.errors import UserError
 from flowtrain.files import check_folder
+from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.standing import Standing, standing
-from flowtrain.text import one_line
+from flowtrain.text import amount, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +24,9 @@ SUMMARY = "how every job of a sweep stands, and where it runs"
 TEXTS = ("state", "job", "where, why")  # columns that are flush left
 LONGEST_REASON = 80  # letters; the run's log and the comparison have the rest
 # What needs an eye comes first in a list that moves.
-URGENCY = ("failed", "killed", "interrupted", "running", "waiting", "pruned", "completed")
+URGENCY = (
+    "failed", "killed", "never began", "interrupted", "running", "waiting", "pruned", "completed",
+)  # fmt: skip
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -47,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
     shown = figures_of(jobs)
     print_rows([header(shown), *(cells(job, shown) for job in jobs)], texts=TEXTS, whole=3)
     print(total(jobs))
+    if more := deeper(options.sweep, jobs):
+        print(more)
 
 
 def look(sweep: Path) -> list[Standing]:
@@ -60,11 +66,27 @@ def look(sweep: Path) -> list[Standing]:
     check_folder(sweep)
     others = sorted(path.parent.name for path in sweep.glob("*/result.json"))
     folders = [sweep / name for name in dict.fromkeys([*read_jobs(sweep), *others])]
-    if not folders and (sweep / "result.json").exists():
+    if not folders and RunFolder(sweep).started:
         folders = [sweep]
     if not folders:
-        raise UserError(f"{sweep}: no sweep's folder: it holds no job")
+        hint = deeper(sweep, [])
+        raise UserError(f"{sweep}: no sweep's folder: it holds no job{hint and f'; {hint}'}")
     return [standing(folder) for folder in folders]
+
+
+def deeper(sweep: Path, jobs: Sequence[Standing]) -> str:
+    """Say how many runs lie below a folder that are no jobs in it, and what shows them.
+
+    >>> deeper(run_folder, [standing(run_folder)])
+    ''
+    """
+    shown = {sweep, *(job.folder for job in jobs)}
+    number = sum(run not in shown for run in find(sweep))
+    if not number:
+        return ""
+    runs = amount(number, "more run" if jobs else "run")
+    lie = "lies" if number == 1 else "lie"
+    return f"{runs} {lie} deeper: flowrun list {shlex.quote(str(sweep))}"
 
 
 def header(shown: Mapping[str, str]) -> list[str]:
@@ -80,7 +102,7 @@ def cells(job: Standing, shown: Iterable[str]) -> list[str]:
         f"{job.steps:,}" if job.steps else ABSENT,
         *(figure(job, name) for name in shown),
         ABSENT if math.isnan(job.seconds_left) else duration(job.seconds_left),
-        job.folder.name,
+        job.folder.absolute().name,
         job.owner or job.error.partition("\n")[0][:LONGEST_REASON],
     ]
 
@@ -89,14 +111,13 @@ def total(jobs: Sequence[Standing]) -> str:
     """Say in one line how a whole sweep stands.
 
     >>> total([standing(run_folder), standing(tmp_path)])
-    '2 jobs: 1 waiting, 1 completed; 50% of the steps'
+    '2 jobs: 1 never began, 1 completed; 50% of the steps'
     """
     counts = Counter(job.state for job in jobs)
     states = sorted(counts, key=lambda state: (*URGENCY, state).index(state))
     done = sum(job.done for job in jobs) / len(jobs)
     found = ", ".join(f"{counts[state]} {state}" for state in states)
-    number = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return f"{number}: {found}; {done:.0%} of the steps"
+    return f"{amount(len(jobs), 'job')}: {found}; {done:.0%} of the steps"
 
 
 def watch(sweep: Path, every: float) -> None:

@@ -36,6 +36,8 @@ def existing_checkpoint(folder: Path, name: str) -> Path:
         raise CheckpointError(f"{folder}: this run failed at its start: {reason}")
     if run.result.is_file():
         raise CheckpointError(f"{missing}: the run has saved none yet")
+    if run.started:
+        raise CheckpointError(f"{missing}: the run never began; start it again")
     levels = (folder.glob(f"{above}/checkpoints/{file.name}") for above in ("*", "*/*"))
     below = sorted(each.parents[1] for level in levels for each in level)
     hint = f"; one below it is: {below[0]}" if below else ""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from flowtrain.errors import CheckpointError
 
+SWEEP = "sweep.json"  # what a sweep records of itself, in the folder around its jobs
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -92,6 +94,20 @@ class RunFolder:
         """
         found = (self.replica(number) for number in count())
         return list(takewhile(lambda each: each.path.is_dir(), found))
+
+    @property
+    def sweep(self) -> Path:
+        """What the folder around it records of a sweep, if the run is a job of one."""
+        return self.path.absolute().parent / SWEEP
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was started in it, however far it came.
+
+        >>> RunFolder(run_folder).started, RunFolder(tmp_path).started
+        (True, False)
+        """
+        return self.result.exists() or self.composed.parent.is_dir()
 
     @property
     def begun(self) -> bool:

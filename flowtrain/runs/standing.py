@@ -4,6 +4,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import owner
 from flowtrain.runs.result import read_result
-from flowtrain.untrusted import open_regular
+from flowtrain.untrusted import open_regular, read_json
 
 T = TypeVar("T")
 
@@ -26,7 +27,8 @@ class Standing:
     Attributes:
         folder: of the run.
         state: completed, pruned, failed, interrupted; running, or killed, if its last word was that
-            it runs and no process does; waiting, if nothing has begun.
+            it runs and no process does; waiting, for its start by a sweep; never began, if it is no
+            job of a sweep and was cut off before it wrote a result.json.
         result: what its result.json says, nothing if it has none.
         step: that it has reached.
         seconds: of training.
@@ -94,22 +96,24 @@ def standing(run: Path) -> Standing:
     """Return how a run stands, or a job that has not begun.
 
     >>> standing(tmp_path).state
-    'waiting'
+    'never began'
     """
     result = read_result(RunFolder(run))
-    state = _state(run, str(result.get("status", "waiting")))
+    status = str(result.get("status") or _before(run))
+    state = _state(run, status)
     step, seconds = int(result.get("step", 0)), float(result.get("seconds", 0.0))
     metrics = {tag: value for tag, value in result.get("metrics", {}).items() if value is not None}
-    if state not in ENDED:  # result.json is of the start, or of the last checkpoint
+    if "running" in (status, state):  # result.json is of the start
         for line in _last_lines(RunFolder(run).metrics):
-            step, seconds = line.get("step", step), line.get("seconds", seconds)
-            metrics |= {tag: v for tag, v in line.items() if "/val" in tag and v is not None}
+            if line["step"] >= step:
+                step, seconds = line["step"], line.get("seconds", seconds)
+                metrics |= {tag: v for tag, v in line.items() if "/val" in tag and v is not None}
     at_work = (owner(run) or "") if state == "running" else ""
     return Standing(run, state, result, step=step, seconds=seconds, metrics=metrics, owner=at_work)
 
 
 def state_of(run: Path) -> str:
-    """Return the state of a run, or of a job that has not begun, as `Standing` explains it.
+    """Return the state of a sweep's job, begun or not, as `Standing` explains it.
 
     >>> state_of(run_folder), state_of(tmp_path)
     ('completed', 'waiting')
@@ -125,8 +129,26 @@ def _state(run: Path, status: str) -> str:
     return "killed" if status == "running" else status
 
 
+def _before(run: Path) -> str:
+    """Say what a folder is that no run has reported from."""
+    record = RunFolder(run).sweep
+    try:
+        jobs = _jobs(record, record.stat().st_mtime_ns)
+    except (OSError, UserError):
+        return "never began"
+    return "waiting" if run.absolute().name in jobs else "never began"
+
+
+@lru_cache(maxsize=8)
+def _jobs(record: Path, _changed: int) -> frozenset[str]:
+    """Return the names of a sweep's jobs, read once for all of them."""
+    content = read_json(record, inside=record.parent)
+    jobs = content.get("jobs") if isinstance(content, dict) else None
+    return frozenset(jobs if isinstance(jobs, dict) else ())
+
+
 def _last_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the last whole lines of a metrics.jsonl."""
+    """Return the last whole lines of a metrics.jsonl that have a step."""
     try:
         with open_regular(path, inside=path.parent) as file:
             start = max(0, file.seek(0, os.SEEK_END) - TAIL)
@@ -140,4 +162,4 @@ def _last_lines(path: Path) -> list[dict[str, Any]]:
             found.append(json.loads(line))
         except (ValueError, RecursionError):  # it is being written, or damaged
             continue
-    return [line for line in found if isinstance(line, dict)]
+    return [line for line in found if isinstance(line, dict) and type(line.get("step")) is int]

@@ -11,10 +11,10 @@ from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.files import writing
+from flowtrain.runs.folder import SWEEP
 from flowtrain.runs.standing import ENDED, state_of
 from flowtrain.untrusted import read_json, read_yaml
 
-RECORD = "sweep.json"
 ELSEWHERE = frozenset({"launcher", "sweep"})  # they say where and how jobs run, not what they are
 LATER = ELSEWHERE | {*marked(Config, Mark.RESUMABLE)}
 
@@ -88,7 +88,7 @@ def read_jobs(sweep: Path) -> dict[str, tuple[str, ...]]:
     >>> read_jobs(tmp_path)
     {}
     """
-    if (sweep / RECORD).exists():
+    if (sweep / SWEEP).exists():
         return {name: tuple(given) for name, given in read_record(sweep)["jobs"].items()}
     jobs = {}
     for file in sorted(sweep.glob("*/.hydra/overrides.yaml")):
@@ -108,12 +108,12 @@ def read_record(sweep: Path) -> dict[str, Any]:
     >>> read_record(tmp_path)["arguments"]
     ['seed=0,1']
     """
-    file = sweep / RECORD
+    file = sweep / SWEEP
     try:
         record = read_json(file, inside=sweep)
     except FileNotFoundError:
         there = "is no folder of a sweep" if sweep.is_dir() else "is not there"
-        raise UserError(f"{sweep} {there}: it has no {RECORD}") from None
+        raise UserError(f"{sweep} {there}: it has no {SWEEP}") from None
     jobs = record.get("jobs") if isinstance(record, dict) else None
     if not (
         isinstance(jobs, dict)
@@ -141,7 +141,7 @@ def write_record(sweep: Path, arguments: Sequence[str], jobs: Mapping[str, Seque
     {'0': ('seed=0',)}
     """
     content = {"arguments": [*arguments], "jobs": {name: [*each] for name, each in jobs.items()}}
-    with writing(sweep / RECORD) as file:
+    with writing(sweep / SWEEP) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from flowtrain import __version__
 from flowtrain.runs.lock import locked
+from flowtrain.runs.standing import standing
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
 from flowtrain.training.step import train_step
@@ -322,6 +323,27 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
     assert not (run / ".lock").exists()
 
 
+def test_a_run_is_at_work_before_torch_is_there(
+    flowtrain: Flowtrain,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def look() -> None:
+        seen.append(standing(tmp_path / "run").state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowtrain.cli.launchers.deal_gpu", look)
+    told = flowtrain(*tiny_overrides, "hydra.run.dir=run")
+    assert (told.returncode, told.stderr) == (130, "flowtrain: interrupted\n")
+    assert seen == ["running"]
+    assert standing(tmp_path / "run").state == "never began"
+    told = flowtrain("resume=run")
+    assert "the run never began; start it again" in told.stderr
+
+
 def test_submitit_s_handler_requeues_what_is_saved(
     flowtrain: Flowtrain,
     tiny_overrides: list[str],
@@ -359,7 +381,7 @@ def test_submitit_s_handler_requeues_what_is_saved(
 def test_a_job_whose_seed_is_wrong_is_told_as_failed(flowtrain: Flowtrain) -> None:
     told = flowtrain("-m", "seed=0..3")
     assert "seed: '0..3' is refused: it should be a valid integer" in told.stderr
-    assert "1 of 1 jobs did not complete: 0 (failed)" in told.stderr
+    assert "1 of 1 job did not complete: 0 (failed)" in told.stderr
 
 
 def test_in_a_sweep_the_others_finish_when_a_job_fails(

@@ -124,6 +124,41 @@ def test_a_single_run_stands_too_and_other_folders_are_refused(
         assert told.stderr.startswith(f"flowrun: {folder}: {problem}")
 
 
+def test_what_lies_deeper_is_counted_and_what_shows_it_named(
+    flowrun: Flowrun, tmp_path: Path
+) -> None:
+    top = tmp_path / "my outputs"
+    report(top / "day" / "a", "completed")
+    report(top / "multirun" / "day" / "time" / "seed=0", "completed")
+    report(top / "multirun" / "day" / "time" / "seed=1", "failed")
+    hint = f"lie deeper: flowrun list '{top}'\n"
+    told = flowrun("status", top)
+    assert told.stderr == f"flowrun: {top}: no sweep's folder: it holds no job; 3 runs {hint}"
+    report(top / "replicas", "completed")
+    report(top / "replicas" / "replica-0", "completed")
+    assert flowrun("status", top).stdout.endswith(
+        f"1 completed; 100% of the steps\n3 more runs {hint}"
+    )
+    assert flowrun("status", top / "replicas").stdout.endswith("; 100% of the steps\n")
+    assert flowrun("status", top / "day").stdout.endswith("; 100% of the steps\n")
+
+
+def test_a_run_that_was_cut_off_at_its_start_is_waited_for_by_nobody(
+    flowrun: Flowrun, tmp_path: Path
+) -> None:
+    (record := tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (record / "overrides.yaml").write_text("[]")
+    told = flowrun("status", tmp_path, "--watch")
+    assert told.stdout == "1 job: 1 never began; 0% of the steps\n"
+    told = flowrun("status", tmp_path / "run")
+    row, total = told.stdout.splitlines()[1:]
+    assert row.split() == ["never", "began", "0", "-", "-", "-", "-", "run"]
+    assert total == "1 job: 1 never began; 0% of the steps"
+    assert "  never began  " in flowrun("list", tmp_path).stdout
+    told = flowrun("evaluate", tmp_path / "run")
+    assert told.stderr.endswith("best.pt: the run never began; start it again\n")
+
+
 def test_it_does_not_wait_for_torch(sweep: Path) -> None:
     code = (
         "import sys; from flowtrain.cli.flowrun import execute;"
