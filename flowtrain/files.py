@@ -136,6 +136,24 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
+def leaving_no_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder that the work makes, and those around it, if nothing was written there.
+
+    >>> with leaving_no_empty(tmp_path / "day" / "time"):
+    ...     (tmp_path / "day" / "time").mkdir(parents=True)
+    >>> [*tmp_path.iterdir()]
+    []
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        for each in new:
+            with suppress(OSError):  # it holds something
+                each.rmdir()
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once it is written whole.
 

@@ -64,6 +64,7 @@ class GridSweeper(Sweeper):
         from rich.console import Console
 
         from flowtrain.cli.console import SECONDS, counted
+        from flowtrain.files import leaving_no_empty
         from flowtrain.live import shown
         from flowtrain.progress import doing
         from flowtrain.runs.lock import locked
@@ -74,7 +75,7 @@ class GridSweeper(Sweeper):
         choices = self._choices(arguments)
         asked = [*itertools.product(*choices.values())]
         same = [key.lstrip("+~") for key, values in choices.items() if len(values) == 1]
-        with locked(folder):
+        with leaving_no_empty(folder), locked(folder):
             jobs, names = plan(folder, asked), read_jobs(folder)
             todo = {}
             # A tenth of a second for each: thousands of jobs take minutes.
@@ -182,6 +183,7 @@ class OptunaSweeper(GridSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Ask, run and tell; raise UserError when trials failed."""
         from flowtrain.cli.search_space import search_space
+        from flowtrain.files import leaving_no_empty
         from flowtrain.runs.lock import locked
         from flowtrain.sweeps.plan import ELSEWHERE
         from flowtrain.sweeps.report import refuse_failures
@@ -195,7 +197,7 @@ class OptunaSweeper(GridSweeper):
         fixed, space = search_space(parser.parse_overrides([*listed, *arguments]))
         asked = {key: value for key, value in fixed.items() if key not in ELSEWHERE}
         question = {"settings": asked, "space": {key: repr(each) for key, each in space.items()}}
-        with locked(folder):
+        with leaving_no_empty(folder), locked(folder):
             study = open_study(
                 folder, self.settings, question=question, evaluate_every=trainer.evaluate_every,
                 steps=trainer.max_steps,

@@ -2,12 +2,13 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from flowtrain.errors import CheckpointError
-from flowtrain.files import appending, remove_leftovers, replacing
+from flowtrain.files import appending, leaving_no_empty, remove_leftovers, replacing
 from flowtrain.runs.folder import RunFolder
 
 
@@ -52,6 +53,19 @@ def test_the_file_is_on_the_disk_before_its_name_and_the_name_before_the_return(
     with replacing(tmp_path / "last.pt") as file:
         file.write(b"1")
     assert done == ["file", "rename", "folder"]
+
+
+def test_of_folders_that_the_work_made_only_empty_ones_go(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    time = tmp_path / "outputs" / "day" / "time"
+    with suppress(FileNotFoundError), leaving_no_empty(time):
+        time.mkdir(parents=True)
+        (time / "mistyped").read_text()
+    assert [*tmp_path.rglob("*")] == [tmp_path / "outputs"]
+    with leaving_no_empty(time):
+        time.mkdir(parents=True)
+        (time.parent / "kept").touch()
+    assert sorted(time.parent.iterdir()) == [time.parent / "kept"]
 
 
 def test_only_leftovers_are_removed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from flowtrain.errors import UserError
 from flowtrain.runs.standing import ENDED, state_of
 from flowtrain.sweeps.plan import Job, read_jobs
+from flowtrain.text import amount
 
 NAMED = 5  # jobs; the table names them all, with their reasons
 
@@ -20,11 +21,11 @@ def opening(sweep: Path, jobs: Sequence[Job]) -> Iterator[str]:
     """
     counts = Counter(job.state for job in jobs)
     if counts.keys() == {"waiting"}:
-        yield f"{sweep}: {len(jobs)} jobs"
+        yield f"{sweep}: {amount(len(jobs), 'job')}"
     else:
         found = ", ".join(f"{number} {state}" for state, number in counts.items())
         todo = sum(job.to_run for job in jobs)
-        yield f"{sweep}: {len(jobs)} jobs: {found}; {todo or 'none'} to run"
+        yield f"{sweep}: {amount(len(jobs), 'job')}: {found}; {todo or 'none'} to run"
 
 
 def refuse_failures(sweep: Path, *, advice: str | None = None) -> None:
@@ -44,6 +45,6 @@ def refuse_failures(sweep: Path, *, advice: str | None = None) -> None:
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         again = f"run them again: flowtrain -m {shlex.quote(f'resume_sweep={sweep}')}"
         raise UserError(
-            f"{len(missed)} of {len(states)} jobs did not complete: "
+            f"{len(missed)} of {amount(len(states), 'job')} did not complete: "
             f"{', '.join(named[:NAMED])}{more}; {advice or again}"
         )

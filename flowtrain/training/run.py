@@ -22,6 +22,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, named, write_result
+from flowtrain.text import amount
 from flowtrain.training.compiled import compile_flow
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
@@ -121,8 +122,7 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     config, settled = settle(config, rows=rows, columns=columns)
     if settled:
         chosen = ", ".join(f"{key}={value}" for key, value in settled.items())
-        wide = "1 column" if columns == 1 else f"{columns} columns"
-        log.info("for %s rows of %s: %s", f"{rows:,}", wide, chosen)
+        log.info("for %s rows of %s: %s", f"{rows:,}", amount(columns, "column"), chosen)
     refuse_beyond_memory(config, columns)
     standardize = fit_whitening(config, splits.train)
     condition = splits.train.condition

@@ -159,10 +159,11 @@ def test_the_subfolders_of_a_sweep_may_be_named_by_the_user(
         (["model=spline,glou"], "model: no option 'glou'"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
-    flowtrain: Flowtrain, arguments: list[str], message: str
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+    flowtrain: Flowtrain, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    told = flowtrain("-m", "hydra.sweep.dir=sweep", *arguments)
+    told = flowtrain("-m", "hydra.sweep.dir=of/mine/sweep", *arguments)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith(f"flowtrain: {message}")
     assert len(told.stderr.splitlines()) == 1
+    assert not (tmp_path / "of").exists()

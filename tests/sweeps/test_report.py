@@ -24,6 +24,7 @@ def jobs(*states: str) -> list[Job]:
 
 def test_a_new_sweep_says_how_many_jobs_it_has(tmp_path: Path) -> None:
     assert list(opening(tmp_path, jobs("waiting", "waiting"))) == [f"{tmp_path}: 2 jobs"]
+    assert list(opening(tmp_path, jobs("waiting"))) == [f"{tmp_path}: 1 job"]
     assert list(opening(tmp_path, jobs("completed", "pruned", "completed"))) == [
         f"{tmp_path}: 3 jobs: 2 completed, 1 pruned; none to run"
     ]
