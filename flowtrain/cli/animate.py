@@ -26,8 +26,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--points", type=shared.at_least(1), default=2000, help="on their way (default: 2000)"
     )
     command.add_argument(
-        "--lines", type=shared.at_least(120), default=1080,
-        help="height of the picture in pixels, 16 / 9 as wide (default: 1080)",
+        "--lines", type=shared.at_least(120, at_most=4320), default=1080,
+        help="of a screen of 16 to 9 that the picture fits, 120 to 4320 (default: 1080)",
     )  # fmt: skip
     shared.add_seed_option(command)
 

@@ -193,8 +193,8 @@ def seeded(options: argparse.Namespace) -> "torch.Generator":
     return torch.Generator().manual_seed(options.seed)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return a type of whole numbers from `least` on, which 64 bits hold."""
+def at_least(least: int, *, at_most: int | None = None) -> Callable[[str], int]:
+    """Return a type of whole numbers from `least` on, to a bound or as many as 64 bits hold."""
 
     def number(text: str) -> int:
         meant = text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text
@@ -203,6 +203,8 @@ def at_least(least: int) -> Callable[[str], int]:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is refused: it should be at least {least}")
+        if at_most is not None and value > at_most:
+            raise argparse.ArgumentTypeError(f"{value} is refused: it should be at most {at_most}")
         if value >= 2**63:
             raise argparse.ArgumentTypeError(f"{value} is refused: it should be below 2**63")
         return value

@@ -38,10 +38,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", type=Path,
         help=".png, .pdf or .svg (default: figures/WHAT.png in the run's folder)",
     )  # fmt: skip
-    command.add_argument("--dpi", type=shared.at_least(20), default=300, help="(default: 300)")
     command.add_argument(
-        "--grid", metavar="POINTS", type=shared.at_least(8), default=256,
-        help="at which the densities are evaluated, per axis (default: 256)",
+        "--dpi", type=shared.at_least(20, at_most=1200), default=300,
+        help="dots per inch, 20 to 1200 (default: 300)",
+    )  # fmt: skip
+    command.add_argument(
+        "--grid", metavar="POINTS", type=shared.at_least(8, at_most=2048), default=256,
+        help="at which the densities are evaluated, per axis, 8 to 2048 (default: 256)",
     )  # fmt: skip
     command.add_argument(
         "--columns", metavar="NAMES", type=shared.columns,
@@ -145,4 +148,8 @@ def _positions(asked: list[str | int] | None, columns: tuple[str, ...]) -> list[
             raise UserError(
                 f"--columns: there is no column {column}; choose from {', '.join(columns)}"
             )
-    return [columns.index(each) if isinstance(each, str) else each for each in asked]
+    positions = [columns.index(each) if isinstance(each, str) else each for each in asked]
+    for place in positions:
+        if positions.count(place) > 1:
+            raise UserError(f"--columns: column {columns[place]!r} is chosen twice")
+    return positions

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flowtrain.evaluation.panels import finite, scale_axis
+from flowtrain.evaluation.panels import fit_axis, scale_axis
 
 ENTROPY = "entropy of the data"  # no expected NLL is lower
 # Metrics by which runs are judged, the first that all of some data have. Only training that
@@ -36,6 +36,7 @@ class Curves:
         entropy: of the data in nats, if it is known.
         parameters: trained weights.
         final: by metric, of the best weights in nats; NaN where it is not known.
+        error: of the level by validation in nats, if it is known: less is no course of a curve.
 
     >>> run = Curves(
     ...     group="realnvp", model="realnvp", data="moons", steps=[0, 100], seconds=[0.0, 1.5],
@@ -53,6 +54,7 @@ class Curves:
     entropy: float | None
     parameters: int
     final: Mapping[str, float]
+    error: float = 0.0
 
 
 def comparison_figure(runs: Sequence[Curves]) -> Figure:
@@ -128,12 +130,23 @@ def _draw_row(
     for floor in floors:
         by_steps.axhline(floor, color="0.4", linewidth=1, linestyle="--", label=ENTROPY)
     for axis, name in ((by_steps, level), (by_time, judged)):
-        _fit(axis, name, [v for run in runs for v in run.found.get(name, [])], floors)
+        curves = [run.found[name] for run in runs if name in run.found]
+        if name in ("kl", "kl_reverse"):
+            scale_axis(axis, "y", [value for curve in curves for value in curve])
+            fit_axis(axis, curves)
+        else:
+            narrowest = 0.0 if floors else max(run.error for run in runs)
+            fit_axis(axis, curves, floors=floors, narrowest=narrowest, rising=name == "elbo")
     scale_axis(by_parameters, "y", [run.final[judged] for run in runs])
     scale_axis(by_parameters, "x", [run.parameters for run in runs])
     name = NAMES[judged]
     by_steps.set(xlabel="step", ylabel=f"validation {NAMES[level]} (nats)")
     by_steps.locator_params(axis="x", integer=True)
+    whole = {run.parameters for run in runs}
+    if len(whole) == 1:
+        by_parameters.set_xticks([*whole], [f"{number:,}" for number in whole])
+    elif by_parameters.get_xscale() == "linear":
+        by_parameters.locator_params(axis="x", integer=True)
     by_time.set(xlabel="seconds of training", ylabel=f"validation {name} (nats)")
     by_parameters.set(xlabel="parameters", ylabel=f"test {name} (nats)")
     shown = (f"{NAMES[level]} over steps", f"{name} against time", f"{name} against parameters")
@@ -151,30 +164,6 @@ def _judging(runs: Sequence[Curves]) -> str:
     """
     kept = [run.found for run in runs if run.found] or [{}]
     return next((name for name in NAMES if all(name in found for found in kept)), "nll")
-
-
-def _fit(axis: Axes, name: str, values: Sequence[float], floors: Sequence[float]) -> None:
-    """Fit a panel to its curves: the first evaluations can be far off, and would flatten the rest.
-
-    Args:
-        axis: of the panel.
-        name: of the metric.
-        values: that are drawn.
-        floors: of NLL.
-    """
-    seen = finite(values)
-    if not len(seen):
-        return
-    if name in ("kl", "kl_reverse"):
-        scale_axis(axis, "y", seen)
-        if (high := float(np.quantile(seen, 0.95))) > 0:
-            axis.set(ylim=(None, 1.3 * high))
-        return
-    low, high = min([seen.min(), *floors]), float(np.quantile(seen, 0.75))
-    if name == "elbo":  # the higher the better
-        low, high = float(np.quantile(seen, 0.25)), seen.max()
-    margin = 0.08 * (high - low) or 0.1
-    axis.set(ylim=(low - margin, high + margin))
 
 
 def _draw_seeds(

@@ -89,6 +89,7 @@ def _curves(run: RunSummary, group: str, data: str) -> "Curves":
     def column(tag: str) -> list[float]:
         return [math.nan if (value := line.get(tag)) is None else value for line in lines]
 
+    errors = column("nll_error/val" if "nll_error/val" in logged else "elbo_error/val")
     return Curves(
         group=for_figure(group),
         model=for_figure(as_text(run.value("model"))),
@@ -99,4 +100,5 @@ def _curves(run: RunSummary, group: str, data: str) -> "Curves":
         entropy=run.metrics.get("nll/entropy"),
         parameters=run.result["parameters"],
         final={name: run.metrics.get(f"{name}/test", math.nan) for name in JUDGING},
+        error=next((error for error in reversed(errors) if math.isfinite(error)), 0.0),
     )

@@ -48,7 +48,7 @@ def diagnosis_figure(
     ...     found, u=run.flow.base.cdf(run.flow.inverse(x)[0].detach()), test=x, samples=samples,
     ...     columns=run.columns, title="six steps of RealNVP")
     >>> [axes.get_title() for axes in figure.axes][:2]
-    ['coverage', 'points in the base']
+    ['coverage (gray: 99% of chance)', 'points in the base']
     """
     figure = Figure(figsize=(14 if found.by_condition else 11, 7), layout="constrained")
     figure.suptitle(title, fontsize=12)
@@ -72,13 +72,12 @@ def _coverage(axes: Axes, found: Diagnosis) -> None:
     nominal = np.array([*found.coverage])
     gap = np.array([*found.coverage.values()]) - nominal
     chance = 2.58 * np.sqrt(nominal * (1 - nominal) * (1 / found.points + 1 / POINTS))
-    axes.fill_between(nominal, -chance, chance, color="0.85", label="99 % of chance")
+    axes.fill_between(nominal, -chance, chance, color="0.85")
     axes.axhline(0, color="0.5", linewidth=0.8)
     axes.plot(nominal, gap, marker="o", markersize=3, color="tab:blue")
-    axes.set_title("coverage", fontsize=11)
+    axes.set_title("coverage (gray: 99% of chance)", fontsize=11)  # a legend would hide points
     axes.set_xlabel("mass of the model's densest region")
     axes.set_ylabel("points in it, more or less")
-    axes.legend(fontsize=8)
 
 
 def _conditions(axes: Axes, found: Sequence[Group]) -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowtrain.evaluation.images import Image
-from flowtrain.evaluation.panels import finite, scale_axis, write_title
+from flowtrain.evaluation.panels import finite, fit_axis, scale_axis, write_title
 
 History = Sequence[dict[str, float | None]]
 
@@ -15,7 +15,7 @@ History = Sequence[dict[str, float | None]]
 def curves_figure(history: History, *, title: str) -> Figure:
     """Draw the NLL of batches and evaluations, and KL where the density is known, over steps.
 
-    A run that does not train by likelihood shows its loss beside them. A target without points has
+    Steps that do not train by likelihood show their loss beside them. A target without points has
     no NLL, but the ELBO.
 
     Args:
@@ -29,7 +29,8 @@ def curves_figure(history: History, *, title: str) -> Figure:
     logged = {tag for line in history for tag in line}
     without_points = "elbo/val" in logged and "nll/val" not in logged
     shown = ["ELBO" if without_points else "NLL", *(["KL"] if "kl/val" in logged else [])]
-    shown += ["loss"] if "loss" in logged and "nll/batch" not in logged else []
+    other = [line for line in history if "nll/batch" not in line]
+    shown += ["loss"] if any("loss" in line for line in other) else []
     figure = Figure(figsize=(4.6 * len(shown) + 0.4, 3.8), layout="constrained")
     write_title(figure, title)
     for axis, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -37,14 +38,17 @@ def curves_figure(history: History, *, title: str) -> Figure:
             case "NLL":
                 _draw_nll(axis, history, "nll_paired" if "nll_paired/val" in logged else "nll")
             case "ELBO":
-                axis.plot(*_series(history, "elbo/val"), color="tab:orange", marker=".")
+                steps, elbo = _series(history, "elbo/val")
+                axis.plot(steps, elbo, color="tab:orange", marker=".")
+                fit_axis(axis, [elbo], narrowest=_last(history, "elbo_error/val"), rising=True)
                 axis.set_ylabel("nats")
             case "KL":
                 _draw_kl(axis, history)
             case "loss":
-                axis.plot(*_series(history, "loss"), color="tab:gray", linewidth=1)
+                axis.plot(*_series(other, "loss"), color="tab:gray", linewidth=1)
                 axis.set_ylabel("loss of the batch")
-        axis.set_title(name, fontsize=10)
+        mixed = name == "loss" and "nll/batch" in logged
+        axis.set_title("loss before likelihood" if mixed else name, fontsize=10)
         axis.set_xlabel("step")
         axis.locator_params(axis="x", integer=True)
         axis.grid(color="0.9", linewidth=0.6)
@@ -56,18 +60,15 @@ def _draw_nll(axis: Axes, history: History, name: str) -> None:
     batch = _series(history, "nll/batch")
     if len(batch[0]):
         axis.plot(*batch, color="0.7", linewidth=0.8, label="batch")
-    val = _series(history, f"{name}/val")
-    axis.plot(*_series(history, f"{name}/train"), "-", color="tab:blue", marker=".", label="train")
+    train, val = (_series(history, f"{name}/{split}") for split in ("train", "val"))
+    axis.plot(*train, "-", color="tab:blue", marker=".", label="train")
     axis.plot(*val, "-", color="tab:orange", marker=".", label="validation")
     floor = _series(history, "nll/entropy")[1]
     if len(floor):
         axis.axhline(floor[0], color="0.3", linewidth=1, linestyle="--", label="entropy")
-    # The first points can be far off: they would flatten all that follows.
-    seen = finite(np.concatenate([val[1], batch[1]]))
-    if len(seen):
-        low, high = min([seen.min(), *floor[:1]]), float(np.quantile(seen, 0.9))
-        margin = 0.08 * (high - low) or 0.1
-        axis.set_ylim(low - margin, high + margin)
+    error = 0.0 if len(floor) else _last(history, "nll_error/val")  # beside entropy it cancels
+    late = batch[1][len(batch[1]) // 2 :]  # noise of the first ones would set the range
+    fit_axis(axis, [val[1], train[1], late], floors=floor[:1], narrowest=error)
     axis.set_ylabel("nats")
     axis.legend(fontsize=8, frameon=False)
 
@@ -80,8 +81,14 @@ def _draw_kl(axis: Axes, history: History) -> None:
     axis.fill_between(steps, kl - error, kl + error, color="tab:orange", alpha=0.25, linewidth=0)
     if (kl - error > 0).all():  # a logarithm would hide a band that ends below
         scale_axis(axis, "y", kl)
+    fit_axis(axis, [kl - error, kl + error])
     axis.set_ylabel("nats")
     axis.legend(fontsize=8, frameon=False)
+
+
+def _last(history: History, tag: str) -> float:
+    """Return the last finite value of a tag; 0 where there is none."""
+    return float([0.0, *finite(_series(history, tag)[1])][-1])
 
 
 def _series(history: History, tag: str) -> tuple[Image, Image]:

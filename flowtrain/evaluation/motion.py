@@ -25,7 +25,8 @@ from flowtrain.flows.continuous import ContinuousFlow
 
 PATHS = 100  # drawn whole
 ARROWS = 18  # of a vector field, per side
-FRAME = (9.6, 5.4)  # inches of an animation's frame: 16 to 9, as a screen
+FRAME = (9.6, 5.4)  # inches of an animation's frame at most: 16 to 9, as a screen
+EDGES = (0.4, 0.6)  # inches that a panel's numbers and title take of them
 MESH = 200  # of an animation's density, per side
 WAY = LinearSegmentedColormap.from_list("way", ["tab:blue", "tab:purple", "tab:red"])
 SIDE = 400  # of the grid on which that is shown
@@ -113,13 +114,14 @@ def animation(
         z: base points, (n, 2).
         frames: pictures from 0 to 1.
         batch_size: rows evaluated at a time.
-        lines: the height of a picture in pixels; its width is 16 / 9 of that.
+        lines: pixels of a screen of 16 to 9 that the picture fits, from top to bottom; where the
+            window is wide, the picture is as wide as the screen, and less high.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = open_run(ffjord_folder)
     >>> images = animation(run.flow, run.density, torch.zeros(8, 2), frames=2, batch_size=4096)
-    >>> [image.shape for image in images]
-    [(1080, 1920, 3), (1080, 1920, 3)]
+    >>> [image.shape[1:] for image in images]
+    [(1920, 3), (1920, 3)]
     """
     times = torch.linspace(0, 1, frames).to(z)
     ways = flow.trajectory(z, times)
@@ -128,7 +130,9 @@ def animation(
     brightest = float(np.exp(log_q[-1].max()))
     if density is not None:
         brightest = float(density.log_prob(grid_over(extent, MESH)).max().exp())
-    figure = Figure(figsize=FRAME, layout="constrained")
+    ratio, dpi = (extent[3] - extent[2]) / (extent[1] - extent[0]), lines / FRAME[1]
+    height = min(FRAME[1], (FRAME[0] / 2 - EDGES[0]) * ratio + EDGES[1])
+    figure = Figure(figsize=(FRAME[0], height), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axis in (left, right):
         axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
@@ -139,7 +143,7 @@ def animation(
         right.images[0].set_data(_on_grid(corners, values, extent))
         left.set_title(f"samples at t = {t:.2f}", fontsize=12)
         right.set_title(f"density at t = {t:.2f}", fontsize=12)
-        yield pixels(figure, dpi=lines / FRAME[1]).copy()
+        yield pixels(figure, dpi=dpi).copy()
 
 
 def _on_grid(corners: Image, log_q: Image, extent: Extent) -> Image:

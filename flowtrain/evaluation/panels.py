@@ -184,6 +184,48 @@ def scale_axis(axes: Axes, side: str, values: Sequence[float] | Image) -> None:
     axis.set_major_formatter(FuncFormatter(brief))
 
 
+def fit_axis(
+    axes: Axes,
+    curves: Sequence[Sequence[float] | Image],
+    *,
+    floors: Sequence[float] | Image = (),
+    narrowest: float = 0.0,
+    rising: bool = False,
+) -> None:
+    """Fit the y axis to curves, whose first values can be so far off that they flatten the rest.
+
+    A curve is shown whole where half of its values take a sixth of the height; else they are
+    enlarged to take a third, and what lies farther off is left out. So may be the highest quarter
+    of five curves or more. A logarithmic axis shows everything.
+
+    Args:
+        axes: whose scale, linear or logarithmic, is chosen.
+        curves: the values of each.
+        floors: values that are shown too, and that no curve is expected to pass.
+        narrowest: range of the axis, the error of what is drawn: noise should not fill it.
+        rising: whether the curves come from below.
+
+    >>> axes = Figure().subplots()
+    >>> fit_axis(axes, [[9e9, 3.0, 2.5]], floors=[2.0])
+    >>> [round(float(edge), 2) for edge in axes.get_ylim()]
+    [1.76, 5.24]
+    """
+    sign = -1.0 if rising else 1.0
+    edge = sign * finite(floors)
+    shown = [sign * seen for values in curves if len(seen := finite(values))]
+    if not shown or axes.get_yscale() == "log":
+        return
+    lows = [float(min([*seen, *edge])) for seen in shown]
+    highs = []
+    for low, seen in zip(lows, shown, strict=True):
+        half, whole = np.quantile(seen, 0.5, method="higher") - low, seen.max() - low
+        highs.append(low + (whole if whole <= 6 * half else 3 * half))
+    low, high = min(lows), float(max([np.quantile(highs, 0.75, method="higher"), *edge]))
+    lacking = max(0.0, narrowest - (high - low))
+    margin = lacking / 2 + (0.08 * (high - low + lacking) or 0.1)
+    axes.set_ylim(*sorted([sign * (low - margin), sign * (high + margin)]))
+
+
 def brief(value: float, _: object = None) -> str:
     """Write a number on an axis.
 

@@ -24,13 +24,14 @@ def test_an_animation_is_a_gif_in_the_run_s_folder_or_an_mp4(
     assert ", best weights, of step 10, dopri5, rtol 0.0001, " in told.stderr
     with PIL.Image.open(path) as gif:
         assert getattr(gif, "n_frames", 1) == 2
-        assert gif.size == (213, 120)
+        width, height = gif.size
+    assert (width, height <= 120) == (213, True)
     path.unlink()
     flowrun("animate", folders["ffjord"], *small, "-o", "flow.mp4")
     with av.open(str(tmp_path / "flow.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 22  # it rests at its end
-    assert frames[0].shape == (120, 212, 3)
+    assert frames[0].shape == (height - height % 2, 212, 3)
     assert frames[0].mean() > 100  # mostly white paper
 
 

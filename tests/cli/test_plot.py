@@ -57,6 +57,7 @@ def test_the_resolution_is_what_was_asked_for(
         (("--columns", "x0"), "--columns are those of --what marginals"),
         (("--what", "marginals", "--columns", "a"), "there is no column a; choose from x0, x1"),
         (("--what", "marginals", "--columns", "2"), "there is no column 2; choose from x0, x1"),
+        (("--what", "marginals", "--columns", "x0,0"), "--columns: column 'x0' is chosen twice"),
         (("-o", "figure.gif"), "figure.gif: .gif is unknown; use .png, .pdf, .svg"),
     ],
 )
@@ -69,6 +70,22 @@ def test_what_cannot_be_drawn_is_refused_in_a_line(
     assert complaint in told.stderr
     assert told.stderr.count("\n") == 1
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--dpi", "99999", "99999 is refused: it should be at most 1200"),
+        ("--grid", "2049", "2049 is refused: it should be at most 2048"),
+    ],
+)
+def test_a_picture_that_no_memory_holds_is_refused_in_a_line(
+    flowrun: Flowrun, folders: dict[str, Path], option: str, value: str, complaint: str
+) -> None:
+    told = flowrun("plot", folders["realnvp"], option, value)
+    assert told.returncode == 2
+    assert complaint in told.stderr
+    assert told.stderr.count("\n") == 1
 
 
 def test_chosen_columns_are_drawn_in_their_order(

@@ -79,12 +79,30 @@ def test_runs_by_reverse_kl_are_judged_by_it_and_without_log_z_by_the_elbo() -> 
     assert beside.axes[1].get_title() == "moons: KL against time"
 
 
-def test_over_time_too_the_curve_of_a_table_fills_its_panel() -> None:
+@pytest.mark.parametrize(("error", "widest"), [(0.0, 0.0024), (0.06, 0.08)])
+def test_over_time_too_the_curve_of_a_table_fills_its_panel_as_far_as_it_is_known(
+    error: float, widest: float
+) -> None:
     nll = [3.3412, 3.3400, 3.3405]
-    figure = comparison_figure([curves("affine", nll=nll, kl=None, entropy=None)])
+    figure = comparison_figure([curves("affine", nll=nll, kl=None, entropy=None, error=error)])
     for axis in figure.axes[:2]:
         low, high = axis.get_ylim()
-        assert high - low < 2 * (max(nll) - min(nll))
+        assert low < min(nll) < max(nll) < high
+        assert error <= high - low < widest
+
+
+def test_a_single_number_of_parameters_is_the_only_tick() -> None:
+    figure = comparison_figure([curves("affine", parameters=58_792)])
+    pixels(figure)
+    ticks = figure.axes[2].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["58,792"]
+
+
+def test_numbers_of_parameters_are_whole() -> None:
+    few = [curves("affine", parameters=number) for number in (6, 7)]
+    figure = comparison_figure(few)
+    pixels(figure)
+    assert all(tick == round(tick) for tick in figure.axes[2].get_xticks())
 
 
 def test_figures_that_are_no_number_do_not_spoil_the_picture() -> None:

@@ -34,4 +34,5 @@ def test_the_page_holds_every_finding_and_the_worst_columns(dim: int) -> None:
     assert [*named] == ["coverage", "base", "marginals", "tails", "worst", "words"]
     words = " ".join(text.get_text().replace("\n", " ") for text in named["words"].texts)
     assert all(line in words for _, line in found.findings())
+    assert named["coverage"].get_legend() is None  # it would hide points
     assert len(named["marginals"].patches) == min(dim, LINES)

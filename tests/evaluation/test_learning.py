@@ -44,6 +44,22 @@ def test_a_run_that_does_not_train_by_likelihood_shows_its_loss() -> None:
     assert [axis.get_title() for axis in figure.axes] == ["NLL", "loss"]
 
 
+def test_the_loss_of_the_steps_before_likelihood_has_a_panel() -> None:
+    matched: list[dict[str, Any]] = [{"step": step, "loss": 0.5} for step in range(4)]
+    *_, loss = curves_figure([*EVALUATIONS, *matched, *BATCHES], title="").axes
+    assert loss.get_title() == "loss before likelihood"
+    assert np.asarray(loss.lines[0].get_xdata()).tolist() == [0, 1, 2, 3]
+
+
+def test_the_axis_of_a_table_is_no_narrower_than_its_error() -> None:
+    history: list[dict[str, Any]] = [
+        {"step": step, "nll/val": nll, "nll/train": nll, "nll_error/val": 0.06}
+        for step, nll in enumerate((3.34, 3.341, 3.339))
+    ]
+    low, high = curves_figure(history, title="").axes[0].get_ylim()
+    assert 0.06 < high - low < 0.08
+
+
 def test_a_target_without_points_shows_its_bound_and_its_loss() -> None:
     history: list[dict[str, float | None]] = [
         {"step": 0, "elbo/val": 1.0},

@@ -78,6 +78,23 @@ def test_an_animation_has_a_frame_for_every_moment(
     monkeypatch.setattr(motion, "SIDE", 9)
     z = torch.randn(50, 2)
     frames = list(motion.animation(flow, density, z, frames=3, batch_size=10_000, lines=120))
-    assert [frame.shape for frame in frames] == [(120, 213, 3)] * 3
+    height, width, _ = frames[0].shape
+    assert (width, height <= 120) == (213, True)
+    assert [frame.shape for frame in frames] == [(height, width, 3)] * 3
     assert (frames[0] != frames[2]).any()
     assert np.asarray(frames).std() > 0
+
+
+@pytest.mark.parametrize("shape", [(8.0, 1.0), (8.0, 4.0), (4.0, 4.0), (2.0, 4.0)])
+def test_an_animation_has_little_white_above_and_below_its_panels(
+    flow: ContinuousFlow, monkeypatch: pytest.MonkeyPatch, shape: tuple[float, float]
+) -> None:
+    monkeypatch.setattr(motion, "MESH", 9)
+    monkeypatch.setattr(motion, "SIDE", 9)
+    monkeypatch.setattr(motion, "extent_of", lambda *_: (0.0, shape[0], 0.0, shape[1]))
+    (frame, *_) = motion.animation(
+        flow, None, torch.randn(9, 2), frames=2, batch_size=100, lines=540
+    )
+    inked = np.flatnonzero((frame < 128).any(axis=(1, 2)))
+    assert inked[0] < 0.04 * 540
+    assert len(frame) - inked[-1] < 0.04 * 540

@@ -34,3 +34,35 @@ def test_a_title_is_never_wider_than_its_figure(inches: float) -> None:
     box = title.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("curve", "shown"),
+    [
+        ([3.9, 3.33], [3.9, 3.33]),  # of two, both
+        ([3.40, 2.419, 2.398], [2.419, 2.398]),  # the end is enlarged
+        ([2.6, 2.5, 2.45, 2.42, 2.40], [2.6, 2.5, 2.45, 2.42, 2.40]),
+        ([9e9, 3.0, 2.9, 1e6, 2.8], [3.0, 2.8]),
+        ([2.5], [2.5]),
+    ],
+)
+def test_an_axis_shows_a_curve_whole_or_its_end_large(
+    curve: list[float], shown: list[float]
+) -> None:
+    def view(values: list[float], *, rising: bool = False) -> tuple[float, float]:
+        axes = Figure().subplots()
+        panels.fit_axis(axes, [values, [float("nan")]], rising=rising)
+        return axes.get_ylim()
+
+    low, high = view(curve)
+    assert low < min(shown) <= max(shown) < high
+    if curve != shown:
+        assert high < max(curve)
+        assert max(shown) - min(shown) > 0.25 * (high - low)
+    rising = view([-value for value in curve], rising=True)
+    assert rising == pytest.approx((-high, -low))
+    log = Figure().subplots()
+    log.plot(curve)
+    log.set_yscale("log")
+    panels.fit_axis(log, [curve])
+    assert log.get_ylim()[1] > max(curve)
