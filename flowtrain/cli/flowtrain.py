@@ -63,12 +63,13 @@ def main() -> None:
     threading.excepthook = report_defect
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
-        sys.argv[1:] = understood(typed_again(sys.argv[1:]))
+        typed = typed_again(sys.argv[1:])
+        refuse_missing_tables(typed)
+        sys.argv[1:] = understood(typed)
         refuse_unknown_keys(sys.argv[1:])
         refuse_unknown_flags(sys.argv[1:])
         refuse_wrong_folder(sys.argv[1:])
         refuse_what_sweeps_have(sys.argv[1:])
-        refuse_missing_tables(sys.argv[1:])
         app()
     except BrokenPipeError:
         end_unread()

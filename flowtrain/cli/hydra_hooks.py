@@ -1,5 +1,6 @@
 """What Hydra asks of us: names of folders, the end of a sweep; and overrides read again."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -140,8 +141,8 @@ def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 def understood(arguments: list[str]) -> list[str]:
     """Rewrite what Hydra would take amiss on the command line.
 
-    A folder may be named as it is called, although = and , have a meaning to Hydra, and the
-    arguments of a class that is not ours may have any key.
+    A folder or a table may be named as it is called, although = and , have a meaning to Hydra and
+    other alphabets have none, and the arguments of a class that is not ours may have any key.
 
     A link `latest` is followed at once, before it points to the run that starts.
 
@@ -150,6 +151,7 @@ def understood(arguments: list[str]) -> list[str]:
     """
     sweep = bool({"-m", "--multirun"} & {*arguments})
     bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
+    path = re.compile(r"(data\.path|objective\.teacher|hydra\.run\.dir)=([^'\"\[{].*)", re.DOTALL)
     rewritten = []
     for argument in arguments:
         if FREE.match(argument):
@@ -158,8 +160,16 @@ def understood(arguments: list[str]) -> list[str]:
             folder = followed(match[2])
             if not sweep or folder != match[2]:
                 argument = f"{match[1]}={_quoted(folder)}"
+        elif (match := path.fullmatch(argument)) and not sweep and _is_foreign(match[2]):
+            argument = f"{match[1]}={_quoted(os.path.expanduser(match[2]))}"
         rewritten.append(argument)
     return rewritten
+
+
+def _is_foreign(path: str) -> bool:
+    """Return whether a path means something else to Hydra, or nothing, and is no interpolation."""
+    plain = re.fullmatch(r"[\w./\\+$%*@?|:, -]*", path, re.ASCII)
+    return "${" not in path and (not plain or ("," in path and Path(path).exists()))
 
 
 def _quoted(path: str) -> str:

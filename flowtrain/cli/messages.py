@@ -72,8 +72,13 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
     elif override in known_keys([]):
         beyond = arguments[arguments.index(override) + 1 :] if override in arguments else []
         which = f"; type {override}={beyond[0] if beyond else '...'}"
+    elif re.match(r"[\w.@/]+=\[[^\]]*$", override):
+        which = "; a list has no spaces in it, or quotes around all of key=[...]"
     elif "=~/" in override:
         which = "; write $HOME in the place of ~"
+    elif re.match(r"[\w.@/]+=[^'\"]", override):
+        key, _, value = override.partition("=")
+        which = f"; quote a value with other than plain letters in it: \"{key}='{value}'\""
     elif override in commands_of_flowrun():
         which = f"; it is a command of flowrun: flowrun {' '.join(arguments)}"
     elif Path(override).is_dir():

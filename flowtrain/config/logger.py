@@ -1,5 +1,6 @@
 """The group `logger`: where a run's scalars, figures and config are shown."""
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -57,7 +58,8 @@ class TensorBoard(Logger):
     def view(self, folder: Path) -> list[str]:
         # By default it smooths: of eight evaluations the last, 0.004, is shown as 0.019.
         address = "http://localhost:6006/?smoothing=0"
-        return [f"tensorboard --logdir {folder}", f"its curves, not smoothed: {address}"]
+        shown = shlex.quote(str(folder))
+        return [f"tensorboard --logdir {shown}", f"its curves, not smoothed: {address}"]
 
 
 class Csv(Logger):

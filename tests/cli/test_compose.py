@@ -18,8 +18,8 @@ from flowtrain.errors import UserError
         (["seed=-1"], "seed: -1 is refused: it should be greater than or equal to 0"),
         (["x"], "x: cannot be read as key=value; `flowtrain --help` has examples"),
         (
-            ["data=table", "data.path=~/p.csv"],
-            "data.path=~/p.csv: cannot be read as key=value; write $HOME in the place of ~",
+            ["data=custom", "data.target=~/p.py"],
+            "data.target=~/p.py: cannot be read as key=value; write $HOME in the place of ~",
         ),
         (["resume=nowhere"], "resume: nowhere: no such folder"),
         (["seed=0,1"], "seed=0,1: several runs; call train for each of them"),

@@ -123,8 +123,16 @@ MISTAKES = [
         "data: moons,circles is several values; -m makes a run of each",
     ),
     (
-        ["data.path=a=b,c"],
-        "data.path=a=b,c: cannot be read as key=value; quote a value that has a ",
+        ["data.target=a=b,c"],
+        "data.target=a=b,c: cannot be read as key=value; quote a value that has a ",
+    ),
+    (
+        ["data.target=größe.py:P"],
+        "data.target=größe.py:P: cannot be read as key=value; quote a value with other than ",
+    ),
+    (
+        ["data.columns=[x0,", "x1]"],
+        "data.columns=[x0,: cannot be read as key=value; a list has no spaces in it, or quotes ",
     ),
     (["launcher=basic"], "launcher=basic: it is for many runs: add -m, or leave it out\n"),
     (["sweep=optuna", "hydra.sweeper.n_trials=x"], "sweep=optuna: it is for many runs: add -m"),

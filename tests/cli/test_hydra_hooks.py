@@ -54,6 +54,17 @@ def test_a_link_latest_is_followed_before_it_moves(
         (["resume='a,b'"], ["resume='a,b'"]),
         (["init_from=a b"], ["init_from='a b'"]),
         (["-m", "init_from=a,b"], ["-m", "init_from=a,b"]),
+        (["data.path=größe.csv"], ["data.path='größe.csv'"]),
+        (["data.path=points (1).csv"], ["data.path='points (1).csv'"]),
+        (["data.path=a'b[1]&#.csv"], [r"data.path='a\'b[1]&#.csv'"]),
+        (["data.path=a=b.csv"], ["data.path='a=b.csv'"]),
+        (["hydra.run.dir=größe/run"], ["hydra.run.dir='größe/run'"]),
+        (["hydra.run.dir=~/run"], [f"hydra.run.dir='{Path.home() / 'run'}'"]),
+        (["hydra.run.dir=a,b"], ["hydra.run.dir=a,b"]),
+        (["hydra.run.dir=runs/${model.name} (1)"], ["hydra.run.dir=runs/${model.name} (1)"]),
+        (["data.path='größe.csv'"], ["data.path='größe.csv'"]),
+        (["data.path=[a,b]"], ["data.path=[a,b]"]),
+        (["-m", "data.path=größe.csv"], ["-m", "data.path=größe.csv"]),
     ],
 )
 def test_what_hydra_would_take_amiss_is_rewritten(typed: list[str], read: list[str]) -> None:
