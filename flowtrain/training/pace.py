@@ -18,12 +18,15 @@ class Pace:
 
     def __init__(self) -> None:
         self.evaluations: float | None = None  # of the field in a step, as far as that is known
+        self._of: object = None
         self._weight = 0.0
         self._loss = 0.0
         self._seconds = 0.0
 
-    def count(self, loss: float, seconds: float) -> None:
-        """Take a step into the averages."""
+    def count(self, loss: float, seconds: float, *, of: object = None) -> None:
+        """Take a step into the averages, which begin anew where the loss is of something else."""
+        if of is not self._of:
+            self._of, self._weight = of, 0.0
         keep = 1 - 1 / STEPS
         self._weight = keep * self._weight + 1 - keep
         share = (1 - keep) / self._weight

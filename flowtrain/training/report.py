@@ -146,7 +146,13 @@ def figure_title(config: Config, step: int, metrics: dict[str, float]) -> str:
 
 
 def final_report(
-    config: Config, folder: Path, progress: Progress, *, parameters: int, last: dict[str, float]
+    config: Config,
+    folder: Path,
+    progress: Progress,
+    *,
+    parameters: int,
+    last: dict[str, float],
+    closing: float,
 ) -> Iterator[str]:
     """Yield the lines that end a run: its figures, its folder and what to type next.
 
@@ -156,13 +162,15 @@ def final_report(
         progress: with the metrics of the best weights.
         parameters: number of trained weights.
         last: the metrics of the last validation.
+        closing: seconds from the end of training to this report.
 
     >>> from flowtrain.comparison.summary import summarise
     >>> from flowtrain.runs.load import open_run
     >>> from flowtrain.training.state import Progress
     >>> progress = Progress(step=6, metrics=summarise(run_folder).metrics)
     >>> config = open_run(run_folder).config
-    >>> list(final_report(config, run_folder, progress, parameters=68, last={}))[:1]
+    >>> report = final_report(config, run_folder, progress, parameters=68, last={}, closing=1.0)
+    >>> list(report)[:1]
     ['realnvp on pinwheel, seed 0, in nats']
     """
     m = progress.metrics
@@ -173,6 +181,7 @@ def final_report(
         "steps": f"{progress.step:,} in {progress.seconds:.0f} s, best at {progress.best_step:,}",
         "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations, "
         f"{progress.drawing_seconds:.0f} for pictures",
+        "to judge and draw": f"{closing:.0f} s more",
         "run folder": str(folder),
     }
     if last and abs(gap := last.get("solver_gap/val", 0.0)) > LARGE_GAP:

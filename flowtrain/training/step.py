@@ -64,7 +64,8 @@ def train_step(run: Run, tracker: Tracker) -> None:
         count_failure(run, str(error))
         return
     if end_step(run, tracker, loss.detach(), scalars):
-        tracker.pace.count(loss.item(), time.monotonic() - began)
+        taken = time.monotonic() - began
+        tracker.pace.count(loss.item(), taken, of=type(batch.objective))
         done(1.0, *tracker.pace.details(run.state.progress, run.config.trainer.max_steps))
 
 

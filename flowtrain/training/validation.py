@@ -130,7 +130,7 @@ def finish(run: Run, tracker: Tracker) -> None:
     True
     """
     config, progress = run.config, run.state.progress
-    last = progress.metrics
+    last, began = progress.metrics, time.monotonic()
     judge(run, tracker)
     if config.trainer.figures:
         with doing("drawing the best weights"):
@@ -148,8 +148,14 @@ def finish(run: Run, tracker: Tracker) -> None:
     )
     for line in doubts:
         log.warning(line)
+    closing = time.monotonic() - began
     for line in final_report(
-        config, run.folder.path, progress, parameters=run.parameters, last=last
+        config,
+        run.folder.path,
+        progress,
+        parameters=run.parameters,
+        last=last,
+        closing=closing,
     ):
         log.info(line)
 

@@ -22,6 +22,13 @@ def test_the_average_forgets() -> None:
     assert pace.details(Progress(step=1), 10)[1:] == ("loss 1.004", "2.0 steps/s")
 
 
+def test_the_average_begins_anew_with_another_objective() -> None:
+    pace = Pace()
+    for loss, of in ((0.2, "matching"), (0.2, "matching"), (2.4, "likelihood")):
+        pace.count(loss, seconds=0.5, of=of)
+    assert pace.details(Progress(step=1), 10)[1:] == ("loss 2.4", "2.0 steps/s")
+
+
 @pytest.mark.parametrize(
     ("metrics", "told"),
     [({"nll/val": 2.5}, "NLL 2.5000"), ({"nll/val": 2.5, "kl/val": 0.1}, "KL 0.1000")],

@@ -49,7 +49,9 @@ def report(
         metrics=metrics, **more,
     )  # fmt: skip
     folder = Path("outputs/demo")
-    return list(final_report(config, folder, progress, parameters=5092, last=last or {}))
+    return list(
+        final_report(config, folder, progress, parameters=5092, last=last or {}, closing=7.2)
+    )
 
 
 def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
@@ -66,6 +68,7 @@ def test_the_last_report_of_a_known_density(tiny: Tiny) -> None:
         "  parameters            5,092",
         "  steps                 1,000 in 12 s, best at 800",
         "  of the seconds        3 for evaluations, 1 for pictures",
+        "  to judge and draw     7 s more",
         "  run folder            outputs/demo",
         "  tensorboard --logdir outputs/demo",
         "  its curves, not smoothed: http://localhost:6006/?smoothing=0",
