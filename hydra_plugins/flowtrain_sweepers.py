@@ -22,6 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from flowtrain.sweeps.study import Settings
 
@@ -64,6 +65,7 @@ class GridSweeper(Sweeper):
         from rich.console import Console
 
         from flowtrain.cli.console import SECONDS, counted
+        from flowtrain.errors import UserError
         from flowtrain.files import leaving_no_empty
         from flowtrain.live import shown
         from flowtrain.progress import doing
@@ -77,13 +79,17 @@ class GridSweeper(Sweeper):
         same = [key.lstrip("+~") for key, values in choices.items() if len(values) == 1]
         with leaving_no_empty(folder), locked(folder):
             jobs, names = plan(folder, asked), read_jobs(folder)
-            todo = {}
+            todo, reasons = {}, []
             # A tenth of a second for each: thousands of jobs take minutes.
             with shown(Console(), print, seconds=SECONDS), doing("composing"):
                 for job in counted(jobs, len(jobs), "job"):
                     if job.to_run:
-                        name = job.name or self._name(job.overrides, same, number=len(names))
+                        composed = self._composed(job.overrides, number=len(names))
+                        name = job.name or self._name(composed, job.overrides, same, len(names))
                         names[name] = todo[name] = job.overrides
+                        reasons += refusal(composed)
+            if todo and len(reasons) == len(todo):  # no job would begin
+                raise UserError("\n".join(dict.fromkeys(reasons)))
             self._record(folder, arguments, names)
             for line in opening(folder, jobs):
                 print(line, flush=True)
@@ -123,14 +129,19 @@ class GridSweeper(Sweeper):
             )
         return choices
 
-    def _name(self, overrides: Sequence[str], same: Sequence[str], number: int) -> str:
-        """Return the name of a new job's folder; a job that cannot be composed is refused here."""
-        from flowtrain.sweeps.names import job_name
-
-        loader = self.hydra_context.config_loader
-        composed = loader.load_sweep_config(self.config, list(overrides))
+    def _composed(self, overrides: Sequence[str], *, number: int) -> DictConfig:
+        """Return a job's config; a job that cannot be composed is refused here."""
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides])
         with open_dict(composed):
             composed.hydra.job.num = composed.hydra.job.id = number
+        return composed
+
+    def _name(
+        self, composed: DictConfig, overrides: Sequence[str], same: Sequence[str], number: int
+    ) -> str:
+        """Return the name of a new job's folder."""
+        from flowtrain.sweeps.names import job_name
+
         if any(each.startswith(SUBDIR) for each in self.config.hydra.overrides.hydra):
             return str(composed.hydra.sweep.subdir)
         return job_name(overrides, same, number)
@@ -252,6 +263,23 @@ def closing_report(folder: Path) -> Iterator[None]:
         raise
     finally:
         compare_sweep(folder)
+
+
+def refusal(composed: DictConfig) -> list[str]:
+    """Return why a job's config will be refused, in a list that is empty if it will not."""
+    from flowtrain.config.schema import validate
+    from flowtrain.errors import UserError
+
+    settings = OmegaConf.masked_copy(
+        composed, [key for key in map(str, composed) if key != "hydra"]
+    )
+    try:
+        validate(OmegaConf.to_container(settings, resolve=True))  # type: ignore[arg-type]
+    except UserError as error:
+        return [str(error)]
+    except OmegaConfBaseException:  # the job tells it better
+        return []
+    return []
 
 
 def raise_defect(job: JobReturn) -> None:

@@ -386,10 +386,12 @@ def test_submitit_s_handler_requeues_what_is_saved(
 # --- a sweep ------------------------------------------------------------------------------------
 
 
-def test_a_job_whose_seed_is_wrong_is_told_as_failed(flowtrain: Flowtrain) -> None:
-    told = flowtrain("-m", "seed=0..3")
+def test_a_job_whose_seed_is_wrong_is_told_as_failed(
+    flowtrain: Flowtrain, tiny_overrides: list[str]
+) -> None:
+    told = flowtrain("-m", *tiny_overrides, "trainer.max_steps=1", "seed=0..3,1")
     assert "seed: '0..3' is refused: it should be a valid integer" in told.stderr
-    assert "1 of 1 job did not complete: 0 (failed)" in told.stderr
+    assert "1 of 2 jobs did not complete: seed=0..3 (failed)" in told.stderr
 
 
 def test_in_a_sweep_the_others_finish_when_a_job_fails(

@@ -157,6 +157,7 @@ def test_the_subfolders_of_a_sweep_may_be_named_by_the_user(
         ),
         (["resume_sweep=nowhere"], "nowhere is not there: it has no sweep.json"),
         (["model=spline,glou"], "model: no option 'glou'"),
+        (["model=affine,spline", "trainer.draw_every=0"], "trainer.draw_every: 0 is refused: it "),
     ],
 )
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
@@ -167,3 +168,19 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert told.stderr.startswith(f"flowtrain: {message}")
     assert len(told.stderr.splitlines()) == 1
     assert not (tmp_path / "of").exists()
+
+
+def test_a_sweep_of_which_one_job_is_refused_runs_the_others(
+    flowtrain: Flowtrain, tmp_path: Path, tiny_overrides: list[str]
+) -> None:
+    told = flowtrain("-m", *tiny_overrides, "trainer.max_steps=1,0", "hydra.sweep.dir=sweep")
+    assert told.returncode == 1
+    assert "1 of 2 jobs did not complete: trainer.max_steps=0 (failed)" in told.stderr
+    assert states(tmp_path / "sweep")["trainer.max_steps=1"] == "completed"
+
+
+def test_a_sweep_of_which_all_jobs_are_refused_tells_every_reason(flowtrain: Flowtrain) -> None:
+    told = flowtrain("-m", "seed=0,1", "optimizer.lr=-1,-2")
+    assert (told.returncode, told.stdout) == (1, "")
+    reasons = [f"optimizer.lr: -{n} is refused: it should be greater than 0" for n in (1, 2)]
+    assert told.stderr.removeprefix("flowtrain: ").splitlines() == reasons
