@@ -116,7 +116,7 @@ def total(jobs: Sequence[Standing]) -> str:
     counts = Counter(job.state for job in jobs)
     states = sorted(counts, key=lambda state: (*URGENCY, state).index(state))
     done = sum(job.done for job in jobs) / len(jobs)
-    found = ", ".join(f"{counts[state]} {state}" for state in states)
+    found = ", ".join(f"{counts[state]:,} {state}" for state in states)
     return f"{amount(len(jobs), 'job')}: {found}; {done:.0%} of the steps"
 
 

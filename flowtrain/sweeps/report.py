@@ -23,9 +23,10 @@ def opening(sweep: Path, jobs: Sequence[Job]) -> Iterator[str]:
     if counts.keys() == {"waiting"}:
         yield f"{sweep}: {amount(len(jobs), 'job')}"
     else:
-        found = ", ".join(f"{number} {state}" for state, number in counts.items())
-        todo = sum(job.to_run for job in jobs)
-        yield f"{sweep}: {amount(len(jobs), 'job')}: {found}; {todo or 'none'} to run"
+        found = ", ".join(f"{number:,} {state}" for state, number in counts.items())
+        to_run = sum(job.to_run for job in jobs)
+        todo = f"{to_run:,}" if to_run else "none"
+        yield f"{sweep}: {amount(len(jobs), 'job')}: {found}; {todo} to run"
 
 
 def refuse_failures(sweep: Path, *, advice: str | None = None) -> None:
@@ -42,9 +43,9 @@ def refuse_failures(sweep: Path, *, advice: str | None = None) -> None:
     missed = {name: state for name, state in states.items() if state not in ENDED}
     if missed:
         named = [f"{name} ({state})" for name, state in missed.items()]
-        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        more = f" and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
         again = f"run them again: flowtrain -m {shlex.quote(f'resume_sweep={sweep}')}"
         raise UserError(
-            f"{len(missed)} of {amount(len(states), 'job')} did not complete: "
+            f"{len(missed):,} of {amount(len(states), 'job')} did not complete: "
             f"{', '.join(named[:NAMED])}{more}; {advice or again}"
         )

@@ -28,6 +28,9 @@ def test_a_new_sweep_says_how_many_jobs_it_has(tmp_path: Path) -> None:
     assert list(opening(tmp_path, jobs("completed", "pruned", "completed"))) == [
         f"{tmp_path}: 3 jobs: 2 completed, 1 pruned; none to run"
     ]
+    assert list(opening(tmp_path, jobs(*["waiting"] * 2_000, "failed"))) == [
+        f"{tmp_path}: 2,001 jobs: 2,000 waiting, 1 failed; 2,001 to run"
+    ]
     assert list(opening(tmp_path, jobs("running", "waiting"))) == [
         f"{tmp_path}: 2 jobs: 1 running, 1 waiting; 1 to run"
     ]
