@@ -48,6 +48,11 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         return f"{', '.join(gone)}: missing from the config"
     if unknown := re.match(r"Could not override '([^']+)'", message):
         return unknown_key(unknown[1], known_keys(arguments))
+    if re.match("Multiple values for|force-add of config groups|Could not append", message):
+        added = [each for each in arguments if each.startswith("+") and "=" in each]
+        there = [each for each in added if each.lstrip("+").partition("=")[0] in message]
+        if there:
+            return f"{there[0]}: it has a value already; type {there[0].lstrip('+')}"
     if (refused := re.match("Error merging override (.*)", message)) and error.__cause__:
         return f"{refused[1]}: {str(error.__cause__).splitlines()[0]}"
     if isinstance(error, OSError) and error.strerror:

@@ -240,7 +240,13 @@ class Flow(nn.Module):
         ).train(self.training)
 
     def sample_base(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n points of the base, (n, d), on the generator's device and then moved to ours."""
+        """Draw n points of the base, (n, d), on the generator's device and then moved to ours.
+
+        Raises:
+            ValueError: n is negative.
+        """
+        if n < 0:
+            raise ValueError(f"n must be 0 or more points, got {n}")
         device = self.device if generator is None else generator.device
         z = self.base.sample(n, generator, dtype=self.dtype, device=device)
         return z.to(self.device)

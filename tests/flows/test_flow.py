@@ -373,6 +373,13 @@ def test_standardize_is_the_fixed_affine_map() -> None:
 # --- points of other kinds ----------------------------------------------------------------------
 
 
+def test_fewer_points_than_none_are_refused() -> None:
+    flow = Flow([], Standardize(torch.zeros(2), torch.ones(2)))
+    assert flow.sample(0).shape == (0, 2)
+    with pytest.raises(ValueError, match="n must be 0 or more points, got -1"):
+        flow.sample(-1)
+
+
 @pytest.mark.parametrize("name", ["realnvp-alternate-2d", "spline-lu-2d", "ffjord-time_mlp-2d"])
 def test_float64_points_in_a_float32_flow_give_float64(name: str, make: Make) -> None:
     flow = make(name, dtype=torch.float32)
