@@ -28,13 +28,13 @@ test: install ## Run the tests (six minutes on two cores)
 
 test-extras: ## Run the tests of loggers, exports, searches and other libraries' flows in an environment of their own, .venv-extras
 	$(PYTHON) -m venv $(VENV)-extras
-	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,wandb,mlflow,joblib,optuna,zoo]' pandas polars
+	$(VENV)-extras/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,wandb,mlflow,joblib,optim,optuna,zoo]' pandas polars
 	$(VENV)-extras/bin/python -m pytest -n auto -m '' tests/training/test_loggers.py tests/data/test_frame.py \
 	  tests/runs/test_weights.py tests/runs/test_graph.py tests/cli/test_export.py \
 	  tests/sweeps tests/cli/test_search.py tests/faults/test_sweeps.py \
-	  tests/flows/test_from_zuko.py tests/flows/test_from_normflows.py
-	$(VENV)-extras/bin/python -m pytest -n auto -k 'zuko or normflows' tests/flows/test_flow.py \
-	  tests/training/test_trainer.py tests/test_build.py tests/test_docstrings.py tests/config
+	  tests/flows/test_from_zuko.py tests/flows/test_from_normflows.py tests/training/test_soap.py
+	$(VENV)-extras/bin/python -m pytest -n auto -k 'zuko or normflows or soap' tests/flows/test_flow.py \
+	  tests/training/test_trainer.py tests/training/test_resume.py tests/test_build.py tests/test_docstrings.py tests/config
 
 .PHONY: test-slurm
 test-slurm: ## Run sweeps on a Slurm of one node, from Debian's packages, as root (seven minutes)

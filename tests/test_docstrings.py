@@ -39,6 +39,7 @@ NEEDED = {
     "flowtrain.flows.from_normflows.normflows": "normflows",
     "flowtrain.flows.from_zuko.FromZuko": "zuko",
     "flowtrain.flows.from_zuko.zuko": "zuko",
+    "flowtrain.training.soap.Soap": "pytorch_optimizer",
     "flowtrain.evaluation.images.save_mp4": "av",
     "flowtrain.runs.graph.save_onnx": "onnxruntime",
     "flowtrain.runs.weights.save_weights": "safetensors",

@@ -1,10 +1,12 @@
 """The group `optimizer`: how the gradient moves the weights."""
 
-from typing import ClassVar, Literal
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from flowtrain.config.section import Fraction, NotNegative, Positive, Section
+from flowtrain.config.section import Count, Fraction, NotNegative, Positive, Section
+from flowtrain.errors import ConfigError
 
 
 class Optimizer(Section):
@@ -38,3 +40,15 @@ class AdamW(Optimizer):
     name: Literal["adamw"]
     betas: list[Fraction] = Field(min_length=2, max_length=2)
     weight_decay: NotNegative
+
+
+class Soap(Optimizer):
+    owner: ClassVar[str] = "flowtrain.training.soap:Soap"
+    name: Literal["soap"]
+    betas: list[Fraction] = Field(min_length=2, max_length=2)
+    basis_every: Count
+
+    def build(self, *positional: Any, **context: Any) -> Any:
+        if find_spec("pytorch_optimizer") is None:
+            raise ConfigError("optimizer=soap is an extra: pip install 'flowtrain[optim]'")
+        return super().build(*positional, **context)

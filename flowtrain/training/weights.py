@@ -51,7 +51,7 @@ class Weights:
             vector: (..., length of the weights' own); the first axes are kept.
         """
         return [
-            part[..., : weight.numel()].view(*vector.shape[:-1], *weight.shape)
+            part[..., : weight.numel()].view((*vector.shape[:-1], *weight.shape))
             for part, weight in zip(vector.split(self.sizes, dim=-1), self.each, strict=True)
         ]
 

@@ -130,10 +130,12 @@ def test_a_resumed_run_equals_one_that_never_stopped(
     assert found == expected
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
 def test_a_run_may_stop_many_times(
     tiny: Tiny, tmp_path: Path, stop_after: Callable[..., None], optimizer: str
 ) -> None:
+    if optimizer == "soap":
+        pytest.importorskip("pytorch_optimizer")  # of the extra [optim]
     config = tiny("trainer.max_steps=12", f"optimizer={optimizer}", "model.depth=2")
     train(config, tmp_path / "straight")
     for step, how in [(2, terminate), (3, terminate), (5, kill), (9, terminate), (10, terminate)]:

@@ -87,3 +87,11 @@ def test_an_ode_fills_it_too(tiny: Callable[..., Config], solver: str, adjoint: 
     for found, slope in zip(parts, slopes(run.state.flow), strict=True):
         assert found.data_ptr() == slope.data_ptr()
     assert sum(part.any() for part in parts) > 1
+
+
+def test_a_weight_may_be_a_single_number() -> None:
+    module = nn.ParameterList([torch.tensor(0.5), torch.ones(2, 3)])
+    weights = Weights(module)
+    (module[0] * module[1]).sum().backward()
+    assert [part.shape for part in weights.parts(weights.gradient)] == [(), (2, 3)]
+    assert module[0].grad == 6
