@@ -77,9 +77,12 @@ def test_the_best_recipe_has_finer_splines_where_a_density_needs_them(
 ) -> None:
     plain = compose("model=spline", f"data={data}")
     best = compose("experiment=best", f"data={data}")
-    finer: dict[str, dict[str, float]] = {"rings": {"bins": 32}, "checkerboard": {"bound": 3.0}}
-    more = finer.get(data, {})
-    assert best == {**plain, "model": {**plain["model"], **more}}
+    finer: dict[str, dict[str, dict[str, float]]] = {
+        "rings": {"model": {"bins": 32}},
+        "checkerboard": {"model": {"bins": 32, "bound": 3.0}, "trainer": {"max_steps": 7000}},
+    }
+    more = {group: {**plain[group], **changes} for group, changes in finer.get(data, {}).items()}
+    assert best == {**plain, **more}
     bins = 8 if data in ("table", "sklearn") else 16  # of rows, finer splines overfit
     assert (plain["model"]["bins"], plain["model"]["bound"]) == (bins, 4.0)
 

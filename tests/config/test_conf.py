@@ -94,7 +94,9 @@ def test_what_a_recipe_needs_more_on_one_density_is_found_by_both_names(
     experiment, _, data = path.stem.partition("_")
     chosen = dotted(compose(f"experiment={experiment}", f"data={data}"))
     more = dotted(yaml.safe_load(path.read_text()))
-    assert {key: chosen[key] for key in more} == more
+    plain = {key: value for key, value in more.items() if not str(value).startswith("${")}
+    assert plain
+    assert {key: chosen[key] for key in plain} == plain
     elsewhere = dotted(compose(f"experiment={experiment}", "data=moons"))
     assert all(elsewhere[key] != value for key, value in more.items())
 
