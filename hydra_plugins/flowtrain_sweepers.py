@@ -79,15 +79,19 @@ class GridSweeper(Sweeper):
         same = [key.lstrip("+~") for key, values in choices.items() if len(values) == 1]
         with leaving_no_empty(folder), locked(folder):
             jobs, names = plan(folder, asked), read_jobs(folder)
-            todo, reasons = {}, []
+            todo: dict[str, Sequence[str]] = {}
+            reasons: list[str] = []
             # A tenth of a second for each: thousands of jobs take minutes.
             with shown(Console(), print, seconds=SECONDS), doing("composing"):
                 for job in counted(jobs, len(jobs), "job"):
                     if job.to_run:
-                        composed = self._composed(job.overrides, number=len(names))
-                        name = job.name or self._name(composed, job.overrides, same, len(names))
+                        name = job.name
+                        if not name:  # a new one
+                            composed = self._composed(job.overrides, number=len(names))
+                            name = self._name(composed, job.overrides, same)
+                            if len(reasons) == len(todo):  # none so far would begin
+                                reasons += refusal(composed)
                         names[name] = todo[name] = job.overrides
-                        reasons += refusal(composed)
             if todo and len(reasons) == len(todo):  # no job would begin
                 raise UserError("\n".join(dict.fromkeys(reasons)))
             self._record(folder, arguments, names)
@@ -136,15 +140,13 @@ class GridSweeper(Sweeper):
             composed.hydra.job.num = composed.hydra.job.id = number
         return composed
 
-    def _name(
-        self, composed: DictConfig, overrides: Sequence[str], same: Sequence[str], number: int
-    ) -> str:
+    def _name(self, composed: DictConfig, overrides: Sequence[str], same: Sequence[str]) -> str:
         """Return the name of a new job's folder."""
         from flowtrain.sweeps.names import job_name
 
         if any(each.startswith(SUBDIR) for each in self.config.hydra.overrides.hydra):
             return str(composed.hydra.sweep.subdir)
-        return job_name(overrides, same, number)
+        return job_name(overrides, same, composed.hydra.job.num)
 
     def _record(
         self, folder: Path, arguments: list[str], jobs: Mapping[str, Sequence[str]]

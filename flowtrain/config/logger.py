@@ -1,14 +1,12 @@
 """The group `logger`: where a run's scalars, figures and config are shown."""
 
 import shlex
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from flowtrain.config.section import Section
-from flowtrain.errors import ConfigError
+from flowtrain.config.section import Section, require_extra
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -36,10 +34,8 @@ class Logger(Section):
         Raises:
             ConfigError: with the command that installs it.
         """
-        if self.extra is not None and find_spec(self.extra) is None:
-            raise ConfigError(
-                f"logger={self.name} is an extra: pip install 'flowtrain[{self.name}]'"
-            )
+        if self.extra is not None:
+            require_extra(self.extra, chosen=f"logger={self.name}", extra=self.name)
 
     def view(self, folder: Path) -> list[str]:
         """Return what shows the run of a folder, in lines: a command to type, or a file."""

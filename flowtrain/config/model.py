@@ -1,14 +1,21 @@
 """The group `model`: discrete flows, and the continuous one."""
 
 import re
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from flowtrain.config.own_code import IMPORT_STRING, import_own
-from flowtrain.config.section import Layers, Mark, OrAuto, Positive, Section, Units, imported
-from flowtrain.errors import ConfigError
+from flowtrain.config.section import (
+    Layers,
+    Mark,
+    OrAuto,
+    Positive,
+    Section,
+    Units,
+    imported,
+    require_extra,
+)
 
 EXACT_EVALUATION_UP_TO = 64  # dimensions in which a continuous flow's trace is never estimated
 
@@ -247,8 +254,7 @@ class Peer(Model):
     arguments: dict[str, Any]
 
     def build(self, *positional: Any, **context: Any) -> Any:
-        if find_spec(self.package) is None:
-            raise ConfigError(f"model={self.package} is an extra: pip install 'flowtrain[zoo]'")
+        require_extra(self.package, chosen=f"model={self.package}", extra="zoo")
         return super().build(*positional, **context)
 
 

@@ -1,12 +1,17 @@
 """The group `optimizer`: how the gradient moves the weights."""
 
-from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from flowtrain.config.section import Count, Fraction, NotNegative, Positive, Section
-from flowtrain.errors import ConfigError
+from flowtrain.config.section import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+    require_extra,
+)
 
 
 class Optimizer(Section):
@@ -49,6 +54,5 @@ class Soap(Optimizer):
     basis_every: Count
 
     def build(self, *positional: Any, **context: Any) -> Any:
-        if find_spec("pytorch_optimizer") is None:
-            raise ConfigError("optimizer=soap is an extra: pip install 'flowtrain[optim]'")
+        require_extra("pytorch_optimizer", chosen="optimizer=soap", extra="optim")
         return super().build(*positional, **context)

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from enum import Enum, auto
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from flowtrain.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Rows = Annotated[int, Field(ge=1, le=10**9)]  # held at once; the machine's memory sets less
@@ -151,6 +154,26 @@ def marked(
         if isinstance(below, type) and issubclass(below, Section):
             for option in options(below) or [below]:
                 yield from marked(option, mark, f"{prefix}{key}.", whole=bears)
+
+
+def require_extra(package: str, *, chosen: str, extra: str) -> None:
+    """Refuse an option whose package is not installed.
+
+    Args:
+        package: that it needs.
+        chosen: the option, as typed.
+        extra: of flowtrain, by which it is installed.
+
+    Raises:
+        ConfigError: with the command that installs it.
+
+    >>> require_extra("zukko", chosen="model=zukko", extra="zoo")
+    Traceback (most recent call last):
+        ...
+    flowtrain.errors.ConfigError: model=zukko is an extra: pip install 'flowtrain[zoo]'
+    """
+    if find_spec(package) is None:
+        raise ConfigError(f"{chosen} is an extra: pip install 'flowtrain[{extra}]'")
 
 
 def imported(owner: str) -> Any:

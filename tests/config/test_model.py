@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from flowtrain.config import model
 from flowtrain.config.model import FIELDS
 from flowtrain.config.schema import validate
 from flowtrain.errors import ConfigError
@@ -81,7 +80,7 @@ def test_waves_belong_to_the_field_that_has_them(compose: Compose) -> None:
 def test_a_library_that_is_missing_is_told_with_what_installs_it(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(model, "find_spec", lambda package: None)
+    monkeypatch.setattr("flowtrain.config.section.find_spec", lambda package: None)
     peer = validate(compose(f"model={name}")).model
     with pytest.raises(
         ConfigError, match=rf"^model={name} is an extra: pip install 'flowtrain\[zoo\]'"

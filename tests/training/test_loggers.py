@@ -85,7 +85,7 @@ def test_a_resumed_run_may_have_another_logger(tiny: Tiny, tmp_path: Path) -> No
 def test_a_missing_extra_is_told_with_its_command(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("flowtrain.config.logger.find_spec", lambda _: None)
+    monkeypatch.setattr("flowtrain.config.section.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as told:
         train(tiny(f"logger={name}"), tmp_path)
     assert str(told.value) == f"logger={name} is an extra: pip install 'flowtrain[{name}]'"

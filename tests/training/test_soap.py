@@ -109,7 +109,7 @@ def test_what_another_optimizer_kept_is_refused(soap: Callable[..., Any]) -> Non
 
 
 def test_it_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(section, "find_spec", lambda _: None)
+    monkeypatch.setattr("flowtrain.config.section.find_spec", lambda _: None)
     chosen = section.Soap(name="soap", lr=LR, betas=[*BETAS], basis_every=10)
     with pytest.raises(ConfigError, match=r"pip install 'flowtrain\[optim\]'"):
         chosen.build(Weights(Network()))
