@@ -31,6 +31,11 @@ class Solver(Section):
         return False
 
     @property
+    def plain(self) -> bool:
+        """Whether its steps are equal, with nothing to look at or to keep between them."""
+        return False
+
+    @property
     def kept(self) -> int:
         """How many evaluations of a field a backward pass through a solve holds at least."""
         adjoint, step_size = getattr(self, "adjoint", False), getattr(self, "step_size", 1.0)
@@ -115,6 +120,10 @@ class FixedStep(Solver):
     step_size: float = Field(ge=1e-4, le=1)
     dtype: Dtype | None = None
     adjoint: bool = False
+
+    @property
+    def plain(self) -> bool:
+        return self.name != "explicit_adams" and not self.adjoint
 
 
 class Implicit(Solver):

@@ -190,7 +190,7 @@ class CNF(Transform):
         asked = {"log_det": log_det, "kinetic": kinetic, "jacobian": jacobian}
         names = [name for name, wanted in asked.items() if wanted]
         extra = start.new_zeros(len(start), len(names))
-        times = torch.tensor([t0, t1], dtype=start.dtype, device=start.device)
+        times = torch.tensor([t0, t1], dtype=torch.float64)  # on the CPU: no GPU waits for it
         states, evaluations = self._integrate(
             torch.cat([start, extra], -1), times, probes, names, solver or self.solver, context
         )
@@ -207,7 +207,7 @@ class CNF(Transform):
     def path(self, start: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the states at strictly monotonic times, (m, n, d); the first is the start."""
         probes = start.new_empty(0, *start.shape)
-        return self._integrate(start, times.to(start), probes, [], self.solver, context)[0]
+        return self._integrate(start, times, probes, [], self.solver, context)[0]
 
     def path_with_log_det(
         self, start: Tensor, times: Tensor, context: Tensor | None = None
@@ -215,9 +215,7 @@ class CNF(Transform):
         """Return the states at strictly monotonic times, (m, n, d), and log_det to each, (m, n)."""
         probes = self.divergence.draw(start, None)
         state = torch.cat([start, start.new_zeros(len(start), 1)], -1)
-        states, _ = self._integrate(
-            state, times.to(start), probes, ["log_det"], self.solver, context
-        )
+        states, _ = self._integrate(state, times, probes, ["log_det"], self.solver, context)
         return states[..., : self.dim], states[..., self.dim]
 
     def _integrate(
@@ -265,7 +263,7 @@ class CNF(Transform):
         states, evaluations = solve(
             right_hand_side,
             state.to(dtype),
-            times.to(dtype),
+            times,
             solver,
             parameters=[*weights.values(), *condition],
             path=dim,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowtrain.config.solver import Adaptive, FixedStep, Implicit, Solver
 from flowtrain.errors import UserError
+from flowtrain.flows import fixed_steps
 from flowtrain.progress import done, heard
 
 SECONDS_BETWEEN_TELLS = 0.2  # of how far a solve is
@@ -54,7 +55,7 @@ class _RightHandSide:
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], times: Tensor) -> None:
         self.function = function
-        self.times = times
+        self.start, self.end = times[0].item(), times[-1].item()
         self.told = time.monotonic()
         self.evaluations = Evaluations()
         self.backward = False
@@ -65,27 +66,36 @@ class _RightHandSide:
         if self.first is not None:
             first, self.first = self.first, None
             return first
+        if not self.backward:
+            self.tell(t)
+        return self.evaluate(t, state)
+
+    def evaluate(self, t: Tensor, state: Tensor) -> Tensor:
         _RightHandSide.latest = self
         self.t = t
         if self.backward:
             self.evaluations.backward += 1
         else:
             self.evaluations.forward += 1
-            self.tell(t)
         # Detached: an adjoint solve would also integrate dL/dt, and let it choose the steps.
         return self.function(t.detach(), state)
 
     def at_rest(self, state: Tensor, path: int) -> bool:
         """Return whether no path moves at the start: an untrained field is zero."""
-        self.first = self(self.times[0].to(state.dtype), state)
+        self.first = self(state.new_tensor(self.start), state)
         return not self.first[..., :path].any()
 
     def tell(self, t: Tensor) -> None:
         # Not at every evaluation: on a GPU, to read the time is to wait for it.
         if heard() and time.monotonic() > self.told + SECONDS_BETWEEN_TELLS:
             self.told = time.monotonic()
-            start, end = self.times[0].item(), self.times[-1].item()
-            done((t.item() - start) / (end - start))
+            done((t.item() - self.start) / (self.end - self.start))
+
+    def refuse_if_not_finite(self, end: Tensor) -> None:
+        if end.is_cuda and torch.cuda.is_current_stream_capturing():
+            return  # there are no numbers yet: who replays the graph looks at the loss
+        if not torch.isfinite(end).all():
+            raise self.failure("NaN or infinity in the state")
 
     def failure(self, what: str) -> SolverError:
         kind, count = "ODE", self.evaluations.forward
@@ -136,9 +146,17 @@ def solve(
     >>> states.flatten(), evaluations.forward  # 1, √e and e
     (tensor([1.0000, 1.6487, 2.7183]), 40)
     """
+    rhs = _RightHandSide(function, times)
+    if isinstance(solver, FixedStep) and solver.plain and len(times) == 2:
+        end = fixed_steps.integrate(
+            rhs.evaluate, state, rhs.start, rhs.end, method=solver.name, step_size=solver.step_size
+        )
+        rhs.refuse_if_not_finite(end)
+        return torch.stack([state, end]), rhs.evaluations
+
     from torchdiffeq import odeint, odeint_adjoint  # 0.3 s that a discrete flow need not wait
 
-    rhs = _RightHandSide(function, times)
+    times = times.to(state)
     options: dict[str, Any] = {}
     tolerances: dict[str, float | Tensor] = {"rtol": 0.0, "atol": 0.0}
     if isinstance(solver, Adaptive | Implicit):
@@ -189,8 +207,7 @@ def solve(
         integrate = odeint
     with solver_errors():
         states = integrate(rhs, state, times, **settings)
-    if not torch.isfinite(states[-1]).all():  # fixed-step methods do not look
-        raise rhs.failure("NaN or infinity in the state")
+    rhs.refuse_if_not_finite(states[-1])
     rhs.backward = True
     return states, rhs.evaluations
 
@@ -200,7 +217,7 @@ def _equal_steps(at_most: float) -> Callable[[Any, Tensor, Tensor], Tensor]:
 
     def grid(function: Any, state: Tensor, times: Tensor) -> Tensor:
         start, end = times[0].item(), times[-1].item()
-        steps = math.ceil(abs(end - start) / at_most - 1e-6)  # 1 / 0.05 may be 20.0000003
+        steps = fixed_steps.count_steps(end - start, at_most)
         return torch.linspace(start, end, steps + 1, dtype=times.dtype, device=times.device)
 
     return grid
