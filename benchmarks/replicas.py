@@ -21,9 +21,8 @@ from flowtrain.config.schema import validate
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.replicas import replica_config
 from flowtrain.training.run import Run, build_run
-from flowtrain.training.stack import Stack
 from flowtrain.training.step import train_step
-from flowtrain.training.together import train_steps
+from flowtrain.training.together import backward_of, train_steps
 from flowtrain.training.tracking import Tracker
 
 MODELS = {
@@ -52,14 +51,14 @@ def measure(overrides: list[str], replicas: int, repeat: int) -> tuple[float, fl
     with tempfile.TemporaryDirectory() as folder:
         runs, trackers = build(overrides, replicas + 1, Path(folder))
         alone, together = runs[-1], runs[:-1]
-        stack = Stack([run.weights for run in together])
+        backward = backward_of(together, capture=False)
         single, stacked = [], []
         for _ in range(repeat + 2):
             began = time.process_time()
             for _ in range(replicas):
                 train_step(alone, trackers[-1])
             between = time.process_time()
-            train_steps(together, trackers[:-1], stack)
+            train_steps(together, trackers[:-1], backward)
             single.append((between - began) / replicas)
             stacked.append((time.process_time() - between) / replicas)
         for tracker in trackers:

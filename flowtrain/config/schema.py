@@ -92,6 +92,8 @@ def _without_effect(config: Config) -> Iterator[str]:
         yield "trust_code: only resume runs code that a folder names; leave it false"
     if config.trainer.compile and not model.compiles:
         yield f"trainer.compile: torch cannot compile {model.name}; leave it false"
+    if config.trainer.capture and (why := _waits_for_the_cpu(config)) is not None:
+        yield f"trainer.capture: a CUDA graph cannot wait for the CPU, and {why} leave it false"
     if config.trainer.animation:
         if data.dimensions != 2:
             yield f"trainer.animation: {data.name} has no plane to animate in; leave it false"
@@ -133,6 +135,20 @@ def _without_effect(config: Config) -> Iterator[str]:
         what = f"{objective.name} integrates no path" if model.continuous else None
         what = what or f"{model.name} has no path"
         yield f"regularization: {what} to penalise; leave regularization=none"
+
+
+def _waits_for_the_cpu(config: Config) -> str | None:
+    """Say what in a step waits for the CPU, and what to try instead; None where nothing does."""
+    model, objective, solver = config.model, config.objective, config.solver
+    if model.continuous and objective.solves_ode and not solver.plain:
+        if getattr(solver, "adjoint", False):
+            return "an adjoint solve does; try solver.adjoint=false with solver=rk4, or"
+        return f"{solver.name} looks at each step before the next; try solver=rk4, or"
+    if objective.needs_density:
+        return f"{objective.name} draws its samples on the CPU;"
+    if getattr(objective, "coupling", None) == "optimal_transport":
+        return "coupling=optimal_transport pairs points on the CPU;"
+    return None
 
 
 def _condition_fits(data: Data, model: Model, objective: Objective) -> Iterator[str]:

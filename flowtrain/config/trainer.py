@@ -29,6 +29,7 @@ class Trainer(Section):
         max_seconds: budget of time, or None; whichever ends first ends the run.
         batch_size: points drawn for a step.
         compile: whether torch compiles the step, before the first one.
+        capture: whether the step is recorded as a CUDA graph, before the first one.
         clip: largest norm of the gradient; 0 turns clipping off.
         ema: decay of an average of the weights, used in evaluation; 0 turns it off.
         patience: stop after so many evaluations without better weights.
@@ -54,6 +55,7 @@ class Trainer(Section):
     max_seconds: Annotated[Positive | None, Mark.RESUMABLE]
     batch_size: Rows
     compile: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
+    capture: Annotated[bool, Mark.RESUMABLE, Mark.INCIDENTAL]
     clip: NotNegative
     ema: Fraction
     patience: Annotated[Count | None, Mark.RESUMABLE]

@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 6
+SCHEMA = 7
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -52,6 +52,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = {**config, "trainer": {"replicas": 1, **config["trainer"]}}
     if version < 6 and config.get("data", {}).get("name") == "table":  # values told what is one
         config = {**config, "data": {"categorical": None, **config["data"]}}
+    if version < 7 and "trainer" in config:  # nor recorded as a graph
+        config = {**config, "trainer": {"capture": False, **config["trainer"]}}
     return config
 
 

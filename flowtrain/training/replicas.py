@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from flowtrain.build import pick_device
 from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config, validate
 from flowtrain.densities.density import Density
@@ -21,6 +22,7 @@ from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.migrate import load_config, saved_config
 from flowtrain.runs.result import environment, named, read_result, write_result
+from flowtrain.training.cuda_graph import refuse_without_cuda
 from flowtrain.training.resume import reconcile
 from flowtrain.training.run import Run
 from flowtrain.training.start import open_or_build, report_failed_start
@@ -99,7 +101,7 @@ def replica_config(config: Config, number: int) -> Config:
     3
     """
     raw = config.model_dump()
-    trainer = {**raw["trainer"], "replicas": 1, "figures": False}
+    trainer = {**raw["trainer"], "replicas": 1, "figures": False, "capture": False}
     return validate({**raw, "seed": config.seed + number, "resume": None, "trainer": trainer})
 
 
@@ -150,6 +152,8 @@ def open_replicas(config: Config, whole: RunFolder) -> Replicas:
         if (dim := config.data.dimensions) is not None:
             refuse_beyond_memory(config, dim)
         make_room_for_files(config.trainer.replicas)
+        if config.trainer.capture:
+            refuse_without_cuda(pick_device(config.trainer.device, config.points_dtype))
         for number in range(config.trainer.replicas):
             folder, own = whole.replica(number), replica_config(config, number)
             folder.refuse_links()

@@ -24,6 +24,7 @@ from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import environment, named, write_result
 from flowtrain.text import amount
 from flowtrain.training.compiled import compile_flow
+from flowtrain.training.cuda_graph import refuse_without_cuda
 from flowtrain.training.schedule import Phase, build_phases
 from flowtrain.training.state import Progress, TrainState
 from flowtrain.training.weights import Weights
@@ -112,6 +113,8 @@ def refuse_unpaired(config: Config, condition: ContextEncoder) -> None:
 def build_run(config: Config, folder: RunFolder) -> Run:
     """Build everything that a config names, at step 0."""
     device = pick_device(config.trainer.device, config.points_dtype)
+    if config.trainer.capture:
+        refuse_without_cuda(device)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     seeds = derive_seeds(config)

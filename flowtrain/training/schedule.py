@@ -8,6 +8,7 @@ from flowtrain.build import build_density
 from flowtrain.config.schema import Config
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
+from flowtrain.training.cuda_graph import CudaGraph
 from flowtrain.training.objectives import Objective, ReverseKL, check_objective
 from flowtrain.training.state import Progress
 
@@ -20,6 +21,7 @@ class Phase:
         objective: what it minimises.
         until: the fraction of the run's time at which it ends.
         max_lr: its largest learning rate.
+        graph: of the objective's gradient, where it is recorded.
 
     >>> from flowtrain.training.objectives import MaximumLikelihood
     >>> Phase(MaximumLikelihood(), until=1.0, max_lr=1e-3).max_lr
@@ -29,6 +31,7 @@ class Phase:
     objective: Objective
     until: float
     max_lr: float
+    graph: CudaGraph | None = None
 
     def at(self, done: float) -> Objective:
         """Return the objective as it is after a fraction of the phase: a target may be annealed."""

@@ -12,6 +12,7 @@ from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import saved_config
 from flowtrain.runs.result import named, write_failed_start
+from flowtrain.training.captured import capture_steps
 from flowtrain.training.compiled import compile_steps
 from flowtrain.training.resume import warm_start
 from flowtrain.training.run import Run, build_run
@@ -50,6 +51,8 @@ def open_or_build(config: Config, folder: RunFolder, saved: dict[str, Any] | Non
                 warm_start(run.state, run.config)
             if config.trainer.compile:
                 compile_steps(run)
+            if config.trainer.capture:
+                run = capture_steps(run)
     except Exception as error:
         if saved is None:
             report_failed_start(config, folder, error)

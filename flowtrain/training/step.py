@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from flowtrain.errors import TrainingError
 from flowtrain.flows.ode import SolverError, solver_errors
 from flowtrain.progress import done
+from flowtrain.training.cuda_graph import CudaGraph
 from flowtrain.training.objectives import Objective, Scalars
 from flowtrain.training.run import CALM, Run
 from flowtrain.training.schedule import phase_at, progress_fraction
@@ -26,6 +28,7 @@ class Batch:
         objective: as it is at this moment of the run.
         x: points of the training split, (n, d).
         given: their conditions, (n, c), where the data have some.
+        graph: of the objective's gradient, where it is recorded.
 
     >>> from flowtrain.training.objectives import MaximumLikelihood
     >>> Batch(MaximumLikelihood(), torch.zeros(32, 2), ()).x.shape
@@ -35,6 +38,7 @@ class Batch:
     objective: Objective
     x: Tensor
     given: tuple[Tensor, ...]
+    graph: CudaGraph | None = None
 
 
 def train_step(run: Run, tracker: Tracker) -> None:
@@ -57,16 +61,38 @@ def train_step(run: Run, tracker: Tracker) -> None:
     began = time.monotonic()
     batch = begin_step(run)
     try:
-        loss, scalars = batch.objective(run.trained, batch.x, run.state.generator, *batch.given)
-        with solver_errors():
-            loss.backward()
+        take = batch.graph or gradient(run, batch.objective)
+        loss, scalars = take(batch.x, *batch.given)
     except SolverError as error:
         count_failure(run, str(error))
         return
-    if end_step(run, tracker, loss.detach(), scalars):
+    if end_step(run, tracker, loss, scalars):
         taken = time.monotonic() - began
         tracker.pace.count(loss.item(), taken, of=type(batch.objective))
         done(1.0, *tracker.pace.details(run.state.progress, run.config.trainer.max_steps))
+
+
+def gradient(run: Run, objective: Objective) -> Callable[..., tuple[Tensor, Scalars]]:
+    """Return a function of points and their conditions that adds its loss's gradient to a run's.
+
+    What the function returns is the loss, (), detached, and the scalars of the objective.
+
+    >>> from flowtrain.runs.folder import RunFolder
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.run import build_run
+    >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
+    >>> loss, scalars = gradient(run, run.phases[0].objective)(run.splits.train.x)
+    >>> loss.requires_grad, bool(run.weights.gradient.any())
+    (False, True)
+    """
+
+    def of(x: Tensor, *given: Tensor) -> tuple[Tensor, Scalars]:
+        loss, scalars = objective(run.trained, x, run.state.generator, *given)
+        with solver_errors():
+            loss.backward()
+        return loss.detach(), scalars
+
+    return of
 
 
 def begin_step(run: Run) -> Batch:
@@ -88,7 +114,7 @@ def begin_step(run: Run) -> Batch:
     given = () if data.context is None else (data.context[rows],)
     progress.step += 1
     run.weights.zero_gradient()
-    return Batch(phase.at(phase_done), data.x[rows], given)
+    return Batch(phase.at(phase_done), data.x[rows], given, phase.graph)
 
 
 def end_step(run: Run, tracker: Tracker, loss: Tensor, scalars: Scalars) -> bool:

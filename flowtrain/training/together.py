@@ -6,8 +6,9 @@ To draw, to clip, to step, to skip, to evaluate and to save is as in a single ru
 import logging
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flowtrain.progress import doing, done, part
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.result import read_result
+from flowtrain.training.cuda_graph import CudaGraph
 from flowtrain.training.figures import draw_mixture
 from flowtrain.training.flow_matching import FlowMatching
 from flowtrain.training.objectives import MaximumLikelihood
@@ -45,6 +47,8 @@ from flowtrain.training.trainer import Hopeless, Result, evaluation_is_due
 from flowtrain.training.validation import judge, validate_weights
 
 log = logging.getLogger("flowtrain")
+
+Backward = Callable[..., torch.Tensor]
 
 
 def train_replicas(
@@ -117,7 +121,7 @@ def _train_together(
     """
     config, runs = replicas.config, replicas.runs
     of = dict(zip(map(id, runs), trackers, strict=True))
-    stack: tuple[list[Run], Stack] | None = None
+    stack: tuple[list[Run], Backward] | None = None
     clock = time.monotonic() - replicas.progress.seconds
     while True:
         if due := [run for run in runs if evaluation_is_due(run.config, run.state.progress)]:
@@ -134,7 +138,7 @@ def _train_together(
         if not abreast or caught:
             break
         if stack is None or stack[0] != abreast:
-            stack = abreast, Stack([run.weights for run in abreast])
+            stack = abreast, backward_of(abreast, capture=config.trainer.capture)
         progress = abreast[0].state.progress
         done_before = progress_fraction(config, progress)
         with part(done_before, progress_fraction(config, progress, ahead=1)):
@@ -173,7 +177,23 @@ def _report_interrupted(replicas: Replicas) -> None:
     log.info("  flowtrain %s", shlex.quote(f"resume={replicas.folder.path}"))
 
 
-def train_steps(runs: Sequence[Run], trackers: Sequence[Tracker], stack: Stack) -> torch.Tensor:
+def backward_of(runs: Sequence[Run], *, capture: bool) -> Backward:
+    """Return what takes the batches of all runs to their losses, (R,), and leaves the gradients.
+
+    Args:
+        runs: of one objective.
+        capture: whether it is recorded as a CUDA graph.
+    """
+    objective = runs[0].phases[0].objective
+    assert isinstance(objective, MaximumLikelihood | FlowMatching)  # the config has refused others
+    stack = Stack([run.weights for run in runs])
+    backward = partial(stack.backward, objective.loss)
+    return CudaGraph(backward, stack.gradients) if capture else backward
+
+
+def train_steps(
+    runs: Sequence[Run], trackers: Sequence[Tracker], backward: Backward
+) -> torch.Tensor:
     """Take a step of every run, their losses and gradients from one pass; return the losses, (R,).
 
     Raises:
@@ -188,7 +208,7 @@ def train_steps(runs: Sequence[Run], trackers: Sequence[Tracker], stack: Stack) 
     ]
     x = torch.stack([batch.x for batch in batches])
     chance = [torch.stack(each) for each in zip(*drawn, strict=True)]
-    losses = stack.backward(objective.loss, x, *chance)
+    losses = backward(x, *chance)
     for run, tracker, loss in zip(runs, trackers, losses, strict=True):
         if not end_step(run, tracker, loss, objective.scalars(loss)):
             log.warning("it is a step of %s", run.folder.path)

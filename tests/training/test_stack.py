@@ -14,7 +14,7 @@ from flowtrain.training.replicas import replica_config
 from flowtrain.training.run import Run, build_run
 from flowtrain.training.stack import Stack
 from flowtrain.training.step import train_step
-from flowtrain.training.together import train_steps
+from flowtrain.training.together import backward_of, train_steps
 from flowtrain.training.tracking import Tracker
 from flowtrain.training.weights import Weights
 
@@ -60,12 +60,12 @@ def test_steps_together_are_those_of_each_alone(
 
     alone, together = build(), build()
     start = [run.weights.vector.clone() for run in alone]
-    stack = Stack([run.weights for run in together])
+    backward = backward_of(together, capture=False)
     with Tracker(RunFolder(tmp_path), step=-1, evaluated=-1, logger=config.logger) as tracker:
         for _ in range(3):
             for run in alone:
                 train_step(run, tracker)
-            train_steps(together, [tracker] * 3, stack)
+            train_steps(together, [tracker] * 3, backward)
     for own, other, before in zip(alone, together, start, strict=True):
         torch.testing.assert_close(other.weights.vector, own.weights.vector, rtol=0, atol=1e-9)
         assert (own.weights.vector - before).abs().max() > 1e-3

@@ -119,8 +119,8 @@ class Killed(BaseException):
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[], None]) -> None:
     original = together.train_steps
 
-    def stepped(runs: Any, trackers: Any, stack: Stack) -> Tensor:
-        losses = original(runs, trackers, stack)
+    def stepped(runs: Any, trackers: Any, backward: Any) -> Tensor:
+        losses = original(runs, trackers, backward)
         if runs[0].state.progress.step == step:
             how()
         return losses
