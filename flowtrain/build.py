@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from flowtrain.batching import CORES, MOST
 from flowtrain.config.data import Data, Known, Rows
 from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.config.own_code import in_one_line
@@ -306,3 +307,17 @@ def pick_device(name: str, dtype: str) -> torch.device:
             "trainer.device: mps has no float64, which dtype=float64 and tables need; use cpu"
         )
     return torch.device(chosen)
+
+
+def batches_at_once(config: Config, device: torch.device) -> int:
+    """Return how many batches of an evaluation go side by side.
+
+    One on a GPU, which a batch fills, and where a flow's code may not be made for threads: the
+    user's own, and another library's.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> 1 <= batches_at_once(open_run(run_folder).config, torch.device("cpu")) <= MOST
+    True
+    """
+    foreign = config.own_code or not config.model.threads_share
+    return 1 if device.type != "cpu" or foreign else min(CORES, MOST)

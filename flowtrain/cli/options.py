@@ -84,8 +84,8 @@ def open_chosen(
 ) -> tuple["SavedRun", int]:
     """Return the run that the options name, and how many rows to take at a time.
 
-    A run of p(x | c) is at the condition that --given names. The CPU has as many threads as the run
-    had: more make models this small slower, on a busy machine many times.
+    A run of p(x | c) is at the condition that --given names. On the CPU batches go side by side, an
+    operation on one thread: with more, models this small are slower, on a busy machine many times.
 
     Args:
         options: of the command.
@@ -100,13 +100,15 @@ def open_chosen(
     with doing("loading torch"):
         import torch
 
+        from flowtrain.batching import go_side_by_side
+        from flowtrain.build import batches_at_once
         from flowtrain.runs.load import open_run
     with doing("opening the run"):
         run = open_run(
             options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
         )
-    if run.config.trainer.threads is not None:
-        torch.set_num_threads(run.config.trainer.threads)
+    torch.set_num_threads(1)
+    go_side_by_side(batches_at_once(run.config, run.flow.device))
     given, condition = _given(getattr(options, "given", [])), run.condition
     if condition is None and given:
         raise UserError(f"--given: {run.folder} is no run of p(x | c); leave it out")

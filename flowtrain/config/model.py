@@ -42,6 +42,7 @@ class Model(Section):
         continuous: whether an ODE is solved between base and data.
         takes_condition: whether it can learn p(x | c).
         compiles: whether torch can compile it.
+        threads_share: whether several threads may compute with it at once.
         stackable: whether copies of it can be computed as one, of a continuous flow its velocity.
         whitening: the fixed map from data to the coordinates in which it learns: "columns",
             each with its mean and deviation; "covariance", decorrelated as well, in float64;
@@ -63,6 +64,7 @@ class Model(Section):
 
     continuous: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
+    threads_share: ClassVar[bool] = True
     stackable: ClassVar[bool] = False
     name: str
     whitening: Literal["columns", "covariance", "johnson"]
@@ -249,6 +251,7 @@ class Peer(Model):
     """
 
     compiles: ClassVar[bool] = False
+    threads_share: ClassVar[bool] = False
     package: ClassVar[str]
     transforms: Layers
     arguments: dict[str, Any]

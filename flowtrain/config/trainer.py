@@ -23,7 +23,7 @@ class Trainer(Section):
 
     Attributes:
         device: auto, cpu, mps, cuda or cuda:<index>.
-        threads: of the CPU; None leaves it to torch.
+        threads: of the CPU in a step; None leaves it to torch.
         max_steps: optimizer steps; "auto" settles it by the training rows; None where time alone
             ends the run.
         max_seconds: budget of time, or None; whichever ends first ends the run.

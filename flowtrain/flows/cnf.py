@@ -1,8 +1,10 @@
 """A continuous transform: the neural ODE dz/dt = f(z, t) from base to data, and its divergence."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -231,24 +233,22 @@ class CNF(Transform):
         dtype = state.dtype if asked is None else getattr(torch, asked)
         weights: dict[str, Tensor] = dict(self.field.named_parameters())
         fixed: dict[str, Tensor] = dict(self.field.named_buffers())
-        convert = dtype != state.dtype
-        if convert:
+        field: Callable[..., tuple[Tensor, Tensor]] = self.field
+        if dtype != state.dtype and torch.is_grad_enabled():
             weights = {name: weight.to(dtype) for name, weight in weights.items()}
             fixed = {
                 name: each.to(dtype) if each.is_floating_point() else each
                 for name, each in fixed.items()
             }
+            field = partial(_with_weights, self.field, weights | fixed)
+        elif dtype != state.dtype:  # a copy: others may compute with the field at the same time
+            field = copy.deepcopy(self.field).to(dtype)
         probes = probes.to(dtype)
         condition = () if context is None else (context.to(dtype),)
         dim = self.dim
 
         def right_hand_side(t: Tensor, state: Tensor) -> Tensor:
-            inputs = (t, state[:, :dim], probes, *condition)
-            velocity, tangents = (
-                functional_call(self.field, weights | fixed, inputs)
-                if convert
-                else self.field(*inputs)
-            )
+            velocity, tangents = field(t, state[:, :dim], probes, *condition)
             columns = [velocity]
             for name in names:
                 match name:
@@ -269,3 +269,10 @@ class CNF(Transform):
             path=dim,
         )
         return states.to(state.dtype), evaluations
+
+
+def _with_weights(
+    field: nn.Module, weights: dict[str, Tensor], *inputs: Tensor
+) -> tuple[Tensor, Tensor]:
+    moved: tuple[Tensor, Tensor] = functional_call(field, weights, inputs)
+    return moved

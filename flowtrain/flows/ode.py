@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,8 +47,8 @@ class Evaluations:
 class _RightHandSide:
     """Counts evaluations, remembers where the solver is, and tells it as progress.
 
-    `latest` is state of the whole process: the right-hand side that a solver asked last. An
-    adjoint solve fails deep inside `loss.backward()`, where nothing else tells which one it was.
+    `latest` is state of the whole process: the right-hand side that an adjoint solve asked last.
+    It fails deep inside `loss.backward()`, where nothing else tells which one it was.
     """
 
     latest: ClassVar["_RightHandSide | None"] = None
@@ -71,9 +71,9 @@ class _RightHandSide:
         return self.evaluate(t, state)
 
     def evaluate(self, t: Tensor, state: Tensor) -> Tensor:
-        _RightHandSide.latest = self
         self.t = t
         if self.backward:
+            _RightHandSide.latest = self
             self.evaluations.backward += 1
         else:
             self.evaluations.forward += 1
@@ -205,7 +205,7 @@ def solve(
         integrate = odeint_adjoint
     else:
         integrate = odeint
-    with solver_errors():
+    with _errors_of(lambda: rhs, warned=isinstance(solver, Implicit)):
         states = integrate(rhs, state, times, **settings)
     rhs.refuse_if_not_finite(states[-1])
     rhs.backward = True
@@ -240,17 +240,30 @@ def solver_errors() -> Iterator[None]:
     ...     loss.backward()
     """
     try:
-        with warnings.catch_warnings():
-            # Adams' functional iteration that does not converge is only a warning to torchdiffeq.
-            warnings.filterwarnings("error", message="Functional iteration did not converge")
+        with _errors_of(lambda: _RightHandSide.latest, warned=True):
+            yield
+    finally:
+        _RightHandSide.latest = None
+
+
+@contextmanager
+def _errors_of(failed: Callable[[], _RightHandSide | None], *, warned: bool) -> Iterator[None]:
+    """Tell bare assertions, and warnings, as the `SolverError` of the right-hand side that failed.
+
+    Adams' functional iteration that does not converge is only a warning to torchdiffeq.
+    """
+    try:
+        with ExitStack() as entered:
+            if warned:  # filters are of the whole process: solves may go side by side
+                entered.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("error", message="Functional iteration did not converge")
             yield
     except (AssertionError, UserWarning) as error:
         what = str(error)
         for symptom, meaning in SYMPTOMS.items():
             if symptom in what:
                 what = meaning
-        if _RightHandSide.latest is None:  # no solver has run in here
+        rhs = failed()
+        if rhs is None:  # no solver has run in here
             raise
-        raise _RightHandSide.latest.failure(what) from error
-    finally:
-        _RightHandSide.latest = None
+        raise rhs.failure(what) from error

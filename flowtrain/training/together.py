@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from flowtrain.batching import side_by_side
+from flowtrain.build import batches_at_once
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
 from flowtrain.evaluation.checks import of_several, warnings_about
@@ -89,7 +91,12 @@ def train_replicas(
     )
     replicas.report_all("running")
     try:
-        with tracked(replicas) as trackers, catch_signals() as caught, telling_memory(config):
+        with (
+            tracked(replicas) as trackers,
+            catch_signals() as caught,
+            telling_memory(config),
+            side_by_side(batches_at_once(config, first.device)),
+        ):
             status = _train_together(replicas, *trackers, caught=caught, hopeless=hopeless)
     except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # at once: the checkpoints stand
         for run in replicas.runs:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowtrain.batching import side_by_side
+from flowtrain.build import batches_at_once
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError
 from flowtrain.evaluation.tags import validated
@@ -139,6 +141,7 @@ def _train(
             ) as tracker,
             catch_signals() as caught,
             telling_memory(config),
+            side_by_side(batches_at_once(config, run.device)),
         ):
             if progress.step == 0:
                 tracker.text("config", config.model_dump())
