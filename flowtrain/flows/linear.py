@@ -65,11 +65,8 @@ class LULinear(Transform):
         self.shift = nn.Parameter(torch.zeros(len(order)))
 
     def triangles(self) -> tuple[Tensor, Tensor]:
-        """Return L and U, each (d, d)."""
-        scale = self.packed.diagonal().exp()
-        return self.packed.tril(-1) + torch.ones_like(scale).diag(), self.packed.triu(
-            1
-        ) + scale.diag()
+        """Return L without its diagonal of ones, and U, each (d, d)."""
+        return self.packed.tril(-1), self.packed.triu(1) + self.packed.diagonal().exp().diag()
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.triangles()
@@ -80,7 +77,7 @@ class LULinear(Transform):
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.triangles()
-        weight = (lower @ upper).index_select(0, self.inverse_order)
+        weight = torch.addmm(upper, lower, upper).index_select(0, self.inverse_order)
         return nn.functional.linear(x, weight, self.shift), self.packed.trace().expand(len(x))
 
 

@@ -46,7 +46,7 @@ class FixedLinear(Transform):
     def __init__(self, layer: LULinear) -> None:
         super().__init__()
         lower, upper = (triangle.double() for triangle in layer.triangles())
-        weight = (lower @ upper).index_select(0, layer.inverse_order)
+        weight = torch.addmm(upper, lower, upper).index_select(0, layer.inverse_order)
         dtype = layer.packed.dtype
         for name, value in (
             ("weight", weight), ("inverse_weight", weight.inverse()), ("shift", layer.shift),
