@@ -37,7 +37,8 @@ def silu(a: Tensor) -> tuple[Tensor, Tensor]:
     """
     gate = torch.sigmoid(a)
     value = a * gate
-    return value, gate + value * (1 - gate)
+    # gate + value (1 - gate), in one operation
+    return value, torch.lerp(value, value.new_ones(()), gate)
 
 
 def gelu(a: Tensor) -> tuple[Tensor, Tensor]:
