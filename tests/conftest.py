@@ -66,7 +66,7 @@ CONF = Path(__file__).parents[1] / "conf"
 TINY = (
     "data=gaussian_mixture", "trainer=debug", "trainer.device=cpu", "trainer.threads=1",
     "trainer.figures=false", "splits.train=512", "splits.val=64", "splits.test=64",
-    "evaluation.grid=16",
+    "evaluation.grid=16", "evaluation.batch_size=4096",
 )  # fmt: skip
 SMALL = {
     "affine": ("model=affine",),

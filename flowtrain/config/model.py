@@ -99,6 +99,10 @@ class Model(Section):
         """Return how many numbers training holds for a row at least, on their way; 0 is unknown."""
         return dim
 
+    def widest(self, dim: int) -> int:
+        """Return how many numbers of a row are in the largest tensor of an evaluation, roughly."""
+        return dim
+
 
 def at_least(count: int | str) -> int:
     """Return a count, or 1 for one that the data have not settled yet.
@@ -139,6 +143,9 @@ class Couplings(Model):
     def units(self, dim: int) -> int:
         couplings, hidden = (at_least(each) for each in (self.couplings, self.hidden))
         return couplings * (self.depth * hidden + dim)
+
+    def widest(self, dim: int) -> int:
+        return max(at_least(self.hidden), (dim - dim // 2) * self.per_coordinate)
 
     @property
     def per_coordinate(self) -> int:
@@ -191,6 +198,9 @@ class Autoregressive(Model):
 
     def units(self, dim: int) -> int:
         return self.layers * (self.depth * at_least(self.hidden) + dim * self.per_coordinate)
+
+    def widest(self, dim: int) -> int:
+        return max(at_least(self.hidden), dim * self.per_coordinate)
 
     @property
     def per_coordinate(self) -> int:
@@ -327,6 +337,10 @@ class FFJORD(Model):
 
     def units(self, dim: int) -> int:
         return self.depth * self.width if self.field in FIELDS else dim
+
+    def widest(self, dim: int) -> int:
+        tangents = dim if dim <= EXACT_EVALUATION_UP_TO else self.probes or 1
+        return tangents * self.width
 
     def build(self, *positional: Any, **context: Any) -> Any:
         own = self.field not in FIELDS

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from flowtrain.build import build_flow, build_splits, derive_seeds, fit_whitening, pick_device
 from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config
+from flowtrain.config.section import Mark, marked
 from flowtrain.config.sizing import settle
 from flowtrain.data.condition import ContextEncoder
 from flowtrain.data.condition_column import Number
@@ -123,8 +124,9 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     splits = build_splits(config, device)
     rows, columns = splits.train.x.shape
     config, settled = settle(config, rows=rows, columns=columns)
-    if settled:
-        chosen = ", ".join(f"{key}={value}" for key, value in settled.items())
+    learned = settled.keys() - set(marked(Config, Mark.INCIDENTAL))
+    if learned:
+        chosen = ", ".join(f"{key}={settled[key]}" for key in settled if key in learned)
         log.info("for %s rows of %s: %s", f"{rows:,}", amount(columns, "column"), chosen)
     refuse_beyond_memory(config, columns)
     standardize = fit_whitening(config, splits.train)

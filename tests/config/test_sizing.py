@@ -29,9 +29,10 @@ def test_a_table_s_config_is_settled_whole(compose: Compose, model: str, rows: i
     assert settle(settled, rows=7, columns=1) == (settled, {})
 
 
-def test_more_rows_never_get_less() -> None:
+def test_more_rows_never_get_less(compose: Compose) -> None:
+    config = validate(compose("data=sklearn"))
     for rule in RULES.values():
-        values = [rule(rows, 5) for rows in (2, 100, 2_000, 50_000, 10**7)]
+        values = [rule(config, rows, 5) for rows in (2, 100, 2_000, 50_000, 10**7)]
         assert values == sorted(values)
 
 
@@ -39,7 +40,7 @@ def test_what_is_said_stays(compose: Compose) -> None:
     config = validate(compose("data=sklearn", "trainer.max_steps=7", "model.hidden=5"))
     settled, chosen = settle(config, rows=1_000, columns=4)
     assert (settled.trainer.max_steps, settled.model.model_dump()["hidden"]) == (7, 5)
-    assert {*chosen} == {"model.couplings", "trainer.evaluate_every"}
+    assert {*chosen} == {"model.couplings", "trainer.evaluate_every", "evaluation.batch_size"}
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
@@ -47,3 +48,20 @@ def test_what_is_neither_a_count_nor_auto_is_refused(compose: Compose, value: ob
     raw = compose("data=moons")
     with pytest.raises(ConfigError, match=r"^trainer.max_steps: .* is refused: it should be"):
         validate({**raw, "trainer": {**raw["trainer"], "max_steps": value}})
+
+
+@pytest.mark.parametrize(
+    ("model", "columns", "rows"),
+    [
+        ("realnvp", 2, 4096), ("affine", 2, 4096), ("spline", 2, 4096), ("spline", 64, 256),
+        ("maf_spline", 64, 128), ("ffjord", 2, 4096), ("ffjord", 8, 1024), ("ffjord", 64, 128),
+        ("ffjord", 100, 4096),  # the trace is estimated
+    ],
+)  # fmt: skip
+def test_wide_rows_are_evaluated_in_smaller_batches(
+    compose: Compose, model: str, columns: int, rows: int
+) -> None:
+    config = validate(compose("data=moons", f"model={model}"))
+    settled, _ = settle(config, rows=10**6, columns=columns)
+    assert settled.evaluation.batch_size == rows
+    assert settle(settled, rows=10, columns=1000)[0] == settled
