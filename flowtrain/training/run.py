@@ -123,7 +123,7 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         refuse_beyond_memory(config, config.data.dimensions)  # before the points are drawn
     splits = build_splits(config, device)
     rows, columns = splits.train.x.shape
-    config, settled = settle(config, rows=rows, columns=columns)
+    config, settled = settle(config, rows=rows, columns=columns, device=device.type)
     learned = settled.keys() - set(marked(Config, Mark.INCIDENTAL))
     if learned:
         chosen = ", ".join(f"{key}={settled[key]}" for key in settled if key in learned)
