@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-train: install ## Train a first flow, in a minute and a half; give options with ARGS="data=circles seed=1"
+train: install ## Train a first flow, in about a minute; give options with ARGS="data=circles seed=1"
 	$(BIN)/flowtrain model=ffjord objective=flow_matching_then_likelihood data=moons \
 	  trainer.max_steps=6_000 trainer.evaluate_every=2_000 trainer.draw_every=3 $(ARGS)
 
