@@ -70,8 +70,9 @@ def in_batches(
     """
     given = [x] if beside is None else [x, beside]
     batches = list(zip(*(each.split(batch_size) for each in given), strict=True))
-    if min(len(batches), _side_by_side.get()) > 1:
-        return torch.cat(_at_once(function, batches))
+    threads = min(len(batches), _side_by_side.get())
+    if threads > 1:
+        return torch.cat(_at_once(function, batches, threads))
     results, begun = [], 0
     for batch in batches:
         with part(begun / len(x), (begun + len(batch[0])) / len(x)):
@@ -81,7 +82,7 @@ def in_batches(
 
 
 def _at_once(
-    function: Callable[..., Tensor], batches: Sequence[tuple[Tensor, ...]]
+    function: Callable[..., Tensor], batches: Sequence[tuple[Tensor, ...]], threads: int
 ) -> list[Tensor]:
     """Return the results of all batches in their order; the first that fails ends the others."""
 
@@ -90,13 +91,13 @@ def _at_once(
         return function(*batch)
 
     results: list[Tensor] = []
-    threads = torch.get_num_threads()
+    of_one_operation = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(min(len(batches), _side_by_side.get())) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             for result in pool.map(work, batches):
                 results.append(result)
                 done(len(results) / len(batches))
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(of_one_operation)
     return results

@@ -178,6 +178,12 @@ def history() -> Callable[[Path], list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="session")
+def losses(history: Callable[[Path], list[dict[str, Any]]]) -> Callable[[Path], list[float]]:
+    """Return a function from a run folder to the losses that it logged, in their order."""
+    return lambda folder: [line["loss"] for line in history(folder) if "loss" in line]
+
+
+@pytest.fixture(scope="session")
 def full_disk() -> Callable[[int], AbstractContextManager[None]]:
     """Return a context in which no file grows beyond so many bytes, as on a disk that is full."""
 

@@ -21,10 +21,8 @@ def capture_steps(run: Run) -> Run:
     Raises:
         ConfigError: a step cannot be recorded.
     """
-    began, data, size = time.monotonic(), run.splits.train, run.config.trainer.batch_size
-    rows = torch.arange(size, device=run.device) % len(data.x)
-    points = [each[rows] for each in (data.x, data.context) if each is not None]
-    phases = []
+    began, phases = time.monotonic(), []
+    points = run.draw(torch.Generator(run.device).manual_seed(0))  # the run's own stay as they are
     with doing("capturing"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of torch
         for phase in run.phases:

@@ -70,17 +70,14 @@ def compile_steps(run: "Run") -> None:
     """
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-    began, data = time.monotonic(), run.splits.train
+    began = time.monotonic()
     generator = torch.Generator(run.device).manual_seed(0)  # the run's own batches stay as they are
-    rows = torch.randint(
-        len(data.x), (run.config.trainer.batch_size,), generator=generator, device=run.device
-    )
-    given = () if data.context is None else (data.context[rows],)
+    x, *given = run.draw(generator)
     try:
         with doing("compiling"), suppress(SolverError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's compiler warns of torch
             for phase in run.phases:
-                phase.at(0.0)(run.trained, data.x[rows], generator, *given)[0].backward()
+                phase.at(0.0)(run.trained, x, generator, *given)[0].backward()
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
         first, *more = str(error).strip().splitlines()
         why = more[0] if more and first.endswith("raised:") else first

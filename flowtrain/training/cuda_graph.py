@@ -89,10 +89,13 @@ class CudaGraph:
         drawn = None if self.generator is None else self.generator.get_state()
         graph = self.record(*inputs)
 
-        def outcome(of: Callable[[], Any]) -> tuple[Tensor, Tensor]:
-            self.gradient.zero_()
+        def rewind() -> None:
             if self.generator is not None and drawn is not None:
                 self.generator.set_state(drawn)
+
+        def outcome(of: Callable[[], Any]) -> tuple[Tensor, Tensor]:
+            self.gradient.zero_()
+            rewind()
             result = of()
             loss: Tensor = result[0] if isinstance(result, tuple) else result
             return loss.clone(), self.gradient.clone()
@@ -107,8 +110,7 @@ class CudaGraph:
             if not torch.allclose(own, recorded, rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise _refusal("its recording gives another loss or gradient")
         self.gradient.copy_(gradient)
-        if self.generator is not None and drawn is not None:
-            self.generator.set_state(drawn)
+        rewind()
         self.graph = graph
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowtrain.build import build_flow, build_splits, derive_seeds, fit_whitening, pick_device
@@ -57,6 +58,12 @@ class Run:
     def parameters(self) -> int:
         """The number of trained weights."""
         return sum(weight.numel() for weight in self.state.flow.parameters())
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw a batch of the training split: points, (n, d), and their conditions, if any."""
+        data, n = self.splits.train, self.config.trainer.batch_size
+        rows = torch.randint(len(data.x), (n,), generator=generator, device=self.device)
+        return tuple(each[rows] for each in (data.x, data.context) if each is not None)
 
     def save(self, name: str) -> None:
         """Write the whole state to checkpoints/<name>.pt.

@@ -107,14 +107,10 @@ def begin_step(run: Run) -> Batch:
     config, state, progress = run.config, run.state, run.state.progress
     phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
     state.optimizer.lr = config.scheduler.lr(phase.max_lr, phase_done)
-    data = run.splits.train
-    rows = torch.randint(
-        len(data.x), (config.trainer.batch_size,), generator=state.generator, device=run.device
-    )
-    given = () if data.context is None else (data.context[rows],)
+    x, *given = run.draw(state.generator)
     progress.step += 1
     run.weights.zero_gradient()
-    return Batch(phase.at(phase_done), data.x[rows], given, phase.graph)
+    return Batch(phase.at(phase_done), x, tuple(given), phase.graph)
 
 
 def end_step(run: Run, tracker: Tracker, loss: Tensor, scalars: Scalars) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from flowtrain.training.cuda_graph import CudaGraph
 from flowtrain.training.trainer import train
 
 Tiny = Callable[..., Config]
-History = Callable[[Path], list[dict[str, Any]]]
+Losses = Callable[[Path], list[float]]
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 SHORT = ("trainer.max_steps=5", "trainer.log_every=1", "scheduler=constant")
@@ -43,10 +42,6 @@ STEPS = {
 }  # fmt: skip
 
 
-def losses(history: History, folder: Path) -> list[float]:
-    return [line["loss"] for line in history(folder) if "loss" in line]
-
-
 @pytest.fixture
 def replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call the function again where a GPU would replay its graph."""
@@ -67,7 +62,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("replayed")
 @pytest.mark.parametrize("model", ["realnvp", "ffjord"])
 def test_a_run_is_the_same_with_and_without_and_resumes_either_way(
-    tiny: Tiny, tmp_path: Path, history: History, caplog: pytest.LogCaptureFixture, model: str
+    tiny: Tiny, tmp_path: Path, losses: Losses, caplog: pytest.LogCaptureFixture, model: str
 ) -> None:
     caplog.set_level("INFO", "flowtrain")
     more = () if model == "realnvp" else FIXED
@@ -77,9 +72,9 @@ def test_a_run_is_the_same_with_and_without_and_resumes_either_way(
     assert "captured in" in caplog.text
     train(tiny(*SHORT, *more, "trainer.max_steps=3", "trainer.capture=true", model=model), mixed)
     train(tiny(*SHORT, *more, model=model), mixed)
-    expected = losses(history, plain)
+    expected = losses(plain)
     assert len(expected) == 5
-    assert losses(history, whole) == losses(history, mixed) == expected
+    assert losses(whole) == losses(mixed) == expected
     states = [checkpoint.read(each / "checkpoints" / "last.pt") for each in (plain, whole, mixed)]
     assert torch.equal(states[0]["generator"], states[1]["generator"])  # the same batches
 
@@ -87,7 +82,7 @@ def test_a_run_is_the_same_with_and_without_and_resumes_either_way(
 @needs_cuda
 @pytest.mark.parametrize("case", STEPS)
 def test_recorded_steps_are_those_of_a_run_without(
-    tiny: Tiny, tmp_path: Path, history: History, case: str
+    tiny: Tiny, tmp_path: Path, losses: Losses, case: str
 ) -> None:
     model, *more = STEPS[case]
     more += ["trainer.device=cuda"]
@@ -97,7 +92,7 @@ def test_recorded_steps_are_those_of_a_run_without(
         train(tiny(*SHORT, *more, f"trainer.capture={name}", model=model), folder)
         assert read_result(RunFolder(folder))["skipped_steps"] == 0
         inside = [folder / f"replica-{n}" for n in range(3)] if case == "replicas" else [folder]
-        found[name] = [losses(history, each) for each in inside]
+        found[name] = [losses(each) for each in inside]
     assert all(len(each) == 5 for each in found["true"])
     assert found["true"] == [pytest.approx(each, rel=1e-4) for each in found["false"]]
 

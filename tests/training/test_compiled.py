@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ from flowtrain.training.run import build_run
 from flowtrain.training.trainer import train
 
 Tiny = Callable[..., Config]
-History = Callable[[Path], list[dict[str, Any]]]
+Losses = Callable[[Path], list[float]]
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 SHORT = ("trainer.max_steps=5", "trainer.log_every=1", "scheduler=constant")
@@ -66,13 +65,9 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", sys.executable)  # whatever is there: it is not used
 
 
-def losses(history: History, folder: Path) -> list[float]:
-    return [line["loss"] for line in history(folder) if "loss" in line]
-
-
 @pytest.mark.usefixtures("traced")
 def test_a_run_is_the_same_with_and_without_and_resumes_either_way(
-    tiny: Tiny, tmp_path: Path, history: History, caplog: pytest.LogCaptureFixture
+    tiny: Tiny, tmp_path: Path, losses: Losses, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "flowtrain")
     eager, whole, mixed = (tmp_path / name for name in ("eager", "whole", "mixed"))
@@ -81,10 +76,10 @@ def test_a_run_is_the_same_with_and_without_and_resumes_either_way(
     assert "compiled in" in caplog.text
     train(tiny(*SHORT, "trainer.max_steps=3", "trainer.compile=true"), mixed)
     train(tiny(*SHORT), mixed)
-    expected = losses(history, eager)
+    expected = losses(eager)
     assert len(expected) == 5
-    assert losses(history, whole) == pytest.approx(expected, rel=1e-5)
-    assert losses(history, mixed) == pytest.approx(expected, rel=1e-5)
+    assert losses(whole) == pytest.approx(expected, rel=1e-5)
+    assert losses(mixed) == pytest.approx(expected, rel=1e-5)
     states = [checkpoint.read(each / "checkpoints" / "last.pt") for each in (eager, whole, mixed)]
     assert states[0]["model"].keys() == states[1]["model"].keys() == states[2]["model"].keys()
     assert torch.equal(states[0]["generator"], states[1]["generator"])  # the same batches
@@ -94,13 +89,13 @@ def test_a_run_is_the_same_with_and_without_and_resumes_either_way(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", STEPS)
 def test_compiled_steps_have_the_losses_of_eager_ones(
-    tiny: Tiny, tmp_path: Path, history: History, case: str
+    tiny: Tiny, tmp_path: Path, losses: Losses, case: str
 ) -> None:
     model, *more = STEPS[case]
     for name in ("true", "false"):
         train(tiny(*SHORT, *more, f"trainer.compile={name}", model=model), tmp_path / name)
         assert read_result(RunFolder(tmp_path / name))["skipped_steps"] == 0
-    found, expected = (losses(history, tmp_path / name) for name in ("true", "false"))
+    found, expected = (losses(tmp_path / name) for name in ("true", "false"))
     assert len(found) == 5
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert any((tmp_path / "cache" / "flowtrain" / "compiled").iterdir())
