@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from flowtrain.cli.keys import INNER, known_keys, options_of, switches
+from flowtrain.cli.keys import INNER, known_keys, options_of, several_runs, switches
 from flowtrain.config import CONF
 from flowtrain.runs.folder import RunFolder
 
@@ -62,7 +62,7 @@ def of_flowtrain(before: Sequence[str], word: str) -> Iterator[str]:
         yield from (f"{key}={each}" for each in found)
         return
     taken, comma, _ = value.rpartition(",")
-    if comma and not {"-m", "--multirun"} & {*before}:
+    if comma and not several_runs(before):
         return
     group = key.partition("@")[0]
     for option in [*options_of(group, [CONF, *own]), *switches(key)]:
@@ -81,7 +81,7 @@ def _keys(before: Sequence[str], word: str, own: Sequence[Path]) -> Iterator[str
         yield f"{group}." if dot and not word.startswith(f"{group}.") else f"{key}="
     if word.startswith("h"):
         yield from ("hydra.run.dir=", "hydra.sweep.dir=")
-    if {"-m", "--multirun"} & {*before}:
+    if several_runs(before):
         yield "resume_sweep="
 
 

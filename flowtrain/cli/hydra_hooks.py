@@ -13,6 +13,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from flowtrain.cli.keys import several_runs
 from flowtrain.cli.messages import explain
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
@@ -149,7 +150,7 @@ def understood(arguments: list[str]) -> list[str]:
     >>> understood(["data.arguments.side=2", "resume=outputs/a,b"])
     ['++data.arguments.side=2', "resume='outputs/a,b'"]
     """
-    sweep = bool({"-m", "--multirun"} & {*arguments})
+    sweep = several_runs(arguments)
     bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
     path = re.compile(r"(data\.path|objective\.teacher|hydra\.run\.dir)=([^'\"\[{].*)", re.DOTALL)
     rewritten = []

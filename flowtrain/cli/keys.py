@@ -12,6 +12,15 @@ from flowtrain.config import CONF
 INNER = ("experiment_on", "model_on")  # groups that other groups choose, and no user
 
 
+def several_runs(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask for a sweep.
+
+    >>> several_runs(["-m", "seed=0,1"]), several_runs(["seed=0"])
+    (True, False)
+    """
+    return not {"-m", "--multirun"}.isdisjoint(arguments)
+
+
 def known_keys(arguments: Sequence[str]) -> list[str]:
     """Return the keys of the config: of the options that the arguments choose, else of them all."""
     chosen = dict(arg.split("=", 1) for arg in arguments if re.fullmatch(r"[\w@.]+=\w+", arg))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from flowtrain.cli.keys import known_keys
+from flowtrain.cli.keys import known_keys, several_runs
 from flowtrain.cli.messages import unknown_key
 from flowtrain.errors import UserError
 from flowtrain.sweeps.plan import ELSEWHERE
@@ -73,7 +73,7 @@ def refuse_what_sweeps_have(arguments: Sequence[str]) -> None:
     Raises:
         UserError: as said.
     """
-    if {"-m", "--multirun", "--cfg", "-c"} & {*arguments}:
+    if several_runs(arguments) or {"--cfg", "-c"} & {*arguments}:
         return
     for argument in arguments:
         if argument.partition("=")[0] in ELSEWHERE:
@@ -88,7 +88,7 @@ def refuse_missing_tables(arguments: Sequence[str]) -> None:
     Raises:
         UserError: as said.
     """
-    several = {"-m", "--multirun"} & {*arguments}
+    several = several_runs(arguments)
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key != "data.path" or re.match(r"['\"\[{]|null$", value) or "$" in value:
