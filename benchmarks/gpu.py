@@ -14,6 +14,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -69,15 +70,13 @@ def ways(compiled: bool) -> dict[str, Way]:
     return found
 
 
-def stepper(config: Config, folder: Path) -> Callable[[], object]:
+def stepper(config: Config, folder: Path, opened: ExitStack) -> Callable[[], object]:
     """Return what takes a step of the run, or of all replicas, that a config asks for."""
     if config.trainer.replicas == 1:
         run = open_or_build(config, RunFolder(folder), None)
         tracker = Tracker(run.folder, step=-1, evaluated=-1, logger=config.logger)
         return lambda: train_step(run, tracker)
-    runs = open_replicas(config, RunFolder(folder)).runs
-    for run in runs:
-        run.folder.path.mkdir(parents=True, exist_ok=True)
+    runs = opened.enter_context(open_replicas(config, RunFolder(folder))).runs
     backward = backward_of(runs, capture=config.trainer.capture)
     trackers = [Tracker(run.folder, step=-1, evaluated=-1, logger=config.logger) for run in runs]
     return lambda: train_steps(runs, trackers, backward)
@@ -114,7 +113,7 @@ def main() -> None:
     for name in options.models.split(","):
         for batch in map(int, options.batches.split(",")):
             cells = []
-            with tempfile.TemporaryDirectory() as scratch:
+            with tempfile.TemporaryDirectory() as scratch, ExitStack() as opened:
                 steps = {}
                 for number, (way, kind) in enumerate(kinds.items()):
                     if batch > kind.largest_batch or (name.endswith("x16") and batch > 4096):
@@ -127,7 +126,7 @@ def main() -> None:
                         continue
                     folder.mkdir()
                     torch.set_float32_matmul_precision(kind.precision)
-                    steps[way] = stepper(config, folder)
+                    steps[way] = stepper(config, folder, opened)
                 turns = [
                     {way: milliseconds(step, kinds[way], options.seconds)
                      for way, step in steps.items()}

@@ -129,7 +129,7 @@ def test_an_interruption_is_raised_once_the_run_is_saved(
 
     def interrupt(run: Run, tracker: Tracker) -> None:
         original(run, tracker)
-        if run.state.progress.step == 7:
+        if run.progress.step == 7:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

@@ -89,11 +89,15 @@ class RunFolder:
     def replicas(self) -> list["RunFolder"]:
         """The folders of the replicas that are there; none of a run of a single seed.
 
+        None either as long as no replica has a checkpoint: what failed at its start is no run.
+
         >>> RunFolder(run_folder).replicas
         []
         """
-        found = (self.replica(number) for number in count())
-        return list(takewhile(lambda each: each.path.is_dir(), found))
+        numbered = (self.replica(number) for number in count())
+        found = list(takewhile(lambda each: each.path.is_dir(), numbered))
+        files = (each.checkpoint(name) for each in found for name in ("last", "best"))
+        return found if any(file.exists() for file in files) else []
 
     @property
     def sweep(self) -> Path:

@@ -26,7 +26,7 @@ def draw(run: Run, name: str, *, step: int) -> dict[str, "Image"]:
 
     They go into figures/<kind>-<name>.png.
     """
-    title = figure_title(run.config, step, run.state.progress.metrics)
+    title = figure_title(run.config, step, run.progress.metrics)
     return _draw(run, run.state.eval_flow, run.folder, name, title)
 
 
@@ -67,7 +67,7 @@ def draw_curves(run: Run) -> None:
     from flowtrain.evaluation import images
     from flowtrain.evaluation.learning import curves_figure
 
-    progress = run.state.progress
+    progress = run.progress
     title = figure_title(run.config, progress.best_step, progress.metrics)
     figure = curves_figure(read_history(run.folder), title=title)
     images.save_png(images.pixels(figure, dpi=DPI), run.folder.figure("curves-final.png"))

@@ -25,6 +25,7 @@ from flowtrain.runs.result import environment, named, read_result, write_result
 from flowtrain.training.cuda_graph import refuse_without_cuda
 from flowtrain.training.resume import reconcile
 from flowtrain.training.run import Run
+from flowtrain.training.schedule import finished
 from flowtrain.training.start import open_or_build, report_failed_start
 from flowtrain.training.state import Progress
 from flowtrain.training.tracking import Tracker
@@ -50,24 +51,41 @@ class Replicas:
     recorded: list[int]
 
     @property
+    def going(self) -> list[Run]:
+        """The runs that are not finished."""
+        return [run for run in self.runs if not finished(run.config, run.progress)]
+
+    @property
     def spreads(self) -> dict[str, Spread]:
         """The last metrics of the runs, by tag: their mean and its standard error."""
-        return spreads([run.state.progress.metrics for run in self.runs])
+        return spreads([run.progress.metrics for run in self.runs])
 
     @property
     def progress(self) -> Progress:
-        """Where the runs stand together, at the step that all have reached."""
-        each = [run.state.progress for run in self.runs]
+        """Where the runs stand together: at the step that all have reached that go on."""
+        each = [run.progress for run in self.runs]
+        behind = min((run.progress for run in self.going), key=_step, default=max(each, key=_step))
         return Progress(
-            step=min(one.step for one in each),
+            step=behind.step,
             seconds=max(one.seconds for one in each),
             evaluation_seconds=sum(one.evaluation_seconds for one in each),
-            last_eval_step=min(one.last_eval_step for one in each),
+            last_eval_step=behind.last_eval_step,
             skipped=sum(one.skipped for one in each),
             metrics={tag: spread.mean for tag, spread in self.spreads.items()},
         )
 
+    def rewind(self) -> None:
+        """Stand where the last checkpoints do."""
+        for run in self.runs:
+            run.rewind()
+
     def report(self, status: str, **more: Any) -> None:
+        """Write the result.json of every run and of the whole."""
+        for run in self.runs:
+            run.report(status, **more)
+        self.report_whole(status, **more)
+
+    def report_whole(self, status: str, **more: Any) -> None:
         """Write the result.json of the whole: means, and under `replicas` what they are made of."""
         progress = self.progress
         write_result(
@@ -86,11 +104,9 @@ class Replicas:
             config=saved_config(self.config),
         )
 
-    def report_all(self, status: str, **more: Any) -> None:
-        """Write the result.json of every run and of the whole."""
-        for run in self.runs:
-            run.report(status, **more)
-        self.report(status, **more)
+
+def _step(progress: Progress) -> int:
+    return progress.step
 
 
 def replica_config(config: Config, number: int) -> Config:
@@ -141,42 +157,43 @@ def make_room_for_files(number: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def open_replicas(config: Config, whole: RunFolder) -> Replicas:
-    """Build every replica, at step 0 or as its last checkpoint left it.
+@contextmanager
+def open_replicas(config: Config, whole: RunFolder) -> Iterator[Replicas]:
+    """Build every replica, at step 0 or as its last checkpoint left it, its folder locked inside.
 
     Raises:
         UserError: as `train`; its reason is left in the folder.
     """
     runs, recorded = [], []
-    try:
-        if (dim := config.data.dimensions) is not None:
-            refuse_beyond_memory(config, dim)
-        make_room_for_files(config.trainer.replicas)
-        if config.trainer.capture:
-            refuse_without_cuda(pick_device(config.trainer.device, config.points_dtype))
-        for number in range(config.trainer.replicas):
-            folder, own = whole.replica(number), replica_config(config, number)
-            folder.refuse_links()
-            saved = checkpoint.read_newest(folder)
-            if saved is not None:
-                own = validate(reconcile(saved["config"], own.model_dump()))
-            with doing(f"replica {number}"):
-                run = open_or_build(own, folder, saved)
-            runs.append(run)
-            recorded.append(-1 if saved is None else run.state.progress.step)
-    except Exception as error:
-        if not whole.result.exists():
-            report_failed_start(config, whole, error)
-        raise
-    return Replicas(config, whole, runs, recorded)
+    with ExitStack() as locks:
+        try:
+            if (dim := config.data.dimensions) is not None:
+                refuse_beyond_memory(config, dim)
+            make_room_for_files(config.trainer.replicas)
+            if config.trainer.capture:
+                refuse_without_cuda(pick_device(config.trainer.device, config.points_dtype))
+            for number in range(config.trainer.replicas):
+                folder, own = whole.replica(number), replica_config(config, number)
+                folder.refuse_links()
+                locks.enter_context(locked(folder.path))
+                saved = checkpoint.read_newest(folder)
+                if saved is not None:
+                    own = validate(reconcile(saved["config"], own.model_dump()))
+                with doing(f"replica {number}"):
+                    run = open_or_build(own, folder, saved)
+                runs.append(run)
+                recorded.append(-1 if saved is None else run.progress.step)
+        except Exception as error:
+            if not whole.result.exists():
+                report_failed_start(config, whole, error)
+            raise
+        yield Replicas(config, whole, runs, recorded)
 
 
 @contextmanager
 def tracked(replicas: Replicas) -> Iterator[tuple[Tracker, list[Tracker]]]:
-    """Lock the folders of the replicas; yield the trackers of the whole and of each."""
+    """Yield the trackers of the whole and of each."""
     with ExitStack() as entered:
-        for run in replicas.runs:
-            entered.enter_context(locked(run.folder.path))
 
         def track(folder: RunFolder, step: int, evaluated: int) -> Tracker:
             logger = replicas.config.logger
@@ -185,12 +202,13 @@ def tracked(replicas: Replicas) -> Iterator[tuple[Tracker, list[Tracker]]]:
             )
 
         each = [
-            track(run.folder, step, run.state.progress.last_eval_step)
+            track(run.folder, step, run.progress.last_eval_step)
             for run, step in zip(replicas.runs, replicas.recorded, strict=True)
         ]
-        last_eval_step = replicas.progress.last_eval_step
-        whole = track(replicas.folder, min(replicas.recorded), last_eval_step)
-        if replicas.progress.step == 0:
+        progress = replicas.progress
+        new = -1 in replicas.recorded
+        whole = track(replicas.folder, -1 if new else progress.step, progress.last_eval_step)
+        if progress.step == 0:
             for run, tracker in zip(replicas.runs, each, strict=True):
                 tracker.text("config", run.config.model_dump())
             whole.text("config", replicas.config.model_dump())

@@ -1,7 +1,7 @@
 """The words in which a run reports: a headline at each evaluation, a table at its end."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flowtrain.config.schema import Config
@@ -71,6 +71,7 @@ def report_of_several(
     found: Mapping[str, Spread],
     together: Mapping[str, float],
     *,
+    steps: Sequence[int],
     parameters: int,
 ) -> Iterator[str]:
     """Yield the lines that end a training of replicas: what each reaches, and their mixture.
@@ -81,12 +82,13 @@ def report_of_several(
         progress: of the whole.
         found: the metrics of the replicas, by tag.
         together: the metrics of the mixture, by tag.
+        steps: of each replica: patience may end one before another.
         parameters: number of trained weights of each.
 
     >>> from flowtrain.runs.load import open_run
     >>> kl = {"kl/test": Spread((0.1, 0.3)), "nll/test": Spread((2.4, 2.6))}
     >>> lines = report_of_several(open_run(run_folder).config, run_folder, Progress(), kl,
-    ...     {"kl/test": 0.08, "nll/test": 2.38}, parameters=68)
+    ...     {"kl/test": 0.08, "nll/test": 2.38}, steps=[6, 6], parameters=68)
     >>> for line in [*lines][:4]:
     ...     print(line)
     2 x realnvp on pinwheel, seeds 0 to 1, in nats
@@ -95,7 +97,9 @@ def report_of_several(
       KL of their mixture   0.08000, its NLL 2.3800
     """
     kl, nll = found["kl/test"], found["nll/test"]
-    number = len(kl.each)
+    number, taken = len(kl.each), f"{max(steps):,}"
+    if min(steps) < max(steps):
+        taken = f"{min(steps):,} to {taken}"
     yield (
         f"{number} x {config.model.name} on {config.data.title}, "
         f"seeds {config.seed} to {config.seed + number - 1}, in nats"
@@ -107,7 +111,7 @@ def report_of_several(
             "NLL of test sample": f"{nll.mean:.4f} ± {nll.error:.4f}, likewise",
             "KL of their mixture": f"{together['kl/test']:.5f}, its NLL {together['nll/test']:.4f}",
             "parameters": f"{parameters:,} each",
-            "steps": f"{progress.step:,} of each in {progress.seconds:.0f} s for all",
+            "steps": f"{taken} of each in {progress.seconds:.0f} s for all",
             "of the seconds": f"{progress.evaluation_seconds:.0f} for evaluations",
             "run folder": str(folder),
             "one of them": str(folder / "replica-0"),

@@ -1,6 +1,7 @@
 """What a run is made of: built from its config, saved to its folder."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from flowtrain.data.condition_column import Number
 from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
-from flowtrain.errors import ConfigError, TrainingError
+from flowtrain.errors import CheckpointError, ConfigError, TrainingError
 from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
@@ -55,6 +56,11 @@ class Run:
         return self.splits.val.density
 
     @property
+    def progress(self) -> Progress:
+        """Where it stands."""
+        return self.state.progress
+
+    @property
     def parameters(self) -> int:
         """The number of trained weights."""
         return sum(weight.numel() for weight in self.state.flow.parameters())
@@ -74,7 +80,7 @@ class Run:
         """
         if not all(weight.isfinite().all() for weight in self.state.flow.parameters()):
             raise TrainingError(
-                f"a weight is NaN or infinite at step {self.state.progress.step}. The checkpoint "
+                f"a weight is NaN or infinite at step {self.progress.step}. The checkpoint "
                 f"in {self.folder.checkpoint(name).parent} is from before; {CALM}"
             )
         state = self.state.state_dict(saved_config(self.config))
@@ -83,9 +89,15 @@ class Run:
             state["condition"] = condition.state()
         checkpoint.save(self.folder.checkpoint(name), state)
 
+    def rewind(self) -> None:
+        """Stand where the last checkpoint does, if there is one that can be read."""
+        with suppress(CheckpointError):
+            saved = checkpoint.read(self.folder.checkpoint("last"))
+            self.state.progress = Progress.restored(saved["progress"])
+
     def report(self, status: str, **more: Any) -> None:
         """Write result.json."""
-        progress = self.state.progress
+        progress = self.progress
         write_result(
             self.folder,
             status=status,

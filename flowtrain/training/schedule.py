@@ -107,6 +107,19 @@ def finished(config: Config, progress: Progress) -> bool:
     return progress_fraction(config, progress) >= 1 or impatient
 
 
+def evaluation_is_due(config: Config, progress: Progress) -> bool:
+    """Return whether the step that a run has reached asks for an evaluation it has not had.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.training.state import Progress
+    >>> config = open_run(run_folder).config  # it evaluates every 3 steps
+    >>> [evaluation_is_due(config, Progress(step=n, last_eval_step=3)) for n in (3, 4, 6)]
+    [False, False, True]
+    """
+    at_interval = progress.step % config.trainer.evaluate_every == 0
+    return at_interval and progress.last_eval_step < progress.step
+
+
 def phase_at(phases: Sequence[Phase], done: float) -> tuple[Phase, float]:
     """Return the phase of a run after a fraction `done`, and the fraction of it that is done.
 

@@ -13,8 +13,8 @@ class Stack:
     """The weights of R flows, stacked: a pass costs fewer and larger products than R passes.
 
     A step of a small flow is hundreds of operations, each over sooner than the next is launched.
-    `vmap` makes of every operation one for all flows. Chance has no place in it: whatever is drawn
-    is drawn before, for each flow by its own generator.
+    `vmap` makes of every operation one for all flows. Nothing random happens inside: what a loss
+    needs is drawn before, for each flow by its own generator.
 
     Args:
         weights: of each flow. The flows differ in numbers alone.

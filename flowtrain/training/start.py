@@ -59,7 +59,7 @@ def open_or_build(config: Config, folder: RunFolder, saved: dict[str, Any] | Non
         raise
     if saved is not None:
         run.state.load_state_dict(saved)
-        log.info("resuming at step %d", run.state.progress.step)
+        log.info("resuming at step %d", run.progress.step)
     return run
 
 

@@ -55,7 +55,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
     >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     run_validation(run, tracker)  # a step's log begins with its metrics
     ...     train_step(run, tracker)
-    >>> run.state.progress.step
+    >>> run.progress.step
     1
     """
     began = time.monotonic()
@@ -69,7 +69,7 @@ def train_step(run: Run, tracker: Tracker) -> None:
     if end_step(run, tracker, loss, scalars):
         taken = time.monotonic() - began
         tracker.pace.count(loss.item(), taken, of=type(batch.objective))
-        done(1.0, *tracker.pace.details(run.state.progress, run.config.trainer.max_steps))
+        done(1.0, *tracker.pace.details(run.progress, run.config.trainer.max_steps))
 
 
 def gradient(run: Run, objective: Objective) -> Callable[..., tuple[Tensor, Scalars]]:
@@ -104,7 +104,7 @@ def begin_step(run: Run) -> Batch:
     >>> begin_step(build_run(open_run(run_folder).config, RunFolder(tmp_path))).x.shape
     torch.Size([32, 2])
     """
-    config, state, progress = run.config, run.state, run.state.progress
+    config, state, progress = run.config, run.state, run.progress
     phase, phase_done = phase_at(run.phases, progress_fraction(config, progress))
     state.optimizer.lr = config.scheduler.lr(phase.max_lr, phase_done)
     x, *given = run.draw(state.generator)
@@ -136,7 +136,7 @@ def end_step(run: Run, tracker: Tracker, loss: Tensor, scalars: Scalars) -> bool
     ...     end_step(run, tracker, torch.tensor(float("nan")), dict)
     False
     """
-    config, state, progress = run.config, run.state, run.state.progress
+    config, state, progress = run.config, run.state, run.progress
     norm = run.weights.clip(config.trainer.clip)
     if not torch.isfinite(loss + norm):  # one look at the device
         count_failure(run, f"the loss is {loss.item():g}, its gradient's norm {norm.item():g}")
@@ -175,10 +175,10 @@ def count_failure(run: Run, what: str) -> None:
     >>> from flowtrain.training.run import build_run
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
     >>> count_failure(run, "the loss is NaN")
-    >>> run.state.progress.failures, run.state.progress.skipped
+    >>> run.progress.failures, run.progress.skipped
     (1, 1)
     """
-    progress = run.state.progress
+    progress = run.progress
     progress.failures += 1
     progress.skipped += 1
     log.warning("step %d skipped: %s", progress.step, what)

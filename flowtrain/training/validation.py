@@ -29,7 +29,7 @@ GAUSSIAN_KEPT = (
 def run_validation(run: Run, tracker: Tracker) -> None:
     """Evaluate on the validation split, draw the densities, and write the checkpoints.
 
-    The untrained flow is not drawn: training begins a second earlier, of a continuous flow three.
+    Nothing is drawn at step 0: that saves a second, and three for a continuous flow.
 
     Raises:
         CheckpointError: a checkpoint cannot be written.
@@ -44,7 +44,7 @@ def run_validation(run: Run, tracker: Tracker) -> None:
     >>> sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     ['best.pt', 'last.pt']
     """
-    config, progress = run.config, run.state.progress
+    config, progress = run.config, run.progress
     validate_weights(run, tracker)
     log.info("step %6d  %s", progress.step, headline(progress.metrics))
     for line in warnings_about(progress.metrics):
@@ -72,10 +72,10 @@ def validate_weights(run: Run, tracker: Tracker) -> None:
     >>> run = build_run(open_run(run_folder).config, RunFolder(tmp_path))
     >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     validate_weights(run, tracker)
-    >>> run.state.progress.metrics["kl/val"] > 0
+    >>> run.progress.metrics["kl/val"] > 0
     True
     """
-    config, state, progress = run.config, run.state, run.state.progress
+    config, state, progress = run.config, run.state, run.progress
     run.save("last")  # an evaluation that is cut short costs no step
     began = time.monotonic()
     try:
@@ -126,10 +126,10 @@ def finish(run: Run, tracker: Tracker) -> None:
     >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     run_validation(run, tracker)  # it saves the best weights, here the first
     ...     finish(run, tracker)
-    >>> run.state.progress.metrics["kl/test"] > 0
+    >>> run.progress.metrics["kl/test"] > 0
     True
     """
-    config, progress = run.config, run.state.progress
+    config, progress = run.config, run.progress
     last, began = progress.metrics, time.monotonic()
     judge(run, tracker)
     if config.trainer.figures:
@@ -175,10 +175,10 @@ def judge(run: Run, tracker: Tracker) -> None:
     >>> with Tracker(run.folder, step=-1, evaluated=-1) as tracker:
     ...     run_validation(run, tracker)
     ...     judge(run, tracker)
-    >>> "mass/test" in run.state.progress.metrics
+    >>> "mass/test" in run.progress.metrics
     True
     """
-    config, state, progress = run.config, run.state, run.state.progress
+    config, state, progress = run.config, run.state, run.progress
     flow, last = state.eval_flow, progress.metrics
     lost = last.get("nll/val", -last.get("elbo/val", -math.inf))
     if not math.isfinite(lost):

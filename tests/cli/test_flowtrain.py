@@ -17,10 +17,10 @@ from flowtrain import __version__
 from flowtrain.runs.lock import locked
 from flowtrain.runs.standing import standing
 from flowtrain.training import trainer
+from flowtrain.training.outcome import Result
 from flowtrain.training.run import Run
 from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
-from flowtrain.training.trainer import Result
 
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
 Launch = Callable[..., subprocess.Popen[str]]
@@ -371,7 +371,7 @@ def test_submitit_s_handler_requeues_what_is_saved(
 
     def struck(run: Run, tracker: Tracker) -> None:
         step(run, tracker)
-        if run.state.progress.step == 7:
+        if run.progress.step == 7:
             signal.raise_signal(signal.SIGUSR2)
 
     before = signal.signal(signal.SIGUSR2, requeue)

@@ -44,7 +44,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_if_it_never_stopped(
 
     def struck(run: Run, tracker: Tracker) -> None:
         step(run, tracker)
-        if run.config.seed == 1 and run.state.progress.step == 7:
+        if run.config.seed == 1 and run.progress.step == 7:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

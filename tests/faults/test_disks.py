@@ -99,7 +99,7 @@ def without_folder_from(step: int) -> Callable[[], None]:
 
         def struck(run: Run, tracker: Tracker) -> None:
             original(run, tracker)
-            while run.state.progress.step == step and run.folder.path.exists():
+            while run.progress.step == step and run.folder.path.exists():
                 # TensorBoard's thread opens its file by name, and may put it back meanwhile.
                 shutil.rmtree(run.folder.path, ignore_errors=True)
 

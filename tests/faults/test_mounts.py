@@ -170,7 +170,7 @@ def broken_from(step: int) -> Callable[[], None]:
 
         def struck(run: Run, tracker: Tracker) -> None:
             original(run, tracker)
-            if run.state.progress.step == step:
+            if run.progress.step == step:
                 device = os.stat(run.folder.path).st_dev
                 name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
                 Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("asked for by a test")

@@ -307,4 +307,4 @@ def test_a_state_from_another_kind_of_device_draws_other_batches_than_the_first(
     fresh = torch.rand(5, generator=run.state.generator)
     run.state.load_state_dict(state)
     assert not torch.equal(torch.rand(5, generator=run.state.generator), fresh)
-    assert run.state.progress.step == 7
+    assert run.progress.step == 7

@@ -42,7 +42,7 @@ def killed_and_resumed(config: Config, folder: Path, monkeypatch: pytest.MonkeyP
 
     def die(run: Run, tracker: Tracker) -> None:
         original(run, tracker)
-        if run.state.progress.step == 17:
+        if run.progress.step == 17:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

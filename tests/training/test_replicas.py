@@ -38,6 +38,7 @@ def test_a_hard_limit_of_open_files_is_told_before_a_replica_is_built(
         "trainer.replicas: 100 need up to 364 open files, the limit is 200: take 45 at most, "
         r"or raise it \(ulimit -n 364\)"
     )
-    with pytest.raises(ConfigError, match=told):
-        open_replicas(tiny("trainer.replicas=100"), RunFolder(tmp_path))
+    opening = open_replicas(tiny("trainer.replicas=100"), RunFolder(tmp_path))
+    with pytest.raises(ConfigError, match=told), opening:
+        pass
     assert not [*tmp_path.glob("replica-*")]

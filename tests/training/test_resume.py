@@ -64,7 +64,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def stop_after(config: Config, folder: Path, *, step: int, how: Callable[[], None]) -> None:
         def last_step(run: Run, tracker: Tracker) -> None:
             original(run, tracker)
-            if run.state.progress.step == step:
+            if run.progress.step == step:
                 how()
 
         with monkeypatch.context() as patch:

@@ -16,8 +16,9 @@ import pytest
 
 from flowtrain.config.schema import Config
 from flowtrain.training import signals, trainer, validation
+from flowtrain.training.outcome import Result
 from flowtrain.training.signals import STOPPING, catch_signals, pass_on
-from flowtrain.training.trainer import Result, train
+from flowtrain.training.trainer import train
 
 Tiny = Callable[..., Config]
 

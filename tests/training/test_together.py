@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,15 @@ from flowtrain.comparison.summary import find_runs
 from flowtrain.config.schema import Config, validate
 from flowtrain.errors import CheckpointError, ConfigError
 from flowtrain.runs.load import open_run
+from flowtrain.runs.lock import LockedError, locked
 from flowtrain.training import together
+from flowtrain.training.outcome import Result
 from flowtrain.training.replicas import replica_config
+from flowtrain.training.run import Run
 from flowtrain.training.stack import Stack
-from flowtrain.training.trainer import Result, train
+from flowtrain.training.tracking import Tracker
+from flowtrain.training.trainer import train
+from flowtrain.training.validation import validate_weights
 
 Tiny = Callable[..., Config]
 History = Callable[[Path], list[dict[str, Any]]]
@@ -121,7 +127,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[], None])
 
     def stepped(runs: Any, trackers: Any, backward: Any) -> Tensor:
         losses = original(runs, trackers, backward)
-        if runs[0].state.progress.step == step:
+        if runs[0].progress.step == step:
             how()
         return losses
 
@@ -214,6 +220,34 @@ def test_patience_ends_each_replica_by_itself(tiny: Tiny, tmp_path: Path) -> Non
     assert train(config, tmp_path).step == 4
 
 
+def test_the_whole_goes_on_with_those_that_have_not_ended(
+    tiny: Tiny,
+    tmp_path: Path,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "flowtrain")
+    original = validate_weights
+
+    def validated(run: Run, tracker: Tracker) -> None:
+        original(run, tracker)
+        if run.config.seed == SEED and run.progress.step == 5:
+            run.progress.stale = 9  # the first one's patience is at its end
+
+    monkeypatch.setattr(together, "validate_weights", validated)
+    config = tiny(
+        f"seed={SEED}", "trainer.replicas=2", "trainer.max_steps=10", "trainer.patience=9",
+        "trainer.evaluate_every=5",
+    )  # fmt: skip
+    assert train(config, tmp_path).step == 10
+    assert [result(tmp_path / f"replica-{n}")["step"] for n in range(2)] == [5, 10]
+    first, last = (result(tmp_path / f"replica-{n}")["seconds"] for n in range(2))
+    assert first < last == result(tmp_path)["seconds"]
+    assert [line["step"] for line in history(tmp_path) if "nll/val" in line] == [0, 5, 10]
+    assert "5 to 10 of each" in caplog.text
+
+
 def test_the_least_hopeful_are_pruned(config: Config, tmp_path: Path) -> None:
     told: list[int] = []
 
@@ -224,6 +258,37 @@ def test_the_least_hopeful_are_pruned(config: Config, tmp_path: Path) -> None:
     assert train(config, tmp_path, hopeless=hopeless).status == "pruned"
     assert told == [10]
     assert result(tmp_path / "replica-1")["status"] == "pruned"
+
+
+def test_what_has_reached_its_end_is_not_pruned(config: Config, tmp_path: Path) -> None:
+    ended = train(config, tmp_path, hopeless=lambda step, _: step == 20)
+    assert (ended.status, ended.step) == ("completed", 20)
+
+
+def test_a_replica_that_another_process_trains_is_left_alone(
+    config: Config, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    half_written = tmp_path / "replica-1" / "checkpoints" / "last.pt.0a1b2c3d.tmp"
+    half_written.write_text("another's")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    more = {"trainer": {"max_steps": 30}}
+    with (
+        locked(tmp_path / "replica-1"),
+        pytest.raises(LockedError, match="replica-1: process"),
+    ):
+        train(config, tmp_path, asked=more)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_replicas_that_could_not_start_leave_their_folder_free(
+    config: Config, tiny: Tiny, tmp_path: Path
+) -> None:
+    absent = tiny("data=custom", "data.target=nosuch:Mine", "trainer.replicas=2")
+    with pytest.raises(ConfigError, match="nosuch"):
+        train(absent, tmp_path)
+    assert result(tmp_path)["status"] == "failed"
+    assert train(config, tmp_path).status == "completed"
 
 
 def test_a_link_in_the_place_of_a_replica_is_refused(config: Config, tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_a_run_that_is_killed_and_goes_on_shows_one_curve(
 
     def die(run: Run, tracker: Tracker) -> None:
         original(run, tracker)
-        if run.state.progress.step == dies_at:
+        if run.progress.step == dies_at:
             raise KeyboardInterrupt
 
     config = tiny("trainer.log_every=1")
