@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from flowtrain.cli.compose import Composed, compose
-from flowtrain.config.schema import validate
+from flowtrain.cli.hydra_hooks import checked
 from flowtrain.data.frame import as_table, holds, save_points
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.flow import Flow
@@ -136,7 +136,7 @@ def fit(
 
 def _run(composed: Composed, *, quiet: bool) -> Trained:
     """Train what is composed, and return it loaded."""
-    config, folder = validate(composed.raw), composed.folder
+    config, folder = checked(composed.raw, composed.asked), composed.folder
     with _as_it_was(), ExitStack() as shown:
         try:
             if not config.resume:

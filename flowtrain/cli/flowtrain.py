@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from flowtrain import __version__
 from flowtrain.cli.help import help_text
-from flowtrain.cli.hydra_hooks import check_taken_over, overridden, understood
+from flowtrain.cli.hydra_hooks import check_taken_over, checked, overridden, understood
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import (
     refuse_missing_tables,
@@ -135,8 +135,6 @@ def from_here(folder: Path) -> Path:
 
 def train_composed(composed: DictConfig) -> float:
     """Validate one composed config, train, and return the metric that sweepers minimise."""
-    from flowtrain.config.schema import validate
-
     hydra_config = HydraConfig.get()
     folder = from_here(Path(composed.resume or hydra_config.runtime.output_dir))
     if composed.resume is not None:
@@ -147,9 +145,8 @@ def train_composed(composed: DictConfig) -> float:
         job = f"job {jobs.index(folder.name) + 1}" if folder.name in jobs else folder.name
     point_to(folder if job is None else folder.parent)
     raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    overrides = HydraConfig.get().overrides.task
-    asked = overridden(raw, overrides) if composed.resume else raw
-    config = validate(raw)
+    asked = overridden(raw, hydra_config.overrides.task) if composed.resume else raw
+    config = checked(raw, asked)
 
     # A sign of life before torch is imported, on the console and in the log.
     opening = "resuming" if config.resume else f"{config.model.name} on {config.data.title} in"

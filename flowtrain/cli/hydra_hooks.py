@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,11 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from flowtrain.cli.keys import several_runs
 from flowtrain.cli.messages import explain
 from flowtrain.config import CONF
-from flowtrain.errors import UserError
+from flowtrain.errors import CheckpointError, ConfigError, UserError
 from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
+
+if TYPE_CHECKING:
+    from flowtrain.config.schema import Config
 
 # What a user's own class takes: any key.
 FREE = re.compile(r"(data|model|objective)\.arguments[.=]")
@@ -69,17 +72,18 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
         UserError: for an invalid config, or a folder to take over that holds no run.
     """
     from flowtrain.config.memory import refuse_beyond_memory
-    from flowtrain.config.schema import refuse_idle, validate
+    from flowtrain.config.schema import refuse_idle
 
     raw: dict[str, Any] = OmegaConf.to_container(
         OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
     )  # type: ignore[assignment]
-    config = validate(raw)
+    overrides = [str(each) for each in _root_.hydra.overrides.task]
+    config = checked(raw, overridden(raw, overrides) if resume else raw)
     dim = config.data.dimensions
     if dim is not None:
         refuse_beyond_memory(config, dim)
     if resume is None:
-        typed = [str(each).lstrip("+").partition("=")[0] for each in _root_.hydra.overrides.task]
+        typed = [each.lstrip("+").partition("=")[0] for each in overrides]
         refuse_idle(config, dim=dim, typed=typed)
     for key in ("resume", "init_from"):
         if raw[key] is not None:
@@ -125,10 +129,35 @@ def unless(given: Any, default: Any, otherwise: Any = None) -> Any:
     return default if given is None else otherwise
 
 
+def checked(raw: dict[str, Any], asked: dict[str, Any]) -> "Config":
+    """Return the config of a run: of one that goes on, its own with the settings that were typed.
+
+    Args:
+        raw: a composed config.
+        asked: what `overridden` finds of it, if a run goes on.
+
+    Raises:
+        UserError: the config is invalid, or contradicts that of the run.
+    """
+    from flowtrain.config.schema import validate
+    from flowtrain.runs.settings import held_config, reconcile
+
+    if not isinstance(raw["resume"], str):
+        return validate(raw)
+    try:
+        own = held_config(RunFolder(Path(raw["resume"])))
+    except CheckpointError:  # the checkpoint says it, later
+        return validate(raw)
+    ours = {key: raw[key] for key in ("resume", "trust_code")}
+    return validate({**reconcile(own.model_dump(), asked), **ours})
+
+
 def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return the part of a composed config that overrides named."""
     asked: dict[str, Any] = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group == "experiment":
+            raise ConfigError("experiment: a run that goes on has its own settings; leave it out")
         *parents, last = (override.package or override.key_or_group).replace("/", ".").split(".")
         source, target = raw, asked
         for key in parents:

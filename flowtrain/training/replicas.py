@@ -10,7 +10,7 @@ from flowtrain.build import pick_device
 from flowtrain.config.memory import refuse_beyond_memory
 from flowtrain.config.schema import Config, validate
 from flowtrain.densities.density import Density
-from flowtrain.errors import CheckpointError, ConfigError
+from flowtrain.errors import ConfigError
 from flowtrain.evaluation.metrics import likelihood
 from flowtrain.evaluation.quadrature import quadrature
 from flowtrain.evaluation.spread import Spread, spreads
@@ -20,10 +20,10 @@ from flowtrain.progress import doing
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
-from flowtrain.runs.migrate import load_config, saved_config
-from flowtrain.runs.result import environment, named, read_result, write_result
+from flowtrain.runs.migrate import saved_config
+from flowtrain.runs.result import environment, named, write_result
+from flowtrain.runs.settings import reconcile
 from flowtrain.training.cuda_graph import refuse_without_cuda
-from flowtrain.training.resume import reconcile
 from flowtrain.training.run import Run
 from flowtrain.training.schedule import finished
 from flowtrain.training.start import open_or_build, report_failed_start
@@ -119,21 +119,6 @@ def replica_config(config: Config, number: int) -> Config:
     raw = config.model_dump()
     trainer = {**raw["trainer"], "replicas": 1, "figures": False, "capture": False}
     return validate({**raw, "seed": config.seed + number, "resume": None, "trainer": trainer})
-
-
-def held_config(whole: RunFolder) -> Config:
-    """Return the config of the replicas that a folder holds.
-
-    Raises:
-        CheckpointError: its result.json is lost or damaged.
-    """
-    try:
-        return load_config(read_result(whole)["config"])
-    except (LookupError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise CheckpointError(
-            f"{whole.result} does not say what {whole.path} holds; each replica goes on by itself: "
-            f"resume={whole.replica(0).path}"
-        ) from error
 
 
 def make_room_for_files(number: int) -> None:

@@ -19,6 +19,7 @@ from flowtrain.flows.ensemble import mixture
 from flowtrain.progress import doing, done, part
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.settings import held_config, reconcile
 from flowtrain.training.cuda_graph import CudaGraph
 from flowtrain.training.figures import draw_mixture
 from flowtrain.training.flow_matching import FlowMatching
@@ -33,13 +34,11 @@ from flowtrain.training.outcome import (
 )
 from flowtrain.training.replicas import (
     Replicas,
-    held_config,
     mixture_metrics,
     open_replicas,
     tracked,
 )
 from flowtrain.training.report import headline, headline_of_several, report_of_several
-from flowtrain.training.resume import reconcile
 from flowtrain.training.run import Run
 from flowtrain.training.schedule import evaluation_is_due, progress_fraction
 from flowtrain.training.signals import catch_signals

@@ -14,6 +14,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.result import environment
+from flowtrain.runs.settings import reconcile
 from flowtrain.training.outcome import (
     Hopeless,
     Result,
@@ -22,7 +23,7 @@ from flowtrain.training.outcome import (
     report_pruned,
     reporting_failure,
 )
-from flowtrain.training.resume import reconcile, refuse_unnamed_code
+from flowtrain.training.resume import refuse_unnamed_code
 from flowtrain.training.run import Run
 from flowtrain.training.schedule import evaluation_is_due, finished, progress_fraction
 from flowtrain.training.signals import catch_signals

@@ -1,12 +1,18 @@
 """Configs composed for Python: as at the command line, refused in one line, no trace in Hydra."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
 
 from flowtrain.cli.compose import compose
-from flowtrain.errors import UserError
+from flowtrain.cli.hydra_hooks import checked
+from flowtrain.config.schema import Config
+from flowtrain.errors import ConfigError, UserError
+from flowtrain.training.trainer import train
 
 
 @pytest.mark.parametrize(
@@ -54,3 +60,26 @@ def test_a_caller_that_is_a_program_of_hydra_s_keeps_its_hydra() -> None:
         assert VersionBase.instance().getbase() is version
         assert GlobalHydra.instance().is_initialized()
         assert hydra.compose(overrides=["+x=1"]) == {"x": 1}
+
+
+@pytest.fixture(scope="module")
+def maf(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a trained MAF."""
+    folder = tmp_path_factory.mktemp("maf")
+    train(tiny("trainer.max_steps=1", model="maf"), folder)
+    return folder
+
+
+def test_a_run_that_goes_on_is_checked_by_its_own_settings(maf: Path) -> None:
+    composed = compose([f"resume={maf}", "trainer.max_steps=2"])
+    config = checked(composed.raw, composed.asked)
+    assert (config.model.name, config.trainer.max_steps) == ("maf", 2)
+    with pytest.raises(ConfigError, match=r"^trainer\.animation: maf has no time to animate"):
+        compose([f"resume={maf}", "trainer.animation=true"])
+    with pytest.raises(ConfigError, match=r"model\.name: the run has 'maf', this asks for 'glow'"):
+        compose([f"resume={maf}", "model=glow"])
+
+
+def test_a_run_that_goes_on_takes_no_recipe(maf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^experiment: a run that goes on has its own settings"):
+        compose([f"resume={maf}", "experiment=best"])

@@ -18,7 +18,7 @@ from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.load import load
 from flowtrain.training import trainer
-from flowtrain.training.resume import reconcile, warm_start
+from flowtrain.training.resume import warm_start
 from flowtrain.training.run import Run, build_run
 from flowtrain.training.step import train_step
 from flowtrain.training.tracking import Tracker
@@ -183,54 +183,6 @@ def test_a_finished_run_goes_on_when_it_is_asked_for_more(
     measured = [line["step"] for line in history(tmp_path) if "kl_error/val" in line]
     assert measured[0] == 0
     assert measured[-1] == 30
-
-
-# --- what may change ----------------------------------------------------------------------------
-
-
-def test_settings_of_the_run_may_change(tiny: Tiny) -> None:
-    saved = tiny().model_dump()
-    asked: dict[str, dict[str, Any]] = {
-        "trainer": {"max_steps": 99, "max_seconds": 5.0, "log_every": 7, "evaluate_every": 8},
-        "evaluation": {"grid": 32},
-    }
-    merged = reconcile(saved, asked)
-    assert merged["trainer"] == {**saved["trainer"], **asked["trainer"]}
-    assert merged["evaluation"] == {**saved["evaluation"], "grid": 32}
-
-
-def test_a_path_is_the_same_however_it_is_typed(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    saved = {**tiny().model_dump(), "data": {"name": "table", "path": str(tmp_path / "p.csv")}}
-    asked = {"data": {"name": "table", "path": "p.csv"}}
-    assert reconcile(saved, asked)["data"] == saved["data"]
-    with pytest.raises(ConfigError, match=r"data\.path: the run has .*p\.csv'"):
-        reconcile(saved, {"data": {"name": "table", "path": "q.csv"}})
-
-
-def test_contradictions_are_refused_with_both_values(tiny: Tiny) -> None:
-    asked = {
-        "seed": 3, "data": {"name": "moons", "noise": 0.1}, "model": {"hidden": 9, "depth": 1},
-        "optimizer": {"lr": 0.1},
-    }  # fmt: skip
-    with pytest.raises(ConfigError) as caught:
-        reconcile(tiny("optimizer.lr=0.2").model_dump(), asked)
-    assert set(str(caught.value).splitlines()[1:-1]) == {
-        "seed: the run has 0, this asks for 3",
-        "data.name: the run has 'gaussian_mixture', this asks for 'moons'",
-        "model.hidden: the run has 8, this asks for 9",
-        "optimizer.lr: the run has 0.2, this asks for 0.1",
-    }
-
-
-def test_another_model_in_the_folder_of_a_run_is_refused(tiny: Tiny, tmp_path: Path) -> None:
-    train(tiny("trainer.max_steps=2"), tmp_path)
-    before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
-    with pytest.raises(ConfigError, match=r"model\.hidden: the run has 8, this asks for 9"):
-        train(tiny("model.hidden=9"), tmp_path)
-    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before
 
 
 # --- from the shell -----------------------------------------------------------------------------
@@ -497,3 +449,11 @@ def test_a_folder_without_weights_is_refused_and_leaves_none(
     assert done.returncode == 1
     assert done.stderr == "flowtrain: init_from: nowhere: no such folder\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_model_in_the_folder_of_a_run_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("trainer.max_steps=2"), tmp_path)
+    before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
+    with pytest.raises(ConfigError, match=r"model\.hidden: the run has 8, this asks for 9"):
+        train(tiny("model.hidden=9"), tmp_path)
+    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before
