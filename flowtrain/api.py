@@ -14,12 +14,14 @@ import yaml
 
 from flowtrain.cli.compose import Composed, compose
 from flowtrain.cli.hydra_hooks import checked
+from flowtrain.cli.log_file import LogFile
 from flowtrain.data.frame import as_table, holds, save_points
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.flow import Flow
 from flowtrain.live import console_lines, handling
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.load import load
+from flowtrain.runs.lock import owner
 from flowtrain.training.trainer import train as train_config
 
 log = logging.getLogger("flowtrain")
@@ -126,7 +128,7 @@ def fit(
         raise ConfigError(f"{other[0]}: fit begins a run on x; see train")
     composed = compose([*given, *overrides], folder=folder)
     points = (composed.folder / "points.npz").absolute()
-    if not points.exists():
+    if not (points.exists() and RunFolder(composed.folder).begun):
         save_points(points, table)
     elif not holds(points, table):
         raise UserError(f"{composed.folder}: this folder holds a run on other points")
@@ -139,9 +141,10 @@ def _run(composed: Composed, *, quiet: bool) -> Trained:
     config, folder = checked(composed.raw, composed.asked), composed.folder
     with _as_it_was(), ExitStack() as shown:
         try:
+            RunFolder(folder).refuse_links()
             if not config.resume:
                 _record(composed)
-            file = logging.FileHandler(folder / "flowtrain.log", encoding="utf-8")
+            file = LogFile(str(RunFolder(folder).log))
             file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             shown.enter_context(handling(file))
             if not quiet:
@@ -173,9 +176,9 @@ def _as_it_was() -> Iterator[None]:
 
 
 def _record(composed: Composed) -> None:
-    """Leave the config where Hydra would; a folder that holds a run keeps its own."""
+    """Leave the config where Hydra would; a run that is there, or at work, keeps its own."""
     hydra = RunFolder(composed.folder).composed.parent
-    if RunFolder(composed.folder).begun:
+    if RunFolder(composed.folder).begun or owner(composed.folder) is not None:
         return
     hydra.mkdir(parents=True, exist_ok=True)
     for name, content in (("config", composed.raw), ("overrides", composed.overrides)):

@@ -17,6 +17,7 @@ import torch
 import flowtrain
 from flowtrain.runs import checkpoint
 from flowtrain.runs.load import open_run
+from flowtrain.runs.lock import LockedError, locked
 from flowtrain.training import trainer
 from flowtrain.training.run import Run
 from flowtrain.training.step import train_step
@@ -270,3 +271,33 @@ def test_a_flow_keeps_its_condition_under_another_solver(tmp_path: Path) -> None
     assert run.flow.condition is not None
     given = run.flow.condition.encode({"c0": "a"})
     assert run.flow.sample(3, context=given).shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["flowtrain.log", ".hydra", "checkpoints"])
+def test_nothing_is_written_through_a_link(
+    tiny_overrides: list[str], tmp_path: Path, name: str
+) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    folder.mkdir()
+    victim.touch() if name.endswith(".log") else victim.mkdir()
+    (folder / name).symlink_to(victim)
+    with pytest.raises(flowtrain.UserError, match=f"{name}: refused: it is a link"):
+        flowtrain.train(tiny_overrides, folder=folder, quiet=True)
+    assert not (victim.read_bytes() if victim.is_file() else [*victim.iterdir()])
+
+
+def test_a_folder_where_another_process_is_at_work_keeps_its_config(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    with locked(tmp_path), pytest.raises(LockedError):
+        flowtrain.train(tiny_overrides, folder=tmp_path, quiet=True)
+    assert not (tmp_path / ".hydra").exists()
+
+
+def test_points_that_were_refused_leave_their_folder_free(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    flat, few = x * [1.0, 0.0], ["trainer.max_steps=2", "trainer.figures=false"]
+    more: dict[str, Any] = {"model": "affine", "overrides": few, "folder": tmp_path, "quiet": True}
+    with pytest.raises(flowtrain.UserError, match="constant"):
+        flowtrain.fit(flat, **more)
+    assert flowtrain.fit(x, **more).flow.dim == 2

@@ -115,9 +115,11 @@ def check_taken_over(key: str, path: Path) -> None:
 
 def record_folder(resume: str | None, *, _root_: DictConfig) -> str | None:
     """Return where Hydra records the config; a run that goes on, or is at work, keeps its own."""
+    if resume:
+        return None
     folder = Path(_root_.hydra.runtime.output_dir)
-    taken = RunFolder(folder).begun or owner(folder) is not None
-    return None if resume or taken else ".hydra"
+    RunFolder(folder).refuse_links()
+    return None if RunFolder(folder).begun or owner(folder) is not None else ".hydra"
 
 
 def unless(given: Any, default: Any, otherwise: Any = None) -> Any:
