@@ -14,7 +14,7 @@ from flowtrain.config.data import Data, Known, Rows
 from flowtrain.config.memory import in_words, memory_bytes
 from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
-from flowtrain.data.check import check_rows
+from flowtrain.data.check import check_rows, refuse_constant
 from flowtrain.data.dequantize import dequantize
 from flowtrain.data.read import Table
 from flowtrain.data.splits import Split, Splits
@@ -49,7 +49,10 @@ def build_data(config: Config) -> Density | Conditional | Table:
     target = config.own_code.get("data.target")
     with _refusals("data", own=target and f"data: {target}"):
         if isinstance(config.data, Rows):
-            return _checked(_read(config.data))
+            table = _read(config.data)
+            for warning in check_rows(table.values, table.columns):
+                log.warning("data: %s", warning)
+            return table
         density = _law(config.data, own=target is not None)
         known = isinstance(density, Conditional) or density.normalized
         if known and not math.isfinite(density.entropy):  # computed, and so refused, here
@@ -59,7 +62,8 @@ def build_data(config: Config) -> Density | Conditional | Table:
 
 def _read(section: Rows) -> Table:
     """Read the points of a section, and log what became of its columns."""
-    table: Table = section.build()
+    table: Table = section.build().marked()
+    refuse_constant(table.values, table.columns)
     notes: list[str] = []
     if section.dequantize:
         table, notes = dequantize(table)
@@ -116,16 +120,6 @@ def build_density(config: Config) -> Density | Conditional | None:
     data = build_data(config)
     assert not isinstance(data, Table)
     return data
-
-
-def _checked(table: Table) -> Table:
-    """Log what makes the likelihood of a table doubtful; refuse what has none."""
-    try:
-        for warning in check_rows(table.values, table.columns):
-            log.warning("data: %s", warning)
-    except UserError as error:
-        raise UserError(f"data: {error}") from None
-    return table
 
 
 def build_splits(config: Config, device: torch.device) -> Splits:

@@ -8,11 +8,13 @@ from typing import Literal
 from torch import Tensor
 
 from flowtrain.batching import in_batches
-from flowtrain.data.read import NoColumnError, Table, read_table
+from flowtrain.data.read import NoColumnError, Table, names_in, read_table
+from flowtrain.data.source import unnamed
 from flowtrain.data.splits import Split
 from flowtrain.densities.density import Density
 from flowtrain.errors import UserError
 from flowtrain.runs.load import SavedRun
+from flowtrain.text import listed
 
 log = logging.getLogger("flowtrain")
 
@@ -29,19 +31,21 @@ def read_points(
 
     Of a run of p(x | c) the file has a column for each condition, unless the run is at one.
 
+    Columns are those of the run by their names, in its order. A file without names, or of a run
+    without, is taken as it stands.
+
     Args:
-        run: if it chose columns of a table, these are the default ones; so are the columns of
-            points of p(x | c).
+        run: that is asked about them.
         path: of the file.
-        columns: by name or position; None for the default ones, or for all.
+        columns: by name or position, in the run's order; None finds them by the run's names.
         header: as `read_table` has it.
         label: the column of labels.
 
     Raises:
-        UserError: the file cannot be read, has another number of columns, or lacks a condition.
+        UserError: the file cannot be read, has other columns than the run, or lacks a condition.
     """
-    if columns is None:  # beside conditions there may be more: what `flowrun sample` wrote
-        columns = run.columns if run.condition else getattr(run.config.data, "columns", None)
+    if columns is None or {*columns} == {*run.columns}:
+        columns = _columns_of(run, path, header)
     given = () if run.condition is None or run.context is not None else run.condition.names
     try:
         table = read_table(path, columns=columns, header=header, label=label, condition=given)
@@ -57,6 +61,29 @@ def read_points(
             "choose with --columns"
         )
     return table
+
+
+def _columns_of(
+    run: SavedRun, path: Path, header: Literal["auto"] | bool
+) -> Sequence[str | int] | None:
+    """Return the columns of a file that a run models, by the run's names; None for all of them.
+
+    Raises:
+        UserError: run and file both have names, and the file lacks some of the run's.
+    """
+    own, names = list(run.columns), names_in(path, header=header)
+    if run.condition is not None or {*own} <= {*names} != {*unnamed(len(names))}:
+        return own
+    if names == unnamed(len(names)):
+        chosen = getattr(run.config.data, "columns", None) or ()
+        return chosen if chosen and all(isinstance(each, int) for each in chosen) else None
+    if own == unnamed(len(own)):
+        return None
+    missing = listed([name for name in own if name not in names])
+    raise UserError(
+        f"{path}: no column {missing}; {run.folder} models {listed(own)}: name the columns to "
+        "take, in this order, with --columns"
+    )
 
 
 def as_split(run: SavedRun, table: Table, path: Path) -> Split:

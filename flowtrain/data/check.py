@@ -1,4 +1,4 @@
-"""Rows of a table held to what a density needs: no column constant, none that repeats others."""
+"""Rows of a table held to what a density needs: no column constant, no row that repeats others."""
 
 from collections.abc import Sequence
 
@@ -15,25 +15,44 @@ ROWS_PER_COLUMN = 50
 WIDEST = 500  # columns whose linear dependence is looked for
 
 
-def check_rows(values: Tensor, columns: Sequence[str]) -> list[str]:
-    """Return a warning for each thing about rows (n, d) that makes a likelihood doubtful.
+def refuse_constant(values: Tensor, columns: Sequence[str]) -> None:
+    """Refuse rows (n, d) with a column that is constant: no density on R^d has such points.
 
     Raises:
-        UserError: a column is constant: no density on R^d has such points.
+        UserError: names the columns.
+
+    >>> refuse_constant(torch.tensor([[1.0, 2.0], [3.0, 2.0]]), ["a", "b"])
+    Traceback (most recent call last):
+        ...
+    flowtrain.errors.UserError: data: constant, so without a density: 'b'; choose the other columns
+    """
+    constant = (values == values[0]).all(0)
+    if constant.any():
+        names = listed([name for name, same in zip(columns, constant, strict=True) if same])
+        raise UserError(f"data: constant, so without a density: {names}; choose the other columns")
+
+
+def repeated_rows(values: Tensor) -> int:
+    """Return how many of the rows (n, d) repeat another.
+
+    >>> repeated_rows(torch.tensor([[0.0, 1.0], [-0.0, 1.0], [3.0, 1.0]]))
+    1
+    """
+    rows = np.ascontiguousarray(values.numpy() + 0.0)  # -0.0 and 0.0 differ in bytes
+    row = np.dtype((np.void, rows.itemsize * rows.shape[1]))
+    return len(rows) - len(np.unique(rows.view(row)))
+
+
+def check_rows(values: Tensor, columns: Sequence[str]) -> list[str]:
+    """Return a warning for each thing about rows (n, d) that makes a likelihood doubtful.
 
     >>> values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 1.0], [2.0, 3.0]]).double()
     >>> [warning.split(":")[0] for warning in check_rows(values, ["height", "width"])]
     ['1 of 4 rows (25 %) repeat another', '4 rows for 2 columns are few']
     """
     n, d = values.shape
-    constant = (values == values[0]).all(0)
-    if constant.any():
-        names = listed([name for name, same in zip(columns, constant, strict=True) if same])
-        raise UserError(f"constant, so without a density: {names}; choose the other columns")
     warnings = []
-    rows = np.ascontiguousarray(values.numpy() + 0.0)  # -0.0 and 0.0 differ in bytes
-    repeated = n - len(np.unique(rows.view(np.dtype((np.void, rows.itemsize * d)))))
-    if repeated:
+    if repeated := repeated_rows(values):
         warnings.append(
             f"{repeated} of {n} rows ({100 * repeated / n:.2g} %) repeat another: a flow can raise "
             "its likelihood without bound there, and train and test may share points"

@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from flowtrain.data.check import repeated_rows
 from flowtrain.data.read import Table
 from flowtrain.text import listed
 
 DECIMALS = 6  # at most, of values that were rounded
 TIED = 0.05  # of the rows at least repeat a value of a column that is taken for a grid
+COPIED = 0.01  # of the rows at least repeat another where that is named
 NEARLY = 0.95  # of the rows hold one value of a column that is named for it
 
 
@@ -49,8 +52,10 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
         worth = sum(math.log(1 / steps[i]) for i in on_grid)
         notes.append(
             f"dequantised: {named}{more}. NLLs are of the rows with uniform noise of a step around "
-            f"each value; NLL {worth:+.4f} nats bounds that of the rows as written"
+            f"each value; add {worth:+.4f} nats for a bound on the NLL of the rows as written"
         )
+        if copies := _copies(table.values):
+            notes.append(copies)
     tied = [len(np.unique(column)) < (1 - TIED) * len(column) for column in values.T]
     if odd := [name for name, some in zip(table.columns, tied, strict=True) if some]:
         notes.append(
@@ -70,6 +75,21 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
             "choose the other columns if it is one"
         )
     return replace(table, values=torch.from_numpy(values)), notes
+
+
+def _copies(values: Tensor) -> str | None:
+    """Return a note on rows (n, d) that repeat others more often than their columns make them."""
+    n, d = values.shape
+    repeated = repeated_rows(values)
+    counts = [np.unique(column, return_counts=True)[1] for column in values.numpy().T]
+    # Pairs of equal rows, were the columns independent: of few levels, rows are equal by chance.
+    by_chance = n * n / 2 * math.prod(float(((count / n) ** 2).sum()) for count in counts)
+    if d == 1 or repeated <= max(COPIED * n, 10 * by_chance):
+        return None
+    return (
+        f"{repeated} of {n} rows ({100 * repeated / n:.2g} %) repeat another: if they are copies, "
+        "train and test share points, and figures of held-out rows are too good; keep one of each"
+    )
 
 
 def grid_step(values: NDArray[np.float64]) -> float:

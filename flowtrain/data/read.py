@@ -1,7 +1,8 @@
 """Points of a user's file: CSV, TSV, NPY, NPZ or Parquet."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ class Table:
             as they stand there.
         categorical: the names of those that are categories, all others being numbers; None leaves
             it to their values.
+        fingerprint: of the rows as they were read.
 
     >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
     >>> table.values.shape, table.columns, table.labels
@@ -56,6 +58,15 @@ class Table:
     levels: int | None = None
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     categorical: tuple[str, ...] | None = None
+    fingerprint: str | None = None
+
+    def marked(self) -> "Table":
+        """Return the table with the fingerprint of its rows, by which a change is found."""
+        digest = hashlib.blake2b(repr(self.columns).encode(), digest_size=16)
+        for column in (self.values.numpy(), *self.given.values()):
+            told = column if column.dtype.kind in "biuf" else np.array(column, dtype=str)
+            digest.update(np.ascontiguousarray(told).tobytes())
+        return replace(self, fingerprint=digest.hexdigest())
 
 
 def read_table(
@@ -149,6 +160,23 @@ def _open(path: Path, header: Literal["auto"] | bool) -> Source:
             return READERS[suffix](path, header)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def names_in(path: str | Path, *, header: Literal["auto"] | bool) -> list[str]:
+    """Return the names of a file's columns, x0, x1, ... where it has none.
+
+    Args:
+        path, header: as `read_table` has them.
+
+    Raises:
+        UserError: the file cannot be read.
+
+    >>> file = tmp_path / "points.csv"
+    >>> _ = file.write_text("height,width\n1.5,2\n")
+    >>> names_in(file, header="auto")
+    ['height', 'width']
+    """
+    return _open(Path(path).expanduser(), header).names
 
 
 def read_cells(path: Path, *, header: Literal["auto"] | bool) -> dict[str, Any]:

@@ -36,3 +36,12 @@ class Source:
     cells: Callable[[], list[Any]]
     read: Callable[[list[int], list[int]], Read]
     unit: str
+
+
+def unnamed(number: int) -> list[str]:
+    """Return what columns without names are called.
+
+    >>> unnamed(2)
+    ['x0', 'x1']
+    """
+    return [f"x{position}" for position in range(number)]

@@ -62,6 +62,7 @@ class Splits:
 
     Args:
         make: from "train", "val" or "test" to the split.
+        table: the fingerprint of the table that was dealt to them, if it was one.
 
     >>> sizes = {"train": 8, "val": 2, "test": 2}
     >>> splits = Splits(lambda name: Split(torch.zeros(sizes[name], 2)))
@@ -69,8 +70,8 @@ class Splits:
     (torch.Size([8, 2]), torch.Size([2, 2]))
     """
 
-    def __init__(self, make: Callable[[str], Split]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[str], Split], table: str | None = None) -> None:
+        self._make, self.table = make, table
 
     @cached_property
     def train(self) -> Split:
@@ -114,7 +115,7 @@ class Splits:
                 )
             return replace(split, x=split.x[rows], context=None, condition=None)
 
-        return Splits(make)
+        return Splits(make, self.table)
 
 
 def sample_splits(
@@ -236,7 +237,7 @@ def split_table(
             condition=condition,
         )
 
-    return Splits(make)
+    return Splits(make, table.fingerprint)
 
 
 def _conditions(table: Table, train: Tensor) -> tuple[ContextEncoder | None, Tensor | None]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowtrain.data.source import Read, Source
+from flowtrain.data.source import Read, Source, unnamed
 from flowtrain.errors import UserError
 from flowtrain.untrusted import open_regular
 
@@ -46,7 +46,7 @@ def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
     if header == "auto":  # an empty cell is a missing number, or the name of a pandas index
         named = not all(holds_number(cell) for cell in first if cell.strip())
     if not named:
-        names = [f"x{position}" for position in range(len(first))]
+        names = unnamed(len(first))
         rows = chain([(line, first)], rows)
     else:
         names = [name.strip() for name in first]

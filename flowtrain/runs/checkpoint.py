@@ -177,6 +177,7 @@ def _is_state(state: dict[str, Any]) -> bool:
         and generator.dtype == torch.uint8
         and isinstance(state.get("columns", []), list)
         and all(isinstance(name, str) for name in state.get("columns", []))
+        and isinstance(state.get("table"), str | None)
         and (state.get("condition") is None or is_plain(state["condition"]))
         and isinstance(state["progress"], dict)
         and type(state["progress"].get("step")) is int

@@ -17,6 +17,7 @@ from flowtrain.build import (
 )
 from flowtrain.config.schema import Config, validate
 from flowtrain.data.condition import ContextEncoder
+from flowtrain.data.source import unnamed
 from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
@@ -55,6 +56,7 @@ class SavedRun:
     flow: Flow
     step: int
     named: tuple[str, ...] = ()  # columns of the table that it learned; release 0.1 saved none
+    table: str | None = None  # the fingerprint of that table; older runs saved none
     condition: ContextEncoder | None = None
     context: Tensor | None = None
     members: tuple["SavedRun", ...] = ()
@@ -62,7 +64,7 @@ class SavedRun:
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the coordinates: those of a table, which the checkpoint holds, or x0, ..."""
-        return self.named or tuple(f"x{position}" for position in range(self.flow.dim))
+        return self.named or tuple(unnamed(self.flow.dim))
 
     @cached_property
     def splits(self) -> Splits:
@@ -71,7 +73,7 @@ class SavedRun:
         Those of a known law at one condition are drawn anew, as many of that one.
 
         Raises:
-            UserError: the table has other columns than the run learned.
+            UserError: the table has other columns or rows than those of which the run learned.
         """
         if self.context is not None and self.density is not None:
             return split_data(self.config, self.density, self.flow.device)
@@ -80,6 +82,12 @@ class SavedRun:
             raise UserError(
                 f"{self.folder}: its table has changed since: the run learned "
                 f"{listed(self.named)}, there are {listed(splits.train.columns)}"
+            )
+        if self.table is not None and splits.table != self.table:
+            raise UserError(
+                f"{self.folder}: its table has changed since: the rows would be dealt anew, and "
+                "those that it learned be among its test points; flowrun evaluate --points FILE "
+                "takes other rows"
             )
         return splits if self.context is None else splits.given(self.context)
 
@@ -247,7 +255,7 @@ def _opened(
     columns = state.get("columns", ())
     step = state["progress"]["step"]
     names = tuple(columns) if len(columns) == flow.dim else ()
-    return SavedRun(folder, config, flow, step, names, condition)
+    return SavedRun(folder, config, flow, step, names, state.get("table"), condition)
 
 
 def _mixed(folder: Path, members: tuple[SavedRun, ...]) -> SavedRun:
@@ -255,4 +263,4 @@ def _mixed(folder: Path, members: tuple[SavedRun, ...]) -> SavedRun:
     first = members[0]
     flow = mixture([member.flow for member in members]).eval()
     step = max(member.step for member in members)
-    return SavedRun(folder, first.config, flow, step, first.named, members=members)
+    return SavedRun(folder, first.config, flow, step, first.named, first.table, members=members)

@@ -19,8 +19,13 @@ def held_config(folder: RunFolder) -> Config:
     Raises:
         CheckpointError: its result.json is lost or damaged.
 
-    >>> held_config(RunFolder(run_folder)).model.name
-    'realnvp'
+    >>> from flowtrain.runs.load import open_run
+    >>> from flowtrain.runs.migrate import saved_config
+    >>> from flowtrain.runs.result import write_result
+    >>> config = open_run(run_folder).config
+    >>> write_result(RunFolder(tmp_path), status="running", config=saved_config(config))
+    >>> held_config(RunFolder(tmp_path)) == config
+    True
     """
     try:
         return load_config(read_result(folder)["config"])
@@ -36,6 +41,11 @@ def reconcile(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         ConfigError: a setting contradicts the run's; every one is named with both values.
+
+    >>> from flowtrain.runs.load import open_run
+    >>> saved = open_run(run_folder).config.model_dump()
+    >>> reconcile(saved, {"trainer": {"max_steps": 12}})["trainer"]["max_steps"]
+    12
     """
     refused: list[str] = []
     free = set(marked(Config, Mark.RESUMABLE))
@@ -59,6 +69,12 @@ def merge(saved: Any, asked: Any, path: str, free: set[str], refused: list[str])
         path: of the part: the keys that lead to it.
         free: keys of settings that may change.
         refused: gets a line for each other setting that differs, with both values.
+
+    >>> refused: list[str] = []
+    >>> merge({"seed": 0, "grid": 64}, {"seed": 3, "grid": 32}, "", {"grid"}, refused)
+    {'seed': 0, 'grid': 32}
+    >>> refused
+    ['seed: the run has 0, this asks for 3']
     """
     if isinstance(saved, dict) and isinstance(asked, dict):
         if saved.get("name") != asked.get("name", saved.get("name")):

@@ -85,6 +85,8 @@ class Run:
             )
         state = self.state.state_dict(saved_config(self.config))
         state["columns"] = list(self.splits.val.columns)
+        if self.splits.table is not None:
+            state["table"] = self.splits.table
         if (condition := self.splits.val.condition) is not None:
             state["condition"] = condition.state()
         checkpoint.save(self.folder.checkpoint(name), state)

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from flowtrain.config.schema import Config, refuse_idle
-from flowtrain.errors import CheckpointError, TrainingError
+from flowtrain.errors import CheckpointError, ConfigError, TrainingError
 from flowtrain.files import remove_leftovers
 from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
@@ -58,6 +58,11 @@ def open_or_build(config: Config, folder: RunFolder, saved: dict[str, Any] | Non
             report_failed_start(config, folder, error)
         raise
     if saved is not None:
+        if saved.get("table") not in (None, run.splits.table):
+            raise ConfigError(
+                f"{folder.path}: its table has changed since: the rows would be dealt anew, and "
+                f"test points be learned; begin a run on it, with init_from={folder.path}"
+            )
         run.state.load_state_dict(saved)
         log.info("resuming at step %d", run.progress.step)
     return run

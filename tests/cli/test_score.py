@@ -5,6 +5,7 @@ import math
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,8 +13,10 @@ import pytest
 import torch
 
 import flowtrain
+from flowtrain.config.schema import validate
 from flowtrain.data.read import read_table
 from flowtrain.runs.load import open_run
+from flowtrain.training.trainer import train
 
 Flowrun = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,3 +117,70 @@ def test_the_auroc_counts_a_point_of_no_density_as_the_oddest(
     told = flowrun("score", folders["realnvp"], "p.csv", "--label", "y")
     assert math.isinf(float(told.stdout.splitlines()[1].split(",")[3]))
     assert "flowrun: AUROC of -log_prob: 0.7500" in told.stderr
+
+
+# --- columns by name ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named(compose: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run on a table of heights and weights."""
+    folder = tmp_path_factory.mktemp("named")
+    x = np.random.default_rng(0).normal([170.0, 70.0], [8.0, 9.0], (200, 2))
+    rows = "\n".join(f"{a:.17g},{b:.17g}" for a, b in x)
+    (folder / "people.csv").write_text(f"height,weight\n{rows}\n")
+    train(
+        validate(
+            compose(
+                "data=table", f"data.path={folder / 'people.csv'}", "model=affine", "logger=none",
+                "trainer.max_steps=1", "trainer.figures=false", "trainer.device=cpu",
+            )
+        ),
+        folder / "run",
+    )  # fmt: skip
+    return folder / "run"
+
+
+FILES = {
+    "own": "height,weight\n170,70\n160,55\n",
+    "swapped": "weight,height\n70,170\n55,160\n",
+    "more": "who,weight,note,height\nAda,70,a,170\nBob,55,,160\n",
+    "headerless": "170,70\n160,55\n",
+}
+
+
+def scored(flowrun: Flowrun, folder: Path, text: str, *options: str) -> list[float]:
+    Path("p.csv").write_text(text)
+    told = flowrun("score", folder, "p.csv", *options)
+    assert told.returncode == 0, told.stderr
+    assert "by height,weight:" in told.stderr or text == FILES["headerless"]
+    return [float(line.rpartition(",")[2]) for line in told.stdout.splitlines()[1:]]
+
+
+def test_columns_are_found_by_the_names_of_the_run(
+    flowrun: Flowrun, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = scored(flowrun, named, FILES["own"])
+    for text in FILES.values():
+        assert scored(flowrun, named, text) == own
+    assert scored(flowrun, named, FILES["swapped"], "--columns", "weight,height") == own
+    other = FILES["own"].replace("height", "a")
+    Path("p.csv").write_text(other)
+    told = flowrun("score", named, "p.csv")
+    assert told.returncode == 1
+    assert told.stderr == (
+        f"flowrun: p.csv: no column 'height'; {named} models 'height', 'weight': name the columns "
+        "to take, in this order, with --columns\n"
+    )
+    Path("p.csv").write_text(other)
+    assert "by a,weight:" in flowrun("score", named, "p.csv", "--columns", "a,weight").stderr
+
+
+def test_what_score_wrote_is_read_again(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    flowrun("sample", folders["realnvp"], "-n", "5", "-o", "drawn.csv")
+    flowrun("score", folders["realnvp"], "drawn.csv", "-o", "scored.csv")
+    told = flowrun("evaluate", folders["realnvp"], "--points", "scored.csv")
+    assert told.returncode == 0, told.stderr

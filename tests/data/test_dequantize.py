@@ -47,7 +47,7 @@ def test_a_value_is_the_middle_of_its_cell_and_the_seed_decides() -> None:
     assert not torch.equal(once.values, dequantize(table, seed=1)[0].values)
     assert notes == [
         "dequantised: 'count' (step 1). NLLs are of the rows with uniform noise of a step around "
-        "each value; NLL +0.0000 nats bounds that of the rows as written"
+        "each value; add +0.0000 nats for a bound on the NLL of the rows as written"
     ]
 
 
@@ -58,8 +58,23 @@ def test_the_bound_is_that_of_the_rows_as_written() -> None:
     inside = (table.values > -1) & (table.values < 3)
     assert inside.all()
     nll = math.log(4)  # flat on [-1, 3]
-    told = float(notes[0].split("NLL ")[1].split(" nats")[0])
+    told = float(notes[0].split("add ")[1].split(" nats")[0])
     assert nll + told == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_copies_are_named_before_noise_tells_them_apart() -> None:
+    rounded = np.round(np.stack([drawn(), drawn()[::-1]], 1), 3)
+    copied = torch.from_numpy(np.repeat(rounded[:60], 5, axis=0))
+    _, notes = dequantize(Table(copied, columns=("a", "b")))
+    assert notes[1].startswith("240 of 300 rows (80 %) repeat another: if they are copies, train")
+
+
+def test_rows_that_are_equal_by_chance_are_no_copies() -> None:
+    few = torch.from_numpy(np.round(np.stack([drawn(), drawn()[::-1]], 1)))
+    _, notes = dequantize(Table(few, columns=("a", "b")))
+    assert len(notes) == 1
+    _, notes = dequantize(Table(few[:, :1], columns=("a",)))
+    assert len(notes) == 1
 
 
 def test_what_is_doubtful_is_named() -> None:
@@ -82,4 +97,4 @@ def test_iris_was_measured_to_a_millimetre() -> None:
     table, notes = dequantize(iris)
     assert (table.values - iris.values).abs().max() <= 0.05 + 1e-12
     assert "'sepal length (cm)' (step 0.1)" in notes[0]
-    assert "NLL +9.2103 nats" in notes[0]  # -4 log 0.1
+    assert "add +9.2103 nats" in notes[0]  # -4 log 0.1

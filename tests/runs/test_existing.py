@@ -1,5 +1,6 @@
 """What is told where a checkpoint is not."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,12 @@ def test_a_folder_without_the_checkpoint_is_refused_in_one_line(tmp_path: Path) 
     (tmp_path / "result.json").write_text("{}")
     assert refusal(tmp_path) == f"there is no checkpoint {path}: the run has saved none yet"
     assert refusal(tmp_path / "result.json").endswith(": a file, not a run folder")
-    (one := RunFolder(tmp_path).replica(0).path).mkdir()
-    assert refusal(tmp_path).endswith(f" holds replicas; name one of them: {one}")
-    one.rmdir()
+    one = RunFolder(tmp_path).replica(0)
+    one.checkpoint("last").parent.mkdir(parents=True)
+    assert refusal(tmp_path).endswith(": the run has saved none yet")
+    one.checkpoint("last").touch()
+    assert refusal(tmp_path).endswith(f" holds replicas; name one of them: {one.path}")
+    shutil.rmtree(one.path)
     path.parent.mkdir()
     path.with_name("last.pt").touch()
     assert refusal(tmp_path) == f"there is no checkpoint {path}; the run has last"

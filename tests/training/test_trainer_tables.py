@@ -13,10 +13,10 @@ import torch
 from flowtrain.build import build_splits
 from flowtrain.config.schema import Config, validate
 from flowtrain.data.splits import split_rows
-from flowtrain.errors import UserError
+from flowtrain.errors import ConfigError, UserError
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.checks import warnings_about
-from flowtrain.runs.load import load
+from flowtrain.runs.load import load, open_run
 from flowtrain.training.trainer import train
 
 BRIEF = (
@@ -273,3 +273,20 @@ def test_a_kind_that_no_training_row_has_stops_the_run_at_once(
     with pytest.raises(UserError, match="'rare' is unknown; known: 'a', 'b', in the training rows"):
         train(config, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+def test_a_table_that_changed_is_dealt_no_second_time(
+    on_table: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = on_table(2, "trainer.figures=false", "trainer.max_steps=2", model="affine")
+    train(config, tmp_path / "run")
+    path = Path(config.model_dump()["data"]["path"])
+    kept = path.read_text()
+    path.write_text(kept + kept.splitlines()[-1] + "\n")
+    with pytest.raises(UserError, match=r"run: its table has changed since: .* --points FILE"):
+        _ = open_run(tmp_path / "run").splits
+    more = {"trainer": {"max_steps": 4}}
+    with pytest.raises(ConfigError, match=r"run: its table has changed since: .*init_from=.*run"):
+        train(config, tmp_path / "run", asked=more)
+    path.write_text(kept)
+    assert train(config, tmp_path / "run", asked=more).step == 4
