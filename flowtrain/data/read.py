@@ -172,7 +172,7 @@ def names_in(path: str | Path, *, header: Literal["auto"] | bool) -> list[str]:
         UserError: the file cannot be read.
 
     >>> file = tmp_path / "points.csv"
-    >>> _ = file.write_text("height,width\n1.5,2\n")
+    >>> _ = file.write_text("height,width\\n1.5,2\\n")
     >>> names_in(file, header="auto")
     ['height', 'width']
     """
