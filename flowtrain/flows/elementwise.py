@@ -59,8 +59,9 @@ class Affine:
 class RationalQuadratic:
     """A monotone rational-quadratic spline on [-bound, bound], the identity beyond.
 
-    `inverse` evaluates the spline (arXiv 1906.04032, eq. 4 and 5) and `forward` solves it (eq. 6
-    to 8): training, which maps data to base, takes the cheaper and more accurate direction.
+    `inverse` evaluates the spline (arXiv 1906.04032, eq. 4 and 5) and `forward` solves it (eq. 6,
+    in another variable than eq. 7 and 8): training, which maps data to base, takes the cheaper
+    direction.
 
     Args:
         bins: of the spline; it has 3 * bins - 1 parameters: widths, heights and inner slopes.
@@ -94,10 +95,14 @@ class RationalQuadratic:
         inside = z.abs() < self.bound
         x0, y0, width, height, d0, d1 = self._bin(z, parameters, 1)
         slope = height / width
-        rise = (z - y0).clamp(min=0).minimum(height)
-        bend = rise * (d0 + d1 - 2 * slope)
-        a, b, c = height * (slope - d0) + bend, height * d0 - bend, -slope * rise
-        u = 2 * c / (-b - (b * b - 4 * a * c).clamp(min=0).sqrt())
+        rise = ((z - y0) / height).clamp(0, 1)
+        rest = 1 - rise
+        # In u / (1 - u) the equation is rest s t² + b t - rise s = 0: no root of it cancels.
+        b = rest * d0 - rise * d1
+        early = b >= 0
+        near = 2 * slope * torch.where(early, rise, rest)
+        far = (b * b + 4 * slope * slope * rise * rest).sqrt() + torch.where(early, b, -b)
+        u = torch.where(early, near, far) / (near + far)
         _, log_slope = self._within(u, height, slope, d0, d1)
         return torch.where(inside, x0 + u * width, z), torch.where(inside, -log_slope, 0)
 
