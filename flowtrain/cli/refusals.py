@@ -68,7 +68,9 @@ def refuse_wrong_folder(arguments: Sequence[str]) -> None:
     if "hydra.run.dir" in keys and several_runs(arguments):
         raise UserError("hydra.run.dir: a sweep has no such folder; use hydra.sweep.dir")
     if "hydra.sweep.dir" in keys and not several_runs(arguments):
-        raise UserError("hydra.sweep.dir: a single run has no such folder; use hydra.run.dir, or add -m")
+        raise UserError(
+            "hydra.sweep.dir: a single run has no such folder; use hydra.run.dir, or add -m"
+        )
     if "hydra.run.dir=" in arguments:
         raise UserError("hydra.run.dir: it is empty; name a folder, . for this one")
     if {"resume", "hydra.run.dir"} <= keys:
