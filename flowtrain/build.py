@@ -278,7 +278,7 @@ def pick_device(name: str, dtype: str) -> torch.device:
     """Return the device that `trainer.device` asks for; auto takes cuda, then mps, then cpu.
 
     Args:
-        name: auto, cpu, mps, cuda or cuda:<index>.
+        name: auto, cpu, mps, cuda, which is this process's current GPU, or cuda:<index>.
         dtype: that the device must have, "float32" or "float64".
 
     Raises:
@@ -287,15 +287,17 @@ def pick_device(name: str, dtype: str) -> torch.device:
     >>> pick_device("cpu", "float64")
     device(type='cpu')
     """
-    accelerators = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        accelerators.append("mps")
-    able = [each for each in accelerators if each != "mps" or dtype == "float32"]
-    first = able[0] if able else "cpu"
-    chosen = {"auto": first, "cuda": "cuda:0"}.get(name, name)
-    if chosen not in ("cpu", *accelerators):
-        here = ", ".join(["cpu", *accelerators])
-        raise ConfigError(f"trainer.device: {name} is not on this machine; it has {here}")
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    here = ["cpu", *gpus, *["mps"] * torch.backends.mps.is_available()]
+    chosen = name
+    if gpus and name in ("auto", "cuda"):
+        chosen = f"cuda:{torch.cuda.current_device()}"
+    elif name == "auto":
+        chosen = here[-1] if dtype == "float32" else "cpu"
+    if chosen not in here:
+        raise ConfigError(
+            f"trainer.device: {name} is not on this machine; it has {', '.join(here)}"
+        )
     if chosen == "mps" and dtype == "float64":
         raise ConfigError(
             "trainer.device: mps has no float64, which dtype=float64 and tables need; use cpu"

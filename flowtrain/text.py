@@ -1,10 +1,11 @@
-"""Text from elsewhere made harmless where it is shown: a terminal, Markdown, a figure.
+"""Text from elsewhere made harmless where it goes: a terminal, Markdown, a figure, Hydra.
 
 Names of folders, columns and settings may come from a stranger, and hold what a terminal obeys,
-what a browser runs or what matplotlib takes for a formula.
+what a browser runs, what matplotlib takes for a formula or Hydra for an interpolation.
 """
 
 import html
+import re
 from collections.abc import Sequence
 
 
@@ -60,6 +61,17 @@ def for_figure(text: str) -> str:
     """
     plain = one_line(text).replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain  # a legend leaves out _names
+
+
+def for_hydra(text: str) -> str:
+    r"""Quote text as the value of an override: Hydra reads it as it is, whatever it holds.
+
+    >>> print(for_hydra("it's ${here}"))
+    'it\'s \${here}'
+    """
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    escaped = re.sub(r"(\\+)\Z", r"\1\1", escaped)
+    return "'" + re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped) + "'"
 
 
 def listed(names: Sequence[str]) -> str:

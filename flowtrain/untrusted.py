@@ -98,20 +98,28 @@ def read_records(path: Path, *, inside: Path) -> tuple[list[dict[str, Any]], int
             *lines, last = file.read().split(b"\n")
     except FileNotFoundError:
         return [], 0
-    records = [record for line in lines if (record := _record(line)) is not None]
+    records = [found for line in lines if (found := record(line)) is not None]
     damaged = len(lines) - len(records)
-    whole = _record(last)
+    whole = record(last)
     return records + ([] if whole is None else [whole]), damaged
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def record(line: bytes) -> dict[str, Any] | None:
+    """Return what a line of metrics.jsonl says; None if it is damaged, or not whole.
+
+    >>> record(b'{"step": 3, "seconds": 0.5, "kl/val": null}')
+    {'step': 3, 'seconds': 0.5, 'kl/val': None}
+    >>> record(b'{"step": 3, "kl/val": "abc"}'), record(b'{"step": 3, "sec')
+    (None, None)
+    """
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or type(content.get("step")) is not int:
         return None
-    return content if all(is_number(v) or v is None for v in content.values()) else None
+    numbers = (is_number(v) or (v is None and key != "seconds") for key, v in content.items())
+    return content if all(numbers) else None
 
 
 def is_number(value: Any) -> bool:

@@ -107,7 +107,7 @@ class GridSweeper(Sweeper):
             refuse_failures(folder)
 
     def _choices(self, arguments: list[str]) -> dict[str, list[str]]:
-        """Return the overrides to choose from, by their keys."""
+        """Return the overrides to choose from, each once, by their keys."""
         from flowtrain.errors import UserError
 
         choices: dict[str, list[str]] = {}
@@ -131,7 +131,7 @@ class GridSweeper(Sweeper):
                 f"{' '.join(arguments)}: more than {MOST_JOBS:,} jobs, the most that a sweep may "
                 "have; sweep=optuna searches among any number"
             )
-        return choices
+        return {key: [*dict.fromkeys(values)] for key, values in choices.items()}
 
     def _composed(self, overrides: Sequence[str], *, number: int) -> DictConfig:
         """Return a job's config; a job that cannot be composed is refused here."""
@@ -160,10 +160,12 @@ class GridSweeper(Sweeper):
 
     def _launch(self, jobs: Mapping[str, Sequence[str]]) -> list[str]:
         """Launch jobs by the names of their folders, as one batch; return those that failed."""
+        from flowtrain.text import for_hydra
+
         failed: list[str] = []
         if not jobs:
             return failed
-        named = [[*overrides, f"{SUBDIR}{quoted(name)}"] for name, overrides in jobs.items()]
+        named = [[*overrides, f"{SUBDIR}{for_hydra(name)}"] for name, overrides in jobs.items()]
         try:
             for name, job in zip(jobs, self.launcher.launch(named, initial_job_idx=0), strict=True):
                 raise_defect(job)
@@ -247,8 +249,9 @@ class OptunaSweeper(GridSweeper):
             failed = self._launch(todo)
             numbers = [trial.number for trial in trials]
             told = list(tell(study, folder, numbers, failed=failed))
-            print(*told, sep="\n", flush=True)
-            if not told:  # all are at work for a sweep that was killed
+            if told:
+                print(*told, sep="\n", flush=True)
+            else:  # all are at work for a sweep that was killed
                 time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -291,9 +294,3 @@ def raise_defect(job: JobReturn) -> None:
     ended: Any = job._return_value
     if job.status == JobStatus.FAILED and not isinstance(ended, UserError):
         raise ended
-
-
-def quoted(name: str) -> str:
-    """Return a name as the value of an override, whatever it holds."""
-    escaped = name.replace("\\", r"\\").replace("'", r"\'").replace("${", r"\${")
-    return f"'{escaped}'"

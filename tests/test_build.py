@@ -144,6 +144,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
 
     def machine(gpus: int, mps: bool) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0 if gpus == 1 else 1)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return machine
@@ -153,7 +154,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
     ("gpus", "mps", "name", "expected"),
     [
         (0, False, "auto", "cpu"),
-        (2, False, "auto", "cuda:0"),
+        (2, False, "auto", "cuda:1"),
+        (2, False, "cuda", "cuda:1"),
+        (2, False, "cuda:0", "cuda:0"),
         (0, True, "auto", "mps"),
         (1, False, "cpu", "cpu"),
         (1, False, "cuda", "cuda:0"),

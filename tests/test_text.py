@@ -1,12 +1,15 @@
 """Text of a stranger's: nothing that a terminal obeys, a browser runs or matplotlib sets."""
 
+import itertools
 import warnings
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from flowtrain.evaluation.images import pixels
-from flowtrain.text import for_figure, for_markdown, one_line, visible
+from flowtrain.text import for_figure, for_hydra, for_markdown, one_line, visible
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\u202eevil\u2028\x9b31m\udc80"
 
@@ -35,3 +38,15 @@ def test_a_figure_takes_every_name(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert pixels(figure).shape == (100, 200, 3)
+
+
+def test_hydra_reads_every_text_as_it_is() -> None:
+    parts = ("a", " ", "'", '"', "\\", "${", "}", "$", "=", ",", "\n", "ü")
+    texts = ["".join(chosen) for n in (1, 2, 3) for chosen in itertools.product(parts, repeat=n)]
+    texts += ["a\\\\'", "a\\\\\\${b}", "\\\\", "it's ${here}\\", "$${oc.env:HOME}", "\\'${a}'\\\\"]
+    for override, text in zip(
+        OverridesParser.create().parse_overrides([f"key={for_hydra(text)}" for text in texts]),
+        texts,
+        strict=True,
+    ):
+        assert OmegaConf.create({"key": override.value()}).key == text

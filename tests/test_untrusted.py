@@ -83,11 +83,12 @@ def test_whole_records_are_read_and_damaged_lines_counted(tmp_path: Path) -> Non
     good = [{"step": 0, "seconds": 0.0, "nll/val": 2.5}, {"step": 5, "seconds": 1.5, "loss": None}]
     lines = [
         json.dumps(good[0]), "null", "{", '{"seconds": 1}', '{"step": "5"}', '{"step": 1.5}',
-        '{"step": 1, "loss": "low"}', "\x00\x00", json.dumps(good[1]),
+        '{"step": 1, "loss": "low"}', "\x00\x00", '{"step": 1, "seconds": null}',
+        json.dumps(good[1]),
     ]  # fmt: skip
     path = tmp_path / "metrics.jsonl"
     path.write_bytes("\n".join(lines).encode() + b'\n\xff\xfe\n{"step": 6, "lo')
-    assert read_records(path, inside=tmp_path) == (good, 8)
+    assert read_records(path, inside=tmp_path) == (good, 9)
 
 
 def test_what_is_small_as_stored_and_huge_to_walk_is_not_plain() -> None:

@@ -79,9 +79,10 @@ def _keys(before: Sequence[str], word: str, own: Sequence[Path]) -> Iterator[str
         if group in (*RECIPES, *HIDDEN):
             continue
         yield f"{group}." if dot and not word.startswith(f"{group}.") else f"{key}="
+    several = several_runs(before)
     if word.startswith("h"):
-        yield from ("hydra.run.dir=", "hydra.sweep.dir=")
-    if several_runs(before):
+        yield "hydra.sweep.dir=" if several else "hydra.run.dir="
+    if several:
         yield "resume_sweep="
 
 

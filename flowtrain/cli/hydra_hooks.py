@@ -21,6 +21,7 @@ from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
+from flowtrain.text import for_hydra
 
 if TYPE_CHECKING:
     from flowtrain.config.schema import Config
@@ -155,7 +156,7 @@ def checked(raw: dict[str, Any], asked: dict[str, Any]) -> "Config":
 
 
 def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the part of a composed config that overrides named."""
+    """Return only the settings of a composed config that the user typed."""
     asked: dict[str, Any] = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group == "experiment":
@@ -191,9 +192,9 @@ def understood(arguments: list[str]) -> list[str]:
         elif match := bare.fullmatch(argument):
             folder = followed(match[2])
             if not sweep or folder != match[2]:
-                argument = f"{match[1]}={_quoted(folder)}"
+                argument = f"{match[1]}={for_hydra(folder)}"
         elif (match := path.fullmatch(argument)) and not sweep and _is_foreign(match[2]):
-            argument = f"{match[1]}={_quoted(os.path.expanduser(match[2]))}"
+            argument = f"{match[1]}={for_hydra(os.path.expanduser(match[2]))}"
         rewritten.append(argument)
     return rewritten
 
@@ -202,13 +203,6 @@ def _is_foreign(path: str) -> bool:
     """Return whether a path means something else to Hydra, or nothing, and is no interpolation."""
     plain = re.fullmatch(r"[\w./\\+$%*@?|:, -]*", path, re.ASCII)
     return "${" not in path and (not plain or ("," in path and Path(path).exists()))
-
-
-def _quoted(path: str) -> str:
-    """Quote a path so that Hydra reads neither a quote's end nor an interpolation in it."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", path)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return "'" + re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped) + "'"
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _processes(asked: Any, *, threads: int) -> int:
 
 
 def deal_gpu() -> None:
-    """Make `cuda` another GPU in each of joblib's processes, round-robin."""
+    """Make another GPU the current one in each of joblib's processes, round-robin."""
     import torch
 
     worker = re.search(r"LokyProcess-(\d+)", multiprocessing.current_process().name)

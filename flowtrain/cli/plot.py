@@ -73,7 +73,8 @@ def _write(options: argparse.Namespace) -> tuple[Path, str]:
 
     if options.output is not None:
         check_output(options.output, (".png", ".pdf", ".svg"))
-    saved, batch_size = shared.open_chosen(options, conditional=True)
+    curves = options.what == "curves"  # they are of replicas, too
+    saved, batch_size = shared.open_chosen(options, conditional=True, mixture=curves)
     with doing("drawing"):
         figure, what = _figure(saved, options, batch_size)
         path = options.output or RunFolder(saved.folder).figure(f"{what}.png")
@@ -92,17 +93,17 @@ def _figure(
     from flowtrain.runs.result import read_history
 
     title = _title(saved) if options.title is None else options.title
+    if options.what == "curves" and not options.columns:  # its data may be gone
+        history = read_history(RunFolder(saved.folder))
+        if not history:
+            raise UserError(f"{saved.folder}: there is no metrics.jsonl to draw curves from")
+        return curves_figure(history, title=title), "curves"
     splits = saved.splits
     data = splits.train if saved.law is None else splits.test
     names = pictures.names_of(saved.flow, data)
     what = options.what or names[0]
     if options.columns and what != "marginals":
         raise UserError("--columns are those of --what marginals")
-    if what == "curves":
-        history = read_history(RunFolder(saved.folder))
-        if not history:
-            raise UserError(f"{saved.folder}: there is no metrics.jsonl to draw curves from")
-        return curves_figure(history, title=title), what
     if what not in names:
         kind = "a continuous flow" if what in ("paths", "field") else "a flow"
         given = " given a condition" if saved.flow.context_dim else ""

@@ -56,14 +56,24 @@ def refuse_unknown_flags(arguments: Sequence[str]) -> None:
 
 
 def refuse_wrong_folder(arguments: Sequence[str]) -> None:
-    """Refuse a folder for a run that goes on in its own, and one without a name.
+    """Refuse a folder where it has no effect, and one without a name.
+
+    That of a run has none for a sweep, nor for a run that goes on in its own; a sweep's has none
+    for a single run.
 
     Raises:
         UserError: as said.
     """
+    keys = {argument.partition("=")[0].lstrip("+") for argument in arguments}
+    if "hydra.run.dir" in keys and several_runs(arguments):
+        raise UserError("hydra.run.dir: a sweep has no such folder; use hydra.sweep.dir")
+    if "hydra.sweep.dir" in keys and not several_runs(arguments):
+        raise UserError(
+            "hydra.sweep.dir: a single run has no such folder; use hydra.run.dir, or add -m"
+        )
     if "hydra.run.dir=" in arguments:
         raise UserError("hydra.run.dir: it is empty; name a folder, . for this one")
-    if {"resume", "hydra.run.dir"} <= {argument.partition("=")[0] for argument in arguments}:
+    if {"resume", "hydra.run.dir"} <= keys:
         raise UserError("resume: a run goes on in its own folder: leave hydra.run.dir out")
 
 

@@ -139,7 +139,7 @@ def _decoded(content: bytes) -> dict[str, Any]:
         raise
     except (LookupError, TypeError, AttributeError, ValueError):  # the keys, but not what they hold
         raise CheckpointError("is no checkpoint of flowtrain's") from None
-    if not _is_state(state):
+    if not (holds_flow(state) and _goes_on(state)):
         raise CheckpointError(
             "is no checkpoint of flowtrain's: a part is missing or of another type"
         )
@@ -164,23 +164,37 @@ def _unpacked(content: bytes) -> dict[str, Any] | None:
     return state if known and is_plain(state["config"]) and is_plain(state["progress"]) else None
 
 
-def _is_state(state: dict[str, Any]) -> bool:
-    """Say whether a state has every part, each of its type; values are checked where they go."""
-    dim, generator = state.get("dim"), state.get("generator")
+def holds_flow(state: dict[str, Any]) -> bool:
+    """Say whether a state has all that a flow is restored from, each part of its type.
+
+    Values are checked where they go.
+
+    >>> state = read(run_folder / "checkpoints" / "best.pt")
+    >>> holds_flow(state), holds_flow({**state, "dim": "2"})
+    (True, False)
+    """
+    dim, columns = state.get("dim"), state.get("columns", [])
     return (
         type(dim) is int
         and 0 < dim < 2**31
         and _are_weights(state["model"])
         and (state.get("ema", 0) is None or _are_weights(state.get("ema")))
-        and isinstance(state.get("optimizer"), dict)
-        and isinstance(generator, torch.Tensor)
-        and generator.dtype == torch.uint8
-        and isinstance(state.get("columns", []), list)
-        and all(isinstance(name, str) for name in state.get("columns", []))
+        and isinstance(columns, list)
+        and all(isinstance(name, str) for name in columns)
         and isinstance(state.get("table"), str | None)
         and (state.get("condition") is None or is_plain(state["condition"]))
         and isinstance(state["progress"], dict)
         and type(state["progress"].get("step")) is int
+    )
+
+
+def _goes_on(state: dict[str, Any]) -> bool:
+    """Say whether a state has what its training goes on from."""
+    generator = state.get("generator")
+    return (
+        isinstance(state.get("optimizer"), dict)
+        and isinstance(generator, torch.Tensor)
+        and generator.dtype == torch.uint8
     )
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint or the replica of a run that is asked for, or what is there in its place."""
+"""Find a run's checkpoint or replica; if it is missing, say what the folder holds instead."""
 
 from pathlib import Path
 

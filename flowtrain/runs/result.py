@@ -120,6 +120,7 @@ def _is_result(content: Any) -> bool:
         and all(is_number(content.get(key, 0)) for key in ("parameters", "seconds", "step"))
         and isinstance(metrics, dict)
         and all(value is None or is_number(value) for value in metrics.values())
+        and ("metrics" in content or status != "completed")
         and isinstance(content.get("config", {}), dict)
     )
 

@@ -1,6 +1,5 @@
 """How a run stands, at work or not: its state, its step, its figure, read in a millisecond."""
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from flowtrain.errors import UserError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import owner
 from flowtrain.runs.result import read_result
-from flowtrain.untrusted import open_regular, read_json
+from flowtrain.untrusted import open_regular, read_json, record
 
 T = TypeVar("T")
 
@@ -131,18 +130,18 @@ def _state(run: Path, status: str) -> str:
 
 def _before(run: Path) -> str:
     """Say what a folder is that no run has reported from."""
-    record = RunFolder(run).sweep
+    file = RunFolder(run).sweep
     try:
-        jobs = _jobs(record, record.stat().st_mtime_ns)
+        jobs = _jobs(file, file.stat().st_mtime_ns)
     except (OSError, UserError):
         return "never began"
     return "waiting" if run.absolute().name in jobs else "never began"
 
 
 @lru_cache(maxsize=8)
-def _jobs(record: Path, _changed: int) -> frozenset[str]:
+def _jobs(file: Path, _changed: int) -> frozenset[str]:
     """Return the names of a sweep's jobs, read once for all of them."""
-    content = read_json(record, inside=record.parent)
+    content = read_json(file, inside=file.parent)
     jobs = content.get("jobs") if isinstance(content, dict) else None
     return frozenset(jobs if isinstance(jobs, dict) else ())
 
@@ -156,10 +155,4 @@ def _last_lines(path: Path) -> list[dict[str, Any]]:
             lines = file.read(TAIL).splitlines()[1 if start else 0 :]
     except (OSError, UserError):
         return []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError):  # it is being written, or damaged
-            continue
-    return [line for line in found if isinstance(line, dict) and type(line.get("step")) is int]
+    return [found for line in lines if (found := record(line)) is not None]

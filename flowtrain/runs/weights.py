@@ -8,8 +8,10 @@ from typing import Any
 from flowtrain import __version__
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.files import writing
+from flowtrain.runs.checkpoint import holds_flow
 from flowtrain.runs.load import SavedRun
 from flowtrain.runs.migrate import migrate_checkpoint, saved_config
+from flowtrain.untrusted import is_plain
 
 FORMAT = 1  # of what every export says of itself
 
@@ -86,20 +88,24 @@ def read_weights(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})["flowtrain"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return migrate_checkpoint(
-            {
-                "config": told["config"],
-                "dim": told["dim"],
-                "model": weights,
-                "ema": None,
-                "columns": told.get("columns", []),
-                "condition": told.get("condition"),
-                "progress": {"step": told["step"]},
-            }
-        )
+        if is_plain(told["config"]):
+            state = migrate_checkpoint(
+                {
+                    "config": told["config"],
+                    "dim": told["dim"],
+                    "model": weights,
+                    "ema": None,
+                    "columns": told.get("columns", []),
+                    "condition": told.get("condition"),
+                    "progress": {"step": told["step"]},
+                }
+            )
+            if holds_flow(state):
+                return state
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except (SafetensorError, LookupError, TypeError, ValueError):
-        raise CheckpointError(f"{path} is damaged, or not written by flowrun export") from None
+    except (SafetensorError, LookupError, TypeError, AttributeError, ValueError, RecursionError):
+        pass  # as what holds no flow
+    raise CheckpointError(f"{path} is damaged, or not written by flowrun export")

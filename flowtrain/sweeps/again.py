@@ -7,6 +7,7 @@ from pathlib import Path
 from flowtrain.config.own_code import IMPORT_STRING
 from flowtrain.errors import UserError
 from flowtrain.sweeps.plan import read_record
+from flowtrain.text import for_hydra
 
 KEY = "resume_sweep"
 CODE = re.compile(IMPORT_STRING.strip("^$"))
@@ -54,8 +55,7 @@ def typed_again(arguments: Sequence[str]) -> list[str]:
             )
         if _key(each) not in typed:
             recorded.append(each)
-    escaped = str(folder).replace("\\", r"\\").replace("'", r"\'")
-    return ["-m", *recorded, *more, f"hydra.sweep.dir='{escaped}'"]
+    return ["-m", *recorded, *more, f"hydra.sweep.dir={for_hydra(str(folder))}"]
 
 
 def _key(argument: str) -> str:

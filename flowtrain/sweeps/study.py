@@ -148,9 +148,8 @@ def tell(
         study: as `open_study` returns it.
         sweep: the folder.
         numbers: of trials that have not been told.
-        failed: names of the folders of those whose jobs failed. A batch system may still have had
-            a job of an earlier sweep for the same trial: while that one is at work, and once it has
-            ended, its trial has not failed.
+        failed: folders whose job failed here. If another job still works on the trial, or has
+            ended it, the trial has not failed.
 
     Raises:
         KeyboardInterrupt: a trial was interrupted.

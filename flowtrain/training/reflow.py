@@ -16,7 +16,7 @@ from flowtrain.runs.load import open_run
 from flowtrain.training.objectives import Scalars
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reflow:
     """Regression of a velocity on straight lines between a teacher's base and data points.
 
@@ -62,9 +62,12 @@ class Reflow:
             )
         n = len(x)
         chosen = torch.randint(len(self.base), (n,), generator=generator, device=x.device)
-        z, end = (each.to(x.device)[chosen].to(x.dtype) for each in (self.base, self.data))
-        given = None if self.context is None else self.context.to(x.device)[chosen]
-        white, _ = flow.standardize.inverse(end)
+        self.base, self.data = self.base.to(x), self.data.to(x)  # at the first step, once for all
+        if self.context is not None:
+            self.context = self.context.to(x.device)
+        z = self.base[chosen]
+        given = None if self.context is None else self.context[chosen]
+        white, _ = flow.standardize.inverse(self.data[chosen])
         slices = torch.arange(n, dtype=x.dtype, device=x.device)
         drawn = torch.rand(n, generator=generator, dtype=x.dtype, device=x.device)
         t = (slices + drawn) / n

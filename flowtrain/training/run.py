@@ -78,7 +78,7 @@ class Run:
             TrainingError: a weight is NaN or infinite; the checkpoint before stays.
             CheckpointError: the file cannot be written.
         """
-        if not all(weight.isfinite().all() for weight in self.state.flow.parameters()):
+        if not self.weights.vector.isfinite().all():
             raise TrainingError(
                 f"a weight is NaN or infinite at step {self.progress.step}. The checkpoint "
                 f"in {self.folder.checkpoint(name).parent} is from before; {CALM}"

@@ -59,6 +59,8 @@ def test_every_group_and_each_of_its_options_is_offered() -> None:
         ("flowtrain --cfg ", ["all ", "hydra ", "job "]),
         ("flowtrain --config-dir d", ["data/"]),
         ("flowtrain -m resume_s", ["resume_sweep="]),
+        ("flowtrain -m hydra.", ["hydra.sweep.dir="]),
+        ("flowtrain hydra.", ["hydra.run.dir="]),
         ("flowrun eva", ["evaluate "]),
         ("flowrun evaluate outputs/day/", ["outputs/day/one "]),
         ("flowrun evaluate outputs/day/one --checkpoint ", ["best ", "last "]),

@@ -1,12 +1,15 @@
-"""A launcher that fits the machine."""
+"""A launcher that fits the machine, and a GPU for each of its processes."""
 
+import multiprocessing
 import sys
 from types import ModuleType
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from flowtrain.cli.launchers import fit_launcher
+from flowtrain.build import pick_device
+from flowtrain.cli.launchers import deal_gpu, fit_launcher
 from flowtrain.errors import UserError
 
 
@@ -63,3 +66,28 @@ def test_a_slurm_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -
     )
     with pytest.raises(UserError, match="there is no Slurm on this machine: no srun was found"):
         fit_launcher(config)
+
+
+@pytest.mark.parametrize(
+    ("process", "gpu"),
+    [("LokyProcess-1", 0), ("LokyProcess-2", 1), ("LokyProcess-6", 2), ("MainProcess", 0)],
+)
+@pytest.mark.parametrize("asked", ["auto", "cuda"])
+def test_each_process_of_joblib_computes_on_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, process: str, gpu: int, asked: str
+) -> None:
+    current = [0]
+    monkeypatch.setattr(multiprocessing.current_process(), "name", process)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: current.append(index))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    deal_gpu()
+    assert pick_device(asked, "float32") == torch.device("cuda", gpu)
+    assert pick_device("cuda:1", "float32") == torch.device("cuda:1")
+
+
+def test_a_process_of_joblib_without_gpus_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "name", "LokyProcess-2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    deal_gpu()
+    assert pick_device("auto", "float64") == torch.device("cpu")

@@ -3,9 +3,14 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
+
+from flowtrain.config.schema import validate
+from flowtrain.training.trainer import train
 
 Flowrun = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--dpi", "20", "--grid", "8")
@@ -35,6 +40,21 @@ def test_a_figure_is_written_as_its_suffix_says(
     assert (tmp_path / f"figure.{suffix}").read_bytes().startswith(begin)
 
 
+def test_curves_are_drawn_when_the_table_is_gone(
+    flowrun: Flowrun, compose: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    table = tmp_path / "points.csv"
+    np.savetxt(table, np.random.default_rng(0).normal(size=(200, 2)), delimiter=",")
+    brief = ("trainer=debug", "trainer.device=cpu", "trainer.max_steps=2", "trainer.figures=false")
+    train(
+        validate(compose("data=table", f"data.path={table}", "model=affine", *brief)), Path("run")
+    )
+    table.unlink()
+    told = flowrun("plot", "run", "--what", "curves", *SMALL)
+    assert told.returncode == 0
+    assert told.stderr.startswith("flowrun: wrote run/figures/curves.png\n")
+
+
 def test_the_resolution_is_what_was_asked_for(
     flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -55,6 +75,7 @@ def test_the_resolution_is_what_was_asked_for(
         ),
         (("--what", "paths"), "is realnvp of 2 columns; choose from density, marginals, curves"),
         (("--columns", "x0"), "--columns are those of --what marginals"),
+        (("--columns", "x0", "--what", "curves"), "--columns are those of --what marginals"),
         (("--what", "marginals", "--columns", "a"), "there is no column a; choose from x0, x1"),
         (("--what", "marginals", "--columns", "2"), "there is no column 2; choose from x0, x1"),
         (("--what", "marginals", "--columns", "x0,0"), "--columns: column 'x0' is chosen twice"),

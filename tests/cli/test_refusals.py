@@ -96,7 +96,8 @@ def test_a_mistyped_key_is_refused_with_the_nearest(arguments: list[str], told: 
     [
         [],
         ["-m", "seed=0,1"],
-        ["hydra.run.dir=run", "hydra.sweep.dir=all"],
+        ["hydra.run.dir=run"],
+        ["-m", "hydra.sweep.dir=all"],
         ["++data.arguments.anything=1", "+new=1", "~solver"],
         ["solver@evaluation.solver=rk4", "evaluation.solver.step_size=0.1"],
         ["resume='outputs/a,b=c'", "trainer.max_steps=1"],

@@ -42,6 +42,14 @@ def test_the_mixture_is_sampled_scored_and_evaluated(
     assert f"{kl:.5f} by quadrature" in told
 
 
+def test_the_curves_of_replicas_are_those_of_their_means(
+    folder: Path, flowrun: Flowrun, tmp_path: Path
+) -> None:
+    told = flowrun("plot", folder, "--what", "curves", "--dpi", "20", "-o", "curves.svg")
+    assert (told.returncode, told.stderr.splitlines()[0]) == (0, "flowrun: wrote curves.svg")
+    assert (tmp_path / "curves.svg").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     "command",
     [("plot", "-o", "x.pdf"), ("diagnose",), ("export", "-o", "x.pt2"), ("steps",), ("animate",)],

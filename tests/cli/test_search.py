@@ -5,13 +5,18 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from flowtrain.cli.search_space import search_space
 from flowtrain.errors import UserError
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.result import write_result
+from hydra_plugins.flowtrain_sweepers import OptunaSweeper
 
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -54,6 +59,23 @@ def test_an_empty_space_is_refused_in_one_line(overrides: list[str], message: st
         space_of(*overrides)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_search_says_nothing_while_it_waits_for_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(RunFolder(tmp_path / "0-trial"), status="completed", metrics={})
+    batches = iter([[SimpleNamespace(number=0)]] * 3 + [[]])
+    told = iter([[], ["trial 0: failed", "trial 1: pruned"], []])
+    waited: list[float] = []
+    monkeypatch.setattr("flowtrain.sweeps.study.next_trials", lambda *_, **__: next(batches))
+    monkeypatch.setattr("flowtrain.sweeps.study.tell", lambda *_, **__: next(told))
+    monkeypatch.setattr("time.sleep", waited.append)
+    sweeper = OptunaSweeper(n_jobs=1)
+    sweeper.config = OmegaConf.create({"hydra": {"overrides": {"hydra": []}}})
+    sweeper._search(None, tmp_path, [], {}, {})
+    assert capsys.readouterr().out == "trial 0: failed\ntrial 1: pruned\n"
+    assert len(waited) == 2
 
 
 def test_a_search_prunes_reports_and_goes_on(

@@ -179,6 +179,15 @@ def test_a_sweep_of_which_one_job_is_refused_runs_the_others(
     assert states(tmp_path / "sweep")["trainer.max_steps=1"] == "completed"
 
 
+def test_a_value_that_is_given_twice_makes_one_job(
+    flowtrain: Flowtrain, tmp_path: Path, tiny_overrides: list[str]
+) -> None:
+    twice = ("-m", *tiny_overrides, "trainer.max_steps=1", "seed=1,0,1", "hydra.sweep.dir=sweep")
+    assert "job 2 of 2" in flowtrain(*twice).stdout
+    assert "2 jobs: 2 completed; none to run" in flowtrain(*twice).stdout
+    assert states(tmp_path / "sweep") == {"seed=0": "completed", "seed=1": "completed"}
+
+
 def test_a_sweep_of_which_all_jobs_are_refused_tells_every_reason(flowtrain: Flowtrain) -> None:
     told = flowtrain("-m", "seed=0,1", "optimizer.lr=-1,-2")
     assert (told.returncode, told.stdout) == (1, "")

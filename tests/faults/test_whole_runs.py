@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import Section
+from flowtrain.text import for_hydra
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -96,8 +97,7 @@ NO_NUMBERS = ("nan", "inf", "auto")
 def typed(key: str, value: Any) -> str:
     """Return an override as a user would type it."""
     if isinstance(value, str) and value not in NO_NUMBERS:
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-        return f"{key}='{quoted}'"
+        return f"{key}={for_hydra(value)}"
     return f"{key}={json.dumps(value)}".replace('"', "'")
 
 

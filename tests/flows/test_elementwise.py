@@ -104,9 +104,8 @@ def test_a_spline_is_the_identity_beyond_its_bound() -> None:
 def test_a_steep_spline_is_solved_in_single_precision() -> None:
     """Bins of very different slopes: where the textbook's root of a quadratic cancels."""
     family, generator = RationalQuadratic(bins=8, bound=3.0), torch.Generator().manual_seed(0)
-    parameters = 3 * torch.randn(20_000, 1, family.size, generator=generator)
-    z = 6 * torch.rand(20_000, 1, generator=generator) - 3
-    x, log_slope = family.forward(z, parameters)
-    exact_x, exact_slope = family.forward(z.double(), parameters.double())
-    assert (x - exact_x).abs().max() < 2e-3
-    assert (log_slope - exact_slope).abs().max() < 0.05
+    parameters = 3 * torch.randn(200_000, 1, family.size, generator=generator)
+    z = 6 * torch.rand(200_000, 1, generator=generator) - 3
+    _, log_slope = family.forward(z, parameters)
+    _, exact = family.forward(z.double(), parameters.double())
+    assert (log_slope - exact).abs().max() < 0.03

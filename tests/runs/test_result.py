@@ -47,6 +47,7 @@ DAMAGED: dict[str, bytes] = {
     "a metric is text": json.dumps({**RESULT, "metrics": {"kl/test": "0.5"}}).encode(),
     "a huge number": json.dumps({**RESULT, "parameters": 10**400}).encode(),
     "an object in place of a name": json.dumps({**RESULT, "model": {}}).encode(),
+    "completed without metrics": json.dumps({**WHOLE, "status": "completed"}).encode(),
     "a config is text": json.dumps({**RESULT, "config": "x"}).encode(),
     "a million settings": json.dumps({**RESULT, "config": {"x": [0] * 10**6}}).encode(),
 }

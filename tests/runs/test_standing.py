@@ -92,3 +92,15 @@ def test_the_newest_lines_of_a_long_history_count(begun: Path) -> None:
     run = standing(begun)
     assert (run.step, run.seconds, run.metrics["kl/val"], run.done) == (4_999, 499.9, 0.25, 1.0)
     assert run.metrics["nll/val"] == 2.5  # the last that was a number
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"kl/val": "abc"}, {"seconds": None}, {"seconds": "long"}, {"nll/val": 10**400}]
+)
+def test_a_damaged_line_of_the_history_counts_for_nothing(
+    begun: Path, damaged: dict[str, object]
+) -> None:
+    lines = [{"step": 20, "seconds": 9.0, "kl/val": 0.25}, {"step": 30, "seconds": 9.5, **damaged}]
+    RunFolder(begun).metrics.write_text("\n".join(map(json.dumps, lines)))
+    run = standing(begun)
+    assert (run.step, run.seconds, run.metrics["kl/val"]) == (20, 9.0, 0.25)

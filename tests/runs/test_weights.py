@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,17 @@ import torch
 import flowtrain
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.runs.load import open_run
+from flowtrain.runs.migrate import SCHEMA
 from flowtrain.runs.weights import about, save_weights
 
 RUNS = Path(__file__).parent
+WHOLE: dict[str, Any] = {"config": {"schema": SCHEMA}, "dim": 2, "step": 6}
+DAMAGED: list[dict[str, Any]] = [
+    {"config": "realnvp"}, {"config": None}, {"config": [1]}, {"config": {"schema": 0}},
+    {"config": {"x": [0] * 10**5}}, {"config": {"schema": SCHEMA - 1, "trainer": 1}},
+    {"dim": "2"}, {"dim": 0}, {"step": "six"}, {"columns": "ab"}, {"columns": [1]},
+    {"condition": {"x": [0] * 10**5}},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("folder", ["schema_0/realnvp", "schema_1/ffjord"])
@@ -47,6 +56,11 @@ def test_a_file_that_is_no_export_is_refused(tmp_path: Path) -> None:
     safetensors.save_file({"x": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="damaged, or not written by flowrun export"):
         flowtrain.load(path)
+    weights = {"x": torch.zeros(2)}
+    for damage in DAMAGED:
+        safetensors.save_file(weights, path, {"flowtrain": json.dumps(WHOLE | damage)})
+        with pytest.raises(CheckpointError, match="damaged, or not written by flowrun export"):
+            flowtrain.load(path)
     newer = {"config": {"schema": 10**6}, "dim": 2, "step": 6}
     safetensors.save_file({"x": torch.zeros(2)}, path, {"flowtrain": json.dumps(newer)})
     with pytest.raises(CheckpointError, match="written by a newer flowtrain"):

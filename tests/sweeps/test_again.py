@@ -3,22 +3,26 @@
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from flowtrain.errors import UserError
 from flowtrain.sweeps.again import typed_again
 from flowtrain.sweeps.plan import write_record
 
 
-def test_what_is_typed_beside_the_folder_wins(tmp_path: Path) -> None:
-    sweep = tmp_path / "it's a, b=c"
+@pytest.mark.parametrize("name", ["it's a, b=c", r"a\b", "a${b}"])
+def test_what_is_typed_beside_the_folder_wins(tmp_path: Path, name: str) -> None:
+    sweep = tmp_path / name
     typed = ["model=spline", "launcher=joblib", "trainer.max_steps=5", "seed=0,1"]
     write_record(sweep, typed, {})
     again = typed_again(["-m", f"resume_sweep={sweep}", "launcher=basic", "trainer.max_steps=9"])
-    escaped = str(sweep).replace("'", r"\'")
-    assert again == [
+    assert again[:-1] == [
         "-m", "model=spline", "seed=0,1", "launcher=basic", "trainer.max_steps=9",
-        f"hydra.sweep.dir='{escaped}'",
     ]  # fmt: skip
+    (read,) = OverridesParser.create().parse_overrides(again[-1:])
+    assert read.key_or_group == "hydra.sweep.dir"
+    assert OmegaConf.create({"read": read.value()}).read == str(sweep)
 
 
 def test_other_commands_are_left_as_they_are() -> None:

@@ -38,6 +38,16 @@ def test_the_loss_is_zero_for_the_velocity_of_straight_lines(make_ffjord: Make) 
     assert loss.item() == pytest.approx(8.0)  # |x - z|², in two dimensions
 
 
+def test_the_pairs_are_moved_once(make_ffjord: Make) -> None:
+    pairs = Reflow(torch.zeros(5, 2), torch.ones(5, 2))
+    flow, x = make_ffjord(), torch.zeros(4, 2, dtype=torch.float64)
+    pairs(flow, x, torch.Generator())
+    moved = pairs.base, pairs.data
+    assert all(each.dtype == x.dtype for each in moved)
+    pairs(flow, x, torch.Generator())
+    assert (pairs.base is moved[0], pairs.data is moved[1]) == (True, True)
+
+
 def test_the_pairs_are_the_teacher_s_and_the_same_each_time(teacher: Path) -> None:
     first, again = (reflow(teacher=str(teacher), pairs=30) for _ in range(2))
     assert torch.equal(first.data, again.data)

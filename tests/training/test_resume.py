@@ -173,6 +173,13 @@ def test_a_finished_run_is_left_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_a_finished_run_whose_result_is_damaged_is_closed_again(tiny: Tiny, tmp_path: Path) -> None:
+    metrics = train(tiny(), tmp_path).metrics
+    (tmp_path / "result.json").write_text('{"status": "completed"}')
+    assert train(tiny(), tmp_path).metrics == metrics
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"] == metrics
+
+
 def test_a_finished_run_goes_on_when_it_is_asked_for_more(
     tiny: Tiny, tmp_path: Path, history: History
 ) -> None:

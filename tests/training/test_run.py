@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
 from flowtrain.config.schema import Config
+from flowtrain.errors import TrainingError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.training.run import build_run
@@ -50,3 +52,16 @@ def test_the_training_points_do_not_depend_on_the_size_of_other_splits(
         build_run(tiny(f"splits.{name}=80"), RunFolder(tmp_path)) for name in ("val", "test")
     )
     assert torch.equal(few.splits.train.x, many.splits.train.x)
+
+
+def test_no_checkpoint_is_written_of_a_weight_that_is_nan(tiny: Tiny, tmp_path: Path) -> None:
+    run = build_run(tiny(), RunFolder(tmp_path))
+    for weight in run.state.flow.parameters():
+        weight.requires_grad_(False)  # a weight that is held counts, too
+        kept = weight.flatten()[-1].item()
+        weight.view(-1)[-1] = torch.nan
+        with pytest.raises(TrainingError, match="a weight is NaN or infinite at step 0"):
+            run.save("last")
+        weight.view(-1)[-1] = kept
+    run.save("last")
+    assert run.folder.checkpoint("last").is_file()
