@@ -88,6 +88,9 @@ class Rotations(Conditional):
         density: at angle 0.
         interval: of the angle, in radians.
 
+    Raises:
+        ValueError: the density is not of points in the plane.
+
     >>> from flowtrain.densities import GaussianMixture
     >>> blob = GaussianMixture(
     ...     means=[[2.0, 0.0]], covariances=[[[1.0, 0.0], [0.0, 0.25]]], weights=[1.0])
@@ -100,6 +103,8 @@ class Rotations(Conditional):
     context_dim = 1
 
     def __init__(self, density: Density, interval: Interval) -> None:
+        if density.dim != 2:
+            raise ValueError("condition=rotation needs points in a plane; leave it null")
         self.density = density
         self.interval = interval
         corner = torch.stack(density.window).abs().amax(0).norm().repeat(2)
