@@ -146,7 +146,7 @@ class Many(Density):
         self.off = off
 
     @property
-    def entropy(self) -> float:  # type: ignore[override]
+    def entropy(self) -> float:
         return 20 * math.log(2 * math.pi * math.e) + self.off
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
