@@ -14,13 +14,24 @@ import re
 import statistics
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from flowtrain.evaluation.figures import gallery_figure
+from flowtrain.densities.density import Density
+from flowtrain.evaluation.figures import PIXELS
 from flowtrain.evaluation.images import pixels, save_png
+from flowtrain.evaluation.panels import (
+    density_on_grid,
+    draw_density,
+    extent_of,
+    histogram,
+    model_density,
+)
 from flowtrain.flows.flow import Flow
 from flowtrain.runs.load import SavedRun, open_run
 
@@ -206,6 +217,34 @@ def table_line(cells: list[str]) -> str:
 def middle_kl(row: list[str]) -> str:
     """Return the median over the seeds of the KL in a row's cells; of none, three dots."""
     return f"{statistics.median(map(float, row[1].split())):.4f}" if row else "…"
+
+
+def gallery_figure(
+    rows: list[tuple[str, Density, Tensor, dict[str, Flow]]], *, batch_size: int
+) -> Figure:
+    """Draw a row for each density: its data, its exact density, and that of each flow.
+
+    Args:
+        rows: a name, the density, points of it, (n, 2), and flows that learned it, by name; the
+            same names in every row.
+        batch_size: rows evaluated at a time.
+    """
+    like = torch.empty(0, dtype=torch.float64)
+    names = ["data", "exact", *rows[0][3]]
+    figure = Figure(figsize=(2.2 * len(names), 2.2 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots(len(rows), len(names), squeeze=False)
+    for line, (name, density, data, flows) in zip(axes, rows, strict=True):
+        extent = extent_of(density, data)
+        exact = density_on_grid(density.log_prob, extent, PIXELS, like, PIXELS**2)
+        images = [histogram(data, extent), exact]
+        images += [model_density(flow, extent, PIXELS, batch_size) for flow in flows.values()]
+        for axis, image in zip(line, images, strict=True):
+            draw_density(axis, image, extent, float(exact.max()))
+            axis.set(xticks=[], yticks=[], aspect="auto")
+        line[0].set_ylabel(name.replace("_", " "), fontsize=13)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(textwrap.fill(name, 16), fontsize=13)
+    return figure
 
 
 def draw_gallery() -> None:

@@ -187,6 +187,12 @@ def fit_whitening(config: Config, train: Split) -> Standardize | Whiten:
     if isinstance(train.density, Density) and train.density.approximation is not None:
         x = train.density.approximation.sample(len(x), torch.Generator().manual_seed(0)).to(x)
     if config.model.whitening == "columns":
+        constant = (x.amin(0) == x.amax(0)).nonzero()  # a deviation may be a rounding above 0
+        if len(constant):
+            raise UserError(
+                f"data: column {int(constant[0])} (from 0) is constant over the {len(x)} training "
+                "rows"
+            )
         return Standardize(x.mean(0).cpu(), x.std(0).cpu())
     try:
         return Whiten.fit(x, bend=config.model.whitening == "johnson")

@@ -133,6 +133,21 @@ def is_number(value: Any) -> bool:
     return isinstance(value, float) or abs(value) < 2**63
 
 
+def to_float(cell: Any) -> float:
+    """Return a cell as a number; Python's own float reads 12_3 as 123.
+
+    Raises:
+        ValueError: it is a text that is no number.
+        TypeError: it is nothing that is like a number.
+
+    >>> to_float(" 1e3"), to_float(2)
+    (1000.0, 2.0)
+    """
+    if isinstance(cell, str) and "_" in cell:
+        raise ValueError(f"{cell!r} is no number")
+    return float(cell)
+
+
 def read_yaml(path: Path, *, inside: Path) -> Any:
     """Read a file of YAML in a run folder, without tags and aliases.
 

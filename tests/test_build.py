@@ -328,6 +328,15 @@ class Stubborn(nn.Module):
 
 
 @pytest.mark.parametrize("whitening", ["columns", "covariance"])
+def test_a_column_that_is_constant_over_the_training_rows_is_refused(
+    tiny: Tiny, whitening: str
+) -> None:
+    x = torch.tensor([[1.0, 3.3], [2.0, 3.3], [4.0, 3.3]], dtype=torch.float64)
+    with pytest.raises(UserError, match=r"data: column 1 \(from 0\) is constant over the 3 train"):
+        fit_whitening(tiny(f"model.whitening={whitening}"), Split(x))
+
+
+@pytest.mark.parametrize("whitening", ["columns", "covariance"])
 def test_a_posterior_s_flow_begins_at_laplace_s_approximation(tiny: Tiny, whitening: str) -> None:
     """Samples do not enter: their means are up to 0.3 deviations elsewhere."""
     config = tiny("data=logistic_regression", f"model.whitening={whitening}", model="affine")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+from flowtrain.config.methods import METHODS
 from flowtrain.errors import UserError
 from flowtrain.progress import doing, part
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from flowtrain.runs.load import SavedRun
 
 SUMMARY = "measure a continuous flow's sampler of few steps: KL against evaluations"
-METHODS = ("euler", "midpoint", "heun2", "heun3", "rk4")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="how many steps, several by commas (default: 1,2,4,8,16)",
     )  # fmt: skip
     command.add_argument(
-        "--solver", choices=METHODS, default="euler", help="what takes them (default: euler)"
+        "--solver", choices=[*METHODS], default="euler", help="what takes them (default: euler)"
     )
     command.add_argument(
         "-n", type=shared.at_least(2), default=10_000, help="samples (default: 10000)"

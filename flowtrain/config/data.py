@@ -42,13 +42,13 @@ class Data(Section):
 
     @property
     def dimensions(self) -> int | None:
-        """Of the points of a known density; those of rows are known when they are read."""
+        """Of the points of a known density; None where only building it, or reading it, tells."""
         return 2 if self.known else None
 
     @property
     def on_grid(self) -> bool:
-        """Whether its density is known on a line or a plane, which a grid covers."""
-        return self.dimensions in (1, 2)
+        """Whether its density may be known on a line or a plane, which a grid covers."""
+        return self.known and self.dimensions in (1, 2, None)
 
     @property
     def conditional(self) -> bool:
@@ -295,6 +295,10 @@ class Custom(Known):
     name: Literal["custom"]
     target: ImportString
     arguments: dict[str, Any]
+
+    @property
+    def dimensions(self) -> None:
+        """Not known before the user's code has run."""
 
     def build(self, *positional: Any, **context: Any) -> Any:
         return build_own("data", self.target, self.arguments)

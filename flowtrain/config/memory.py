@@ -33,6 +33,7 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
     46080
     """
     number = 8 if config.dtype == "float64" else 4
+    nodes = config.evaluation.grid**dim if config.data.on_grid and dim <= 2 else 0
     model, rows, sizes = config.model, config.trainer.batch_size, config.splits.settings()
     sampled = ("train", "val", "test") if config.data.splits == "sampled" else ()
     points = sum(sizes[name] for name in sampled)
@@ -50,7 +51,7 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
         **step,
         "trainer.replicas": (config.trainer.replicas - 1) * one_more,
         # nodes, weights, both densities and their product, in float64
-        "evaluation.grid": config.evaluation.grid**dim * 6 * 8 if config.data.on_grid else 0,
+        "evaluation.grid": nodes * 6 * 8,
     }
 
 

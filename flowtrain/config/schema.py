@@ -95,7 +95,7 @@ def _without_effect(config: Config) -> Iterator[str]:
     if config.trainer.capture and (why := _waits_for_the_cpu(config)) is not None:
         yield f"trainer.capture: a CUDA graph cannot wait for the CPU, and {why} leave it false"
     if config.trainer.animation:
-        if data.dimensions != 2:
+        if not data.on_grid or data.dimensions == 1:
             yield f"trainer.animation: {data.name} has no plane to animate in; leave it false"
         if not model.continuous:
             yield f"trainer.animation: {model.name} has no time to animate; leave it false"

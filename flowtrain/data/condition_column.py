@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowtrain.errors import UserError
 from flowtrain.text import listed
-from flowtrain.untrusted import is_number
+from flowtrain.untrusted import is_number, to_float
 
 Floats = NDArray[np.float64]
 Cells = NDArray[Any]  # (n,) of a column as it stands in a file or an array: numbers or texts
@@ -188,8 +188,8 @@ def _category(name: str, found: list[Any], *, texts: bool) -> Category:
 
 
 def _number(name: str, values: Floats) -> Number:
-    std = float(values.std())
-    if not 0 < std < math.inf:
+    std = float(values.std())  # of a constant, maybe a rounding above 0
+    if values.min() == values.max() or not 0 < std < math.inf:
         raise _constant(name)
     return Number(name, float(values.mean()), std, float(values.min()), float(values.max()))
 
@@ -235,7 +235,7 @@ def as_numbers(cells: Cells) -> Floats | None:
     if any(isinstance(value, bool) for value in values):
         return None
     try:
-        return np.array([float(value) for value in values])
+        return np.array([to_float(value) for value in values])
     except (TypeError, ValueError):
         return None
 
@@ -254,14 +254,14 @@ def as_text(cell: Any) -> str:
 def _whole(text: str) -> str:
     """Return a whole number as it is written shortest; another text as it is."""
     try:
-        return as_text(float(text))
+        return as_text(to_float(text))
     except ValueError:
         return text
 
 
 def _is_finite(cell: Any) -> bool:
     try:
-        return math.isfinite(float(cell))
+        return math.isfinite(to_float(cell))
     except (TypeError, ValueError):
         return False
 

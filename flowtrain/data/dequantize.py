@@ -101,13 +101,17 @@ def grid_step(values: NDArray[np.float64]) -> float:
     0.0
     """
     levels = np.unique(values)
+    # What differs by a few roundings is one level: 0.1 + 0.2 and 0.3.
+    apart = np.diff(levels) > 16 * np.spacing(np.abs(levels).max())
+    levels = levels[np.append(True, apart)]
     if not 1 < len(levels) <= (1 - TIED) * len(values):
         return 0.0
     gap = float(np.diff(levels).min())
     if gap > 1e-9 * np.abs(levels).max() and _whole((levels - levels[0]) / gap):
         return float(f"{gap:.9g}")  # 0.1, not 0.09999999999999964
     for digits in range(DECIMALS + 1):
-        if _whole(levels * 10.0**digits):
+        # Levels keep apart: shares below 1e-4 are all next to 0, and on no grid of step 1.
+        if gap * 10.0**digits > 0.5 and _whole(levels * 10.0**digits):
             return float(10.0**-digits)
     return 0.0
 

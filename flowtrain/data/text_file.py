@@ -14,7 +14,7 @@ import numpy as np
 
 from flowtrain.data.source import Read, Source, unnamed
 from flowtrain.errors import UserError
-from flowtrain.untrusted import open_regular
+from flowtrain.untrusted import open_regular, to_float
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -87,7 +87,7 @@ def _read_text(
             found = f"{len(row)} cell{'s' * (len(row) > 1)}, not {len(names)} as in line 1"
             raise UserError(f"{path}, line {line}: {found if row else 'blank'}")
         try:
-            numbers.extend([float(row[position]) for position in chosen])
+            numbers.extend([to_float(row[position]) for position in chosen])
         except ValueError:  # a boolean, or a mistake
             for position in chosen:
                 where = f"{path}, line {line}, column {names[position]!r}"
@@ -105,7 +105,7 @@ def _number(path: Path, where: str, cell: str) -> float:
     if cell.strip().lower() in {"true", "false"}:
         return float(cell.strip().lower() == "true")
     try:
-        return float(cell)
+        return to_float(cell)
     except ValueError:
         pieces = re.split(r"[,;|\t ]+", cell.strip())
         hint = f"; {_separated(path)}" if len(pieces) > 1 and all(map(holds_number, pieces)) else ""
@@ -125,7 +125,7 @@ def holds_number(cell: str) -> bool:
     [True, True, False, False]
     """
     try:
-        float(cell)
+        to_float(cell)
     except ValueError:
         return cell.strip().lower() in {"true", "false"}
     return True

@@ -1,8 +1,7 @@
-"""Known densities on R², each with exact samples, an exact log_prob and an exact entropy.
+"""Known densities, each with its samples, its log_prob and its entropy.
 
-`Moons`, `TwoSpirals`, `Swissroll`, `Rings`, `circles`, `Pinwheel`, `Checkerboard`,
-`GaussianMixture`, `eight_gaussians`: what the group `data` of the config offers by name. Each is
-imported on first use. A density of your own subclasses `Density`.
+`__all__` names them: what the group `data` of the config offers. Each is imported on first use. A
+density of your own subclasses `Density`.
 """
 
 from importlib import import_module

@@ -12,6 +12,8 @@ NODES = 400  # of a quadrature, per axis
 def check_density(density: object) -> None:
     """Hold a density to the contract of `Density`: shapes, finite values, mass 1, own samples.
 
+    No grid covers more than two dimensions: there the entropy alone tells a mass that is not 1.
+
     Raises:
         ValueError: says which part of the contract is broken, and by how much.
 
@@ -36,12 +38,18 @@ def check_density(density: object) -> None:
         raise ValueError("sample(n, generator) must return finite points")
     if not torch.equal(x, density.sample(POINTS, torch.Generator().manual_seed(0))):
         raise ValueError("sample(n, generator) must take all its chance from the generator")
-    nodes, weights = density.quadrature(NODES)
     surprise = -_checked_log_prob(density, x, "its samples")
-    mass = float(weights @ _checked_log_prob(density, nodes, "its window").exp())
-    if abs(mass - 1) > 0.01:
-        raise ValueError(f"exp(log_prob) integrates to {mass:.4f} over the window, it must to 1")
     low, high = density.window
+    if density.dim <= 2:
+        nodes, weights = density.quadrature(NODES)
+        mass = float(weights @ _checked_log_prob(density, nodes, "its window").exp())
+        if abs(mass - 1) > 0.01:
+            raise ValueError(
+                f"exp(log_prob) integrates to {mass:.4f} over the window, it must to 1"
+            )
+    else:
+        inside = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).double()
+        _checked_log_prob(density, low + (high - low) * inside, "its window")
     outside = float(((x < low) | (x > high)).any(1).double().mean())
     if outside > 0.001:
         raise ValueError(f"{outside:.1%} of the samples lie outside the window")

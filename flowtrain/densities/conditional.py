@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.densities.density import Density
+from flowtrain.densities.numerics import draw_kinds
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,16 @@ class Components(Conditional):
         self.weights = torch.tensor([weight for weight, _ in self.parts], dtype=torch.float64)
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        which = draw_kinds(self.weights, n, generator)
         x = torch.empty(n, self.dim, dtype=torch.float64)
-        for index, rows in groups(which):
+        for index, rows in rows_by_number(which):
             x[rows] = self.parts[index][1].sample(len(rows), generator)
         return x, torch.nn.functional.one_hot(which, self.context_dim).double()
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         which = context.argmax(1)
         log_p = x.new_zeros(len(x))
-        for index, rows in groups(which):
+        for index, rows in rows_by_number(which):
             log_p = log_p.index_put((rows,), self.parts[index][1].log_prob(x[rows]))
         return log_p
 
@@ -150,10 +151,10 @@ def log_prob_under(density: Density | Conditional, x: Tensor, context: Tensor | 
     return density.log_prob(x, context)
 
 
-def groups(which: Tensor) -> list[tuple[int, Tensor]]:
+def rows_by_number(which: Tensor) -> list[tuple[int, Tensor]]:
     """Return each number that occurs in `which`, (n,), rising, and its positions there, (k,).
 
-    >>> [(number, rows.tolist()) for number, rows in groups(torch.tensor([2, 0, 2]))]
+    >>> [(number, rows.tolist()) for number, rows in rows_by_number(torch.tensor([2, 0, 2]))]
     [(0, [1]), (2, [0, 2])]
     """
     order = which.argsort(stable=True)

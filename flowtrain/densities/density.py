@@ -96,7 +96,8 @@ class Density(ABC):
         if math.prod(counts) > MAX_NODES:
             raise ValueError(
                 f"the entropy of a density with details of size {self.resolution:g} needs "
-                f"{' x '.join(map(str, counts))} nodes: make it less sharp"
+                f"{' x '.join(map(str, counts))} nodes: "
+                + ("make it less sharp" if self.dim <= 2 else "state it as a property")
             )
         (x, x_weights), *others = (
             self._axis_rule(axis, count) for axis, count in enumerate(counts)

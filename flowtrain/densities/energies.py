@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowtrain.densities.density import REACH, Density, box_around, require_positive
-from flowtrain.densities.numerics import midpoint
+from flowtrain.densities.numerics import draw_kinds, midpoint
 
 EDGE, SOFTNESS = 4.0, 0.4  # where a wave ends, and how softly
 
@@ -44,7 +44,7 @@ class TwoArcs(Density):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         longest = self.radius + REACH * self.thickness
-        found: list[Tensor] = []
+        found = [torch.empty(0, 2, dtype=torch.float64)]
         while (missing := n - sum(map(len, found))) > 0:
             # Uniform angles and Gaussian radii have a density of exp(-ring) / |x|.
             draws = 8 * missing
@@ -125,7 +125,7 @@ class Waves(Density):
         uniform = torch.rand(n, dtype=torch.float64, generator=generator)
         blur, noise = torch.randn(2, n, dtype=torch.float64, generator=generator)
         along = EDGE * (2 * uniform - 1) + SOFTNESS * blur
-        which = torch.multinomial(self.thickness, n, replacement=True, generator=generator)
+        which = draw_kinds(self.thickness, n, generator)
         middles = torch.stack([ridge.middle(along) for ridge in self.ridges], 1)
         across = middles.gather(1, which[:, None])[:, 0] + self.thickness[which] * noise
         return torch.stack([along, across], 1)
@@ -250,6 +250,11 @@ class Banana(Density):
         z = torch.stack([along / self.spread, (across - self._valley(along)) / self.noise], 1)
         constant = math.log(2 * math.pi * self.spread * self.noise)
         return -0.5 * z.square().sum(1) - constant
+
+    @property
+    def entropy(self) -> float:
+        """Entropy in nats."""
+        return 1 + math.log(2 * math.pi) + math.log(self.spread * self.noise)
 
     def _valley(self, along: Tensor) -> Tensor:
         return self.curvature * (along.square() - self.spread**2)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowtrain.batching import by_rows
+from flowtrain.densities.numerics import draw_kinds
 
 LogProb = Callable[[Tensor], Tensor]
 
@@ -81,7 +82,7 @@ class Weighted:
 
     def resample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n of the points by their weights, with replacement, (n, d)."""
-        rows = torch.multinomial(self.shares, n, replacement=True, generator=generator)
+        rows = draw_kinds(self.shares, n, generator)
         return self.points[rows]
 
 

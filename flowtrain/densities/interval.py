@@ -9,11 +9,14 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from flowtrain.densities.conditional import Case, Conditional, groups
+from flowtrain.densities.conditional import Case, Conditional, rows_by_number
 from flowtrain.densities.density import Density
 from flowtrain.densities.rotated import Rotated, rotate
 
 CASES = 8  # values over which figures are averaged: Gauss-Legendre nodes of the interval
+# Nodes of the entropy, more and more until they agree. Of 8 that of rings whose noise is drawn from
+# [0.01, 1] is 1.4e-3 nats off.
+FINER, ACCURACY = (16, 32, 64), 1e-6
 VALUES = 256  # of a parameter among the points of a sample: a density is built for each
 
 
@@ -64,21 +67,22 @@ class Interval:
         return self.mean + self.std * context[:, 0].double()
 
     def cases(self, name: str, at: Callable[[Tensor], Density]) -> list[Case]:
-        """Return cases whose weighted sum is the mean over the interval, to machine precision
-        for what is smooth in the number.
+        """Return cases whose weighted sum is near the mean over the interval.
 
         Args:
             name: of the condition.
             at: from a context, (1,), to p(x | c).
         """
-        nodes, weights = leggauss(CASES)
-        context = torch.from_numpy(nodes * math.sqrt(3))[:, None]
         return [
-            Case(f"{name}={number:.4g}", weight / 2, c, at(c))
-            for number, weight, c in zip(
-                self.decode(context).tolist(), weights.tolist(), context, strict=True
-            )
+            Case(f"{name}={float(self.decode(c[None])):.4g}", weight, c, at(c))
+            for c, weight in self.rule(CASES)
         ]
+
+    def rule(self, count: int) -> list[tuple[Tensor, float]]:
+        """Return contexts, (1,), and their weights, whose sum is 1: Gauss-Legendre's nodes."""
+        nodes, weights = leggauss(count)
+        context = torch.from_numpy(nodes * math.sqrt(3))[:, None]
+        return [*zip(context, (weights / 2).tolist(), strict=True)]
 
 
 class Rotations(Conditional):
@@ -87,6 +91,9 @@ class Rotations(Conditional):
     Args:
         density: at angle 0.
         interval: of the angle, in radians.
+
+    Raises:
+        ValueError: the density is not of points in the plane.
 
     >>> from flowtrain.densities import GaussianMixture
     >>> blob = GaussianMixture(
@@ -100,6 +107,8 @@ class Rotations(Conditional):
     context_dim = 1
 
     def __init__(self, density: Density, interval: Interval) -> None:
+        if density.dim != 2:
+            raise ValueError("condition=rotation needs points in a plane; leave it null")
         self.density = density
         self.interval = interval
         corner = torch.stack(density.window).abs().amax(0).norm().repeat(2)
@@ -169,20 +178,26 @@ class Varied(Conditional):
         context = self.interval.encode(values).float().double()
         which = torch.randint(parts, (n,), generator=generator)
         x = torch.empty(n, self.dim, dtype=torch.float64)
-        for index, rows in groups(which):
+        for index, rows in rows_by_number(which):
             x[rows] = self.at(context[index]).sample(len(rows), generator)
         return x, context[which]
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         values, which = context.unique(dim=0, return_inverse=True)
         log_p = x.new_zeros(len(x))
-        for index, rows in groups(which):
+        for index, rows in rows_by_number(which):
             log_p = log_p.index_put((rows,), self.at(values[index]).log_prob(x[rows]))
         return log_p
 
     @cached_property
     def entropy(self) -> float:
-        return sum(case.weight * case.density.entropy for case in self.cases)
+        before = sum(case.weight * case.density.entropy for case in self.cases)
+        for count in FINER:
+            found = sum(weight * self.at(c).entropy for c, weight in self.interval.rule(count))
+            if abs(found - before) < ACCURACY:
+                break
+            before = found
+        return found
 
     def at(self, context: Tensor) -> Density:
         return self._density(float(self.interval.decode(context[None])))

@@ -18,6 +18,17 @@ def logsumexp_by_row(terms: Tensor, row: Tensor, rows: int) -> Tensor:
     return top + total.log()
 
 
+def draw_kinds(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n numbers below k by their weights (k,), (n,); torch's multinomial refuses n = 0.
+
+    >>> draw_kinds(torch.tensor([0.0, 1.0]), 3, torch.Generator()).tolist()
+    [1, 1, 1]
+    """
+    if n == 0:
+        return torch.empty(0, dtype=torch.int64)
+    return torch.multinomial(weights, n, replacement=True, generator=generator)
+
+
 def midpoint(low: float, high: float, points: int) -> tuple[Tensor, Tensor]:
     """Midpoint rule, (points,) each: exponentially convergent for smooth mass inside.
 

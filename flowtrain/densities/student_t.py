@@ -11,6 +11,7 @@ from flowtrain.densities.numerics import midpoint
 
 DRAWN = 0.01  # of the mass lies beyond the window, the picture's
 BEYOND = 1e-8  # of the mass lies beyond the nodes of the quadrature
+MOST = 1000.0  # degrees of freedom: far beyond, the difference of two log Γ has no digits left
 
 
 class StudentT(Density):
@@ -22,11 +23,11 @@ class StudentT(Density):
 
     Args:
         dim: d, 1 or 2.
-        df: degrees of freedom, at least 1.
+        df: degrees of freedom, 1 to 1000.
         scale: of every coordinate.
 
     Raises:
-        ValueError: another dimension, fewer degrees of freedom, or a scale that is not positive.
+        ValueError: another dimension or degrees of freedom, or a scale that is not positive.
 
     >>> density = StudentT(dim=1, df=1.0, scale=1.0)
     >>> round(density.entropy, 4)  # of Cauchy's law, log 4π
@@ -41,6 +42,8 @@ class StudentT(Density):
             raise ValueError(f"this density has dim 1 or 2, got {dim}")
         if df < 1:
             raise ValueError(f"df must be at least 1, got {df:g}: no grid reaches such tails")
+        if df > MOST:
+            raise ValueError(f"df must be at most {MOST:g}, got {df:g}: take a Gaussian")
         self.dim, self.df, self.scale = dim, df, scale
         corner = torch.full((dim,), scale * self._radius(DRAWN), dtype=torch.float64)
         super().__init__(window=(-corner, corner), resolution=scale / 2)
@@ -56,19 +59,20 @@ class StudentT(Density):
         return self.scale * z * (half / gamma).sqrt()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        both = (self.df + self.dim) / 2
-        height = math.lgamma(both) - math.lgamma(self.df / 2)
-        height -= self.dim * (math.log(self.df * math.pi) / 2 + math.log(self.scale))
         squared = (x / self.scale).square().sum(1)
-        return height - both * torch.log1p(squared / self.df)
+        return self._log_peak - (self.df + self.dim) / 2 * torch.log1p(squared / self.df)
 
     @property
     def entropy(self) -> float:
         """Entropy in nats."""
         half, both = self.df / 2, (self.df + self.dim) / 2
-        height = math.lgamma(both) - math.lgamma(half)
-        height -= self.dim * (math.log(self.df * math.pi) / 2 + math.log(self.scale))
-        return float(both * (digamma(both) - digamma(half)) - height)
+        return float(both * (digamma(both) - digamma(half)) - self._log_peak)
+
+    @property
+    def _log_peak(self) -> float:
+        """The log-density at the centre."""
+        peak = math.lgamma((self.df + self.dim) / 2) - math.lgamma(self.df / 2)
+        return peak - self.dim * (math.log(self.df * math.pi) / 2 + math.log(self.scale))
 
     def _axis_rule(self, axis: int, points: int) -> tuple[Tensor, Tensor]:
         end = math.asinh(self._radius(BEYOND))

@@ -49,7 +49,7 @@ def warnings_about(
     baselines = [(metrics[tag], name) for name in BASELINES if (tag := f"{name}/test") in metrics]
     if baselines:
         best, baseline = min(baselines)
-        nll, error = metrics["nll/test"], metrics.get("nll_error/test", 0.0)
+        nll, error = metrics["nll/test"], _error(metrics, "nll")
         if nll - best > error:
             unfit = metrics.get("nll/train", -math.inf) - best > error
             yield (
@@ -93,7 +93,7 @@ def kl_is_negative(metrics: dict[str, float]) -> bool:
     >>> kl_is_negative({"kl/test": -0.01, "kl_error/test": 0.01})
     False
     """
-    return metrics.get("kl/test", 0.0) < -max(3 * metrics.get("kl_error/test", 0.0), 1e-3)
+    return metrics.get("kl/test", 0.0) < -max(3 * _error(metrics, "kl"), 1e-3)
 
 
 def has_hole(metrics: dict[str, float]) -> bool:
@@ -106,5 +106,11 @@ def has_hole(metrics: dict[str, float]) -> bool:
     False
     """
     gap = metrics.get("kl/test", 0.0) - metrics.get("kl_paired/test", math.inf)
-    grid, points = (metrics.get(f"{name}_error/test", 0.0) for name in ("kl", "kl_paired"))
+    grid, points = (_error(metrics, name) for name in ("kl", "kl_paired"))
     return gap > max(HOLE, 2 * grid, 5 * points)  # half as fine a grid sees less of a hole
+
+
+def _error(metrics: dict[str, float], name: str) -> float:
+    """Return the error of a test metric; 0 where it is not known, as that of a KL of -inf."""
+    error = metrics.get(f"{name}_error/test", 0.0)
+    return 0.0 if math.isnan(error) else error

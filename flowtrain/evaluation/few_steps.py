@@ -6,12 +6,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from flowtrain.config.methods import METHODS
 from flowtrain.config.solver import FixedStep
 from flowtrain.densities.density import Density
 from flowtrain.evaluation.reverse import weights_of
 from flowtrain.flows.continuous import ContinuousFlow
-
-STAGES = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # evaluations a step
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def few_steps(
         density: of the data.
         z: base points, (n, d).
         steps: how many, at least 1.
-        method: a name of `STAGES`.
+        method: a name of `METHODS`.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = open_run(ffjord_folder)
@@ -77,7 +76,7 @@ def few_steps(
     log_w = density.log_prob(x.cpu().double()) - (log_q - log_det).cpu().double()
     return FewSteps(
         steps=steps,
-        evaluations=STAGES[method] * steps,
+        evaluations=len(METHODS[method][0]) * steps,
         folded=float(folded.double().mean()),
         metrics=weights_of(log_w),
     )

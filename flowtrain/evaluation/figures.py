@@ -1,6 +1,5 @@
-"""Figures of what a flow has learned: densities beside the truth, pairs of columns, a gallery."""
+"""Figures of what a flow has learned: densities beside the truth, pairs of columns."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -142,40 +141,6 @@ def marginals_figure(
     # Above the diagonal there is room.
     home = others[0] if others else first
     home.legend(handles, labels, fontsize=9, frameon=False, loc="center left" if others else "best")
-    return figure
-
-
-def gallery_figure(
-    rows: list[tuple[str, Density, Tensor, dict[str, Flow]]], *, batch_size: int
-) -> Figure:
-    """Draw a row for each density: its data, its exact density, and that of each flow.
-
-    Args:
-        rows: a name, the density, points of it, (n, 2), and flows that learned it, by name; the
-            same names in every row.
-        batch_size: rows evaluated at a time.
-
-    >>> from flowtrain.runs.load import open_run
-    >>> run = open_run(run_folder)
-    >>> row = ("pinwheel", run.density, run.splits.test.x, {"RealNVP": run.flow})
-    >>> figure = gallery_figure([row], batch_size=4096)
-    >>> [axis.get_title() for axis in figure.axes]
-    ['data', 'exact', 'RealNVP']
-    """
-    names = ["data", "exact", *rows[0][3]]
-    figure = Figure(figsize=(2.2 * len(names), 2.2 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots(len(rows), len(names), squeeze=False)
-    for line, (name, density, data, flows) in zip(axes, rows, strict=True):
-        extent = extent_of(density, data)
-        exact = _exact(density, extent, PIXELS)
-        images = [histogram(data, extent), exact]
-        images += [model_density(flow, extent, PIXELS, batch_size) for flow in flows.values()]
-        for axis, image in zip(line, images, strict=True):
-            draw_density(axis, image, extent, float(exact.max()))
-            axis.set(xticks=[], yticks=[], aspect="auto")
-        line[0].set_ylabel(name.replace("_", " "), fontsize=13)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(textwrap.fill(name, 16), fontsize=13)
     return figure
 
 

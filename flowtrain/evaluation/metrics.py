@@ -162,12 +162,12 @@ def evaluate(
     else:
         if "kl" in found:
             found["kl_paired"], found["kl_paired_error"] = found["kl"], found["kl_error"]
-        if isinstance(density, Conditional):
+        if isinstance(density, Conditional) and density.dim <= 2:
             by_case = quadratures(flow, density, points=grid, batch_size=batch_size)
             found |= averaged(by_case)
             for case, each in by_case:
                 metrics |= tagged(each, case.label)
-        elif density.normalized and density.dim <= 2:
+        elif isinstance(density, Density) and density.normalized and density.dim <= 2:
             found |= quadrature(flow, density, points=grid, batch_size=batch_size)
         with doing("samples of the model"):
             found |= reverse(flow, density, batch_size=batch_size)

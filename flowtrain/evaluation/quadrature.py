@@ -36,7 +36,7 @@ def quadrature(flow: Flow, density: Density, *, points: int, batch_size: int) ->
     """
 
     def log_q(nodes: Tensor) -> Tensor:
-        return flow.log_prob(nodes.to(flow.device, flow.dtype))
+        return flow.log_prob(nodes.to(flow.device, flow.points_dtype))
 
     kl, mass, seen = integrate(log_q, density, points=points, batch_size=batch_size)
     coarse, _, _ = integrate(log_q, density, points=points // 2, batch_size=batch_size)

@@ -37,7 +37,7 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
     (True, True)
     """
     generator = torch.Generator().manual_seed(0)
-    z, context = flow.sample_base(SAMPLES, generator), None
+    z, context = flow.sample_base(SAMPLES, generator).to(flow.points_dtype), None
     if isinstance(density, Conditional):
         context = density.sample(SAMPLES, generator)[1].to(flow.device, flow.dtype)
 
@@ -80,7 +80,7 @@ def components(flow: Flow, density: Density, *, batch_size: int) -> dict[str, fl
     if len(parts) < 2:
         return {}
     z = flow.sample_base(SAMPLES_OF_PARTS, torch.Generator().manual_seed(0))
-    x = in_batches(flow.to_data, z, batch_size).cpu().double()
+    x = in_batches(flow.to_data, z.to(flow.points_dtype), batch_size).cpu().double()
     terms = torch.stack([math.log(weight) + part.log_prob(x) for weight, part in parts])
     shares = terms.softmax(0).nan_to_num(0.0).mean(1)  # nowhere near p is in no component
     weights = torch.tensor([weight for weight, _ in parts], dtype=torch.float64)

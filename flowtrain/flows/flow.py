@@ -163,8 +163,8 @@ class Flow(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights, and of the base points that are drawn."""
-        return next(chain(self.parameters(), self.standardize.buffers())).dtype
+        """The type of the transforms' weights, and of the base points that are drawn."""
+        return next(chain(self.transforms.parameters(), self.standardize.buffers())).dtype
 
     @property
     def points_dtype(self) -> torch.dtype:

@@ -31,10 +31,14 @@ class FromNormflows(Transform):
         self.context_dim = context_dim
 
     def forward(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        if not len(z):  # splines of normflows cannot reshape them
+            return z, z.new_zeros(0)
         x, log_det = self.layer(z, *context)
         return x, log_det.expand(len(z))
 
     def inverse(self, x: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        if not len(x):
+            return x, x.new_zeros(0)
         z, log_det = self.layer.inverse(x, *context)  # type: ignore[operator]
         return z, log_det.expand(len(x))
 

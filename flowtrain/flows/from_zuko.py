@@ -40,10 +40,14 @@ class FromZuko(Transform):
         self.context_dim = context_dim
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not len(z):  # zuko cannot reshape them
+            return z, z.new_zeros(0)
         x, log_det = self.lazy(context).inv.call_and_ladj(z)
         return x, log_det
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not len(x):
+            return x, x.new_zeros(0)
         z, log_det = self.lazy(context).call_and_ladj(x)
         return z, log_det
 

@@ -153,6 +153,8 @@ def solve(
         )
         rhs.refuse_if_not_finite(end)
         return torch.stack([state, end]), rhs.evaluations
+    if not len(state):  # there is no norm of no paths
+        return state.expand(len(times), *state.shape), rhs.evaluations
 
     from torchdiffeq import odeint, odeint_adjoint  # 0.3 s that a discrete flow need not wait
 

@@ -117,7 +117,8 @@ def total_correlation(w: Floats, matrix: Floats) -> float:
 
     It is the sum of the entropies of the margins less the joint one, which a matrix changes by
     log|det|: what a flow has to learn beyond margins, and no margin is hard to learn. A matrix may
-    well make it larger: a sum of pixels that are often 0 has no sharp margin any more.
+    well make it larger: a sum of pixels that are often 0 has no sharp margin any more. Fewer than 5
+    rows tell nothing of a margin: -inf.
 
     >>> w = np.random.default_rng(0).standard_normal((500, 2)) @ [[1.0, 0.8], [0.0, 0.6]]
     >>> total_correlation(w, np.eye(2)) > total_correlation(w, decorrelation(w))
@@ -125,6 +126,8 @@ def total_correlation(w: Floats, matrix: Floats) -> float:
     """
     from scipy.stats import differential_entropy  # by spacings, Vasicek 1976
 
+    if len(w) < 5:
+        return -math.inf
     with np.errstate(divide="ignore"):  # of equal values: -inf
         margins = differential_entropy(w @ matrix.T, axis=0).sum()
     return float(margins - np.linalg.slogdet(matrix)[1])

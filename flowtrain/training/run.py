@@ -150,6 +150,10 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         chosen = ", ".join(f"{key}={settled[key]}" for key in settled if key in learned)
         log.info("for %s rows of %s: %s", f"{rows:,}", amount(columns, "column"), chosen)
     refuse_beyond_memory(config, columns)
+    if config.trainer.animation and columns != 2:  # a density of the user's own: known by now
+        raise ConfigError(
+            f"trainer.animation: {config.data.name} has no plane to animate in; leave it false"
+        )
     standardize = fit_whitening(config, splits.train)
     condition = splits.train.condition
     if condition is not None:

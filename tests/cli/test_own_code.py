@@ -46,6 +46,24 @@ class Heavy(Triangle):
     def log_prob(self, x):
         return super().log_prob(x) + math.log(2)
 
+class Cube(Density):
+    "Uniform on the unit cube of five dimensions."
+
+    dim = 5
+    entropy = 0.0
+
+    def __init__(self, offset=0.0):
+        low = torch.full((5,), offset).double()
+        super().__init__(window=(low, low + 1), resolution=0.01)
+
+    def sample(self, n, generator):
+        return self.window[0] + torch.rand(n, 5, generator=generator, dtype=torch.float64)
+
+    def log_prob(self, x):
+        low, high = (corner.to(x) for corner in self.window)
+        inside = ((x >= low) & (x <= high)).all(1)
+        return torch.where(inside, 0.0, -math.inf).to(x)
+
 class Broken(Triangle):
     def sample(self, n, generator):
         return {}["nothing"]
@@ -155,7 +173,22 @@ def test_a_density_of_one_s_own_is_trained_on_and_has_its_kl(
     assert sys.path.count(str(tmp_path)) == 0
 
 
-@pytest.mark.parametrize("arguments", ["{side:2}", "{side: 2}"])
+CUBE = ("data=custom", "data.target=my_density:Cube")
+
+
+@pytest.mark.parametrize("given", [(), ("data.condition=offset", "data.interval=[0,1]")])
+def test_a_density_of_one_s_own_may_have_more_dimensions_than_a_grid_covers(
+    flowtrain: Command, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    asked = (*BRIEF, "trainer.max_steps=1", "trainer.figures=true", *REALNVP, *CUBE, *given)
+    told = flowtrain(*asked, "hydra.run.dir=run")
+    assert (told.returncode, told.stderr) == (0, "")
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["nll/entropy"] == 0
+    assert metrics["kl/test"] == metrics["kl_paired/test"] > 0
+    assert "mass/test" not in metrics
+
+
 def test_all_arguments_may_be_given_at_once(
     flowtrain: Command, tmp_path: Path, arguments: str
 ) -> None:
@@ -195,6 +228,14 @@ def test_a_sweep_over_an_argument_has_folders_with_plain_names(
 
 
 MISTAKES = [
+    (
+        (*CUBE, *REALNVP, "data.condition=rotation", "data.interval=[0,1]"),
+        "data: condition=rotation needs points in a plane; leave it null",
+    ),
+    (
+        (*CUBE, *FFJORD, "trainer.animation=true"),
+        "trainer.animation: custom has no plane to animate in; leave it false",
+    ),
     (
         (*TRIANGLE[:1], "data.target=my_density:Heavy", "data.arguments.side=2", *REALNVP),
         "data: exp(log_prob) integrates to 2.",

@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 
 import flowtrain
-from flowtrain.cli.steps import METHODS
 from flowtrain.config.schema import validate
-from flowtrain.evaluation.few_steps import STAGES
 from flowtrain.training.trainer import train
 
 Flowrun = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def test_every_method_whose_evaluations_are_known_can_be_chosen() -> None:
-    assert tuple(STAGES) == METHODS
 
 
 def test_each_number_of_steps_has_a_line(flowrun: Flowrun, folders: dict[str, Path]) -> None:

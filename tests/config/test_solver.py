@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from torchdiffeq._impl.odeint import SOLVERS
 
+from flowtrain.config.methods import METHODS
 from flowtrain.config.schema import validate
 from flowtrain.config.section import names, options
 from flowtrain.config.solver import Adaptive, FixedStep, Implicit, NoSolver, Solver
@@ -18,6 +19,10 @@ KINDS = [
     Implicit(name="implicit_adams", step_size=0.1, rtol=1e-3, atol=1e-3),
     NoSolver(name="none"),
 ]
+
+
+def test_methods_of_equal_steps_are_those_whose_stages_are_known() -> None:
+    assert names(FixedStep) == (*METHODS, "explicit_adams")
 
 
 def test_every_kind_is_known_to_solve_or_not_and_to_choose_its_steps_or_not() -> None:

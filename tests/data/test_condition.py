@@ -107,6 +107,8 @@ def test_all_columns_that_are_not_named_are_numbers() -> None:
         (np.arange(101.0), ["kind"], "has 101 kinds, at most 100 are taken; leave it a number"),
         (np.array([1.0, np.inf]), ["kind"], ", row (from 0) 1: inf is not finite; mend or drop"),
         (np.array([3, 3]), ["kind"], "is the same in every training row; leave it out"),
+        (np.full(7, 0.1), [], "is the same in every training row; leave it out"),
+        (np.array(["1", "2_0"]), [], ", row (from 0) 1: '2_0' is no number; mend it, or name kind"),
         (np.array(["1", "2O"]), [], ", row (from 0) 1: '2O' is no number; mend it, or name kind in "
          "data.categorical"),
     ],

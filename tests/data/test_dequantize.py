@@ -26,6 +26,9 @@ def drawn(n: int = 400) -> np.ndarray:
         (np.float32(np.round(drawn(), 1)).astype(float), 0.1),
         (drawn(), 0.0),
         (np.where(drawn() > 0, drawn(), 0.0), 0.0),  # half of them are zero
+        (np.where(drawn() > 0, 1e-5 * drawn(), 0.0), 0.0),  # all of them next to a whole number
+        (7 + 1e-5 * np.repeat(drawn(), 2), 0.0),
+        (np.repeat([0.1 + 0.2, 0.3, 0.4, 0.1], 100), 0.1),  # the first two differ by a rounding
         (np.ones(400), 0.0),
         (np.arange(400.0), 0.0),  # none is repeated: as good as a density already
     ],

@@ -212,6 +212,7 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "short row": (".csv", b"a,b\n1,2\n3\n", ", line 3: 1 cell, not 2 as in line 1"),
     "long row": (".csv", b"1,2\r\n3,4\r\n5,6,7\r\n", ", line 3: 3 cells, not 2 as in line 1"),
     "text": (".csv", b"a,b\n1,2\n3,four\n", ", line 3, column 'b': 'four' is no number"),
+    "underscores": (".csv", b"a,b\n1,2\n3,12_3\n", ", line 3, column 'b': '12_3' is no number"),
     "text without header": (".csv", b"1,2\n3,4\nfive,6", ", line 3, column 'x0': 'five' is no"),
     "after a long name": (".csv", b'"a\nm",b\n1,2\n3,x', ", line 4, column 'b': 'x' is no number"),
     "empty cell": (".csv", b"a,b\n1,2\n3,\n", ", line 3, column 'b': the cell is empty; fill it"),

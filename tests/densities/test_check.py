@@ -135,6 +135,33 @@ class Impossible(Own):
         return (super().log_prob(x) + math.log(2)).where(x[:, 0] < 0, -math.inf)
 
 
+class Many(Density):
+    """The standard normal law of 40 dimensions; the entropy is off by what is told."""
+
+    dim = 40
+
+    def __init__(self, off: float) -> None:
+        corner = torch.full((40,), 6.0, dtype=torch.float64)
+        super().__init__(window=(-corner, corner), resolution=1.0)
+        self.off = off
+
+    @property
+    def entropy(self) -> float:
+        return 20 * math.log(2 * math.pi * math.e) + self.off
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(n, 40, dtype=torch.float64, generator=generator)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -x.square().sum(1) / 2 - 20 * math.log(2 * math.pi)
+
+
+def test_where_no_grid_reaches_the_entropy_tells_a_wrong_mass() -> None:
+    check_density(Many(off=0.0))
+    with pytest.raises(ValueError, match=r"mean of -log_prob is -0\.5\d* nats off the entropy"):
+        check_density(Many(off=0.5))
+
+
 def test_a_density_of_ones_own_that_keeps_the_contract_passes() -> None:
     state = torch.get_rng_state()
     check_density(Own())

@@ -33,6 +33,14 @@ def laws(name: str, default: Build) -> list[Conditional]:
     return [*found, Components(density)] if name in MIXTURES else found
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_points_are_a_sample_too(name: str, default: Build) -> None:
+    for law in laws(name, default):
+        x, context = law.sample(0, torch.Generator().manual_seed(0))
+        assert (x.shape, context.shape) == ((0, law.dim), (0, law.context_dim))
+        assert law.log_prob(x, context).shape == (0,)
+
+
 def test_every_mixture_is_known(default: Build) -> None:
     assert [name for name in NAMES if default(name).components()] == list(MIXTURES)
 

@@ -136,6 +136,7 @@ def test_entropy_by_monte_carlo(name: str, default: Build, draw: Draw) -> None:
         ("eight_gaussians", {"noise": 0.02}),
         ("pinwheel", {"tangential_std": 0.01}),
         ("banana", {"noise": 0.02}),
+        ("banana", {"curvature": 20.0}),  # no grid could be fine enough
         ("u1", {"thickness": 0.05}),
         ("u4", {"thickness": 0.05}),
     ],
@@ -184,6 +185,14 @@ def test_samples_are_exactly_n_and_reproducible(
     assert not torch.equal(x, draw(density, n, seed=1))
     assert torch.equal(torch_state, torch.get_rng_state())
     assert numpy_state == repr(np.random.get_state(legacy=False))  # its position and ends
+
+
+@pytest.mark.parametrize("name", sorted({*SECTIONS} - {"logistic_regression"}))
+def test_no_points_are_a_sample_too(name: str, default: Build, draw: Draw) -> None:
+    density = default(name)
+    x = draw(density, 0)
+    assert (x.shape, x.dtype) == ((0, density.dim), torch.float64)
+    assert density.log_prob(x).shape == (0,)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from numpy.polynomial.legendre import leggauss
 
 from flowtrain.config.data import Known
 from flowtrain.config.section import names, options
@@ -95,6 +96,8 @@ def test_the_settings_of_a_sample_are_spread_evenly_over_the_interval(
     assert torch.equal(context.float().double(), context)
     few, _ = law.sample(3, torch.Generator().manual_seed(0))
     assert few.shape == (3, 2)
+    none, given = law.sample(0, torch.Generator().manual_seed(0))
+    assert (none.shape, given.shape, law.log_prob(none, given).shape) == ((0, 2), (0, 1), (0,))
 
 
 @pytest.mark.parametrize(("name", "key"), [("swissroll", "noise"), ("banana", "curvature")])
@@ -104,6 +107,18 @@ def test_the_mean_over_the_interval_has_converged(
     entropy = varied(name, key).entropy
     monkeypatch.setattr(interval, "CASES", 12)
     assert varied(name, key).entropy == pytest.approx(entropy, abs=1e-7)
+
+
+def test_the_entropy_of_a_wide_interval_has_nodes_enough(build: Build) -> None:
+    law = Varied("noise", lambda noise: build("rings", noise=noise), Interval(0.02, 1.0))
+    nodes, weights = leggauss(100)
+    exact = sum(
+        weight / 2 * build("rings", noise=0.51 + 0.49 * node).entropy
+        for node, weight in zip(nodes, weights, strict=True)
+    )
+    assert law.entropy == pytest.approx(exact, abs=2e-6)
+    coarse = sum(case.weight * case.density.entropy for case in law.cases)
+    assert abs(coarse - exact) > 1e-4
 
 
 def test_the_cases_of_an_interval_integrate_over_it(default: Build) -> None:

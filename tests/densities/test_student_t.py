@@ -48,6 +48,7 @@ def test_samples_have_its_marginals_and_its_tail(dim: int) -> None:
     [
         ({"dim": 3}, "dim 1 or 2, got 3"),
         ({"df": 0.5}, "df must be at least 1, got 0.5"),
+        ({"df": 1e6}, r"df must be at most 1000, got 1e\+06"),
         ({"scale": 0.0}, "scale must be > 0, got 0"),
     ],
 )

@@ -1,5 +1,7 @@
 """What makes the metrics of a run doubtful."""
 
+import math
+
 import pytest
 
 from flowtrain.evaluation.checks import kl_is_negative, of_several, warnings_about
@@ -26,7 +28,13 @@ def test_a_likelihood_that_beats_the_entropy_raises_a_doubt() -> None:
 
 @pytest.mark.parametrize(
     ("kl", "error", "negative"),
-    [(-0.2, 0.001, True), (-0.2, 0.1, False), (-0.31, 0.1, True), (-9e-4, 0.0, False)],
+    [
+        (-0.2, 0.001, True),
+        (-0.2, 0.1, False),
+        (-0.31, 0.1, True),
+        (-9e-4, 0.0, False),
+        (-math.inf, math.nan, True),
+    ],
 )
 def test_kl_is_negative_beyond_three_errors(kl: float, error: float, negative: bool) -> None:
     assert kl_is_negative({"kl/test": kl, "kl_error/test": error}) == negative

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +94,13 @@ def test_the_least_likely_points_are_named() -> None:
     assert found.worst_log_prob[0] == pytest.approx(-math.log(2 * math.pi) - 81)
     assert "weights" not in [words.partition(":")[0] for _, words in found.findings()]
     assert json.loads(json.dumps(found.as_json()))["ess"] is None
+
+
+@pytest.mark.parametrize(("errors", "good"), [(3.5, True), (4.1, False)])
+def test_the_classifier_is_as_strict_as_the_other_tests(errors: float, good: bool) -> None:
+    found = diagnosis(gaussian(0.0, 1.0), normal(100, 1), known=False)
+    found = replace(found, auc=0.5 + 0.01 * errors, auc_floor=0.5, auc_error=0.01)
+    assert ("classifier" not in off(found)) == good
 
 
 def test_few_points_are_refused() -> None:

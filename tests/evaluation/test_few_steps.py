@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flowtrain.config.methods import METHODS
 from flowtrain.config.solver import Adaptive, FixedStep
 from flowtrain.densities.mixtures import GaussianMixture
-from flowtrain.evaluation.few_steps import STAGES, few_steps, straightness
+from flowtrain.evaluation.few_steps import few_steps, straightness
 from flowtrain.evaluation.reverse import reverse
 from flowtrain.flows.cnf import CNF, Divergence
 from flowtrain.flows.continuous import ContinuousFlow
@@ -82,7 +83,7 @@ class Squeeze(nn.Module):
         return self.rate * gate * z, self.rate * gate * tangents
 
 
-@pytest.mark.parametrize("method", STAGES)
+@pytest.mark.parametrize("method", METHODS)
 def test_many_steps_have_the_law_of_the_flow(method: str, make_ffjord: Make) -> None:
     flow = make_ffjord(width=8, depth=1)
     z = flow.sample_base(10_000, torch.Generator().manual_seed(0))

@@ -119,16 +119,3 @@ def test_of_many_columns_some_are_drawn_evenly_spaced() -> None:
     assert figure.get_suptitle() == "a title; 5 of 20 columns"
     chosen = figures.marginals_figure(points, points, columns, title="", shown=[7, 3])
     assert [axis.get_xlabel() for axis in chosen.axes[-2:]] == ["column 7", "column 3"]
-
-
-def test_a_gallery_has_a_row_for_each_density_and_a_column_for_each_flow(
-    flow: Flow, density: Density
-) -> None:
-    data = density.sample(500, torch.Generator().manual_seed(0))
-    rows = [(name, density, data, {"one flow": flow, "other": flow}) for name in ("a_b", "c")]
-    figure = figures.gallery_figure(rows, batch_size=10_000)
-    assert [axis.get_title() for axis in figure.axes[:4]] == ["data", "exact", "one flow", "other"]
-    assert [axis.get_ylabel() for axis in figure.axes[::4]] == ["a b", "c"]
-    assert len(figure.axes) == 8
-    for row in (figure.axes[:4], figure.axes[4:]):
-        assert len({axis.images[0].get_clim() for axis in row}) == 1

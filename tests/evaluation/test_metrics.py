@@ -29,6 +29,8 @@ from flowtrain.evaluation.reverse import components, evidence, reverse
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.coupling import realnvp as build_realnvp
 from flowtrain.flows.flow import Flow, Standardize, Transform
+from flowtrain.flows.linear import affine
+from flowtrain.flows.whiten import Whiten
 
 MEAN, STD = [0.5, -0.1], [0.8, 0.6]  # of q, well within the window of p
 CENTRE, COVARIANCE = [0.2, 0.1], [[1.0, 0.3], [0.3, 0.5]]  # of p
@@ -79,6 +81,27 @@ def test_reverse_kl_is_the_closed_form(flow: Flow, gaussian: Density) -> None:
     found = reverse(flow, gaussian, batch_size=3000)
     assert abs(found["kl_reverse"] - expected) < 4 * found["kl_reverse_error"]
     assert found["kl_reverse_error"] < 0.01
+
+
+def test_points_far_from_the_origin_keep_their_digits() -> None:
+    """At 9e5 a float32 has steps of 1/16."""
+    far = [[9e5, 9e5], [9e5, 9e5 + 2]]
+    density = GaussianMixture(means=far, covariances=[torch.eye(2).tolist()] * 2, weights=[1, 1])
+    white = Whiten.blank(2)
+    white.offset.fill_(9e5)
+    one = affine(white, generator=torch.Generator())
+    assert (one.dtype, one.points_dtype) == (torch.float32, torch.float64)
+    there = GaussianMixture(means=far[:1], covariances=[torch.eye(2).tolist()], weights=[1])
+    found = quadrature(one, there, points=128, batch_size=4096)
+    assert found["kl"] == pytest.approx(0, abs=1e-5)
+    assert found["mass"] == pytest.approx(1, abs=1e-5)
+    assert reverse(one, there, batch_size=4096)["kl_reverse"] == pytest.approx(0, abs=1e-5)
+    near = GaussianMixture(means=[[0, 0], [0, 2]], covariances=[torch.eye(2).tolist()] * 2,
+                           weights=[1, 1])  # fmt: skip
+    at_home = affine(Whiten.blank(2), generator=torch.Generator())
+    assert components(one, density, batch_size=4096) == pytest.approx(
+        components(at_home, near, batch_size=4096), abs=1e-5
+    )
 
 
 def test_an_energy_has_an_elbo_and_a_log_z_by_weights(flow: Flow) -> None:

@@ -6,6 +6,7 @@ import torch
 from flowtrain.flows import Flow, Standardize
 from flowtrain.flows.ensemble import mixture
 from flowtrain.flows.linear import affine
+from flowtrain.flows.whiten import Whiten
 
 
 @pytest.fixture
@@ -46,6 +47,15 @@ def test_a_seed_says_which_samples(gaussians: list[Flow]) -> None:
     x, log_q = flow.sample_with_log_prob(50, torch.Generator().manual_seed(3))
     assert torch.equal(x, first)
     torch.testing.assert_close(log_q, flow.log_prob(x))
+
+
+def test_it_keeps_the_digits_of_what_its_flows_keep() -> None:
+    """At 1e6 a float32 has steps of 1/16."""
+    x = 1e6 + torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    flow = affine(Whiten.fit(x, bend=False), generator=torch.Generator())
+    both = mixture([flow, flow])
+    torch.testing.assert_close(both.log_prob(x), flow.log_prob(x), rtol=0, atol=1e-6)
+    assert len(both.sample(500, torch.Generator().manual_seed(0))[:, 0].unique()) == 500
 
 
 def test_its_conditional_laws_are_refused(gaussians: list[Flow]) -> None:

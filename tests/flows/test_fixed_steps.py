@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from flowtrain.flows.fixed_steps import METHODS, count_steps, integrate
+from flowtrain.config.methods import METHODS
+from flowtrain.flows.fixed_steps import count_steps, integrate
 from flowtrain.progress import listening
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}

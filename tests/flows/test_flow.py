@@ -338,6 +338,14 @@ def test_samples_depend_on_their_generator_alone(name: str, make: Make) -> None:
     assert not first.requires_grad
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_of_no_points_there_are_no_densities(name: str, make: Make) -> None:
+    flow = make(name)
+    none, log_prob = flow.sample_with_log_prob(0, torch.Generator().manual_seed(0))
+    assert flow.sample(0).shape == none.shape == (0, flow.dim)
+    assert flow.log_prob(none).shape == log_prob.shape == (0,)
+
+
 @pytest.mark.parametrize("name", ["realnvp-random-3d", "spline-lu-3d", "ffjord-concatsquash-3d"])
 def test_samples_are_the_base_carried_forward(name: str, make: Make) -> None:
     flow, tolerance = accurate(make(name))

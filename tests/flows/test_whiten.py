@@ -154,6 +154,13 @@ def test_a_column_without_a_scale_is_refused(column: list[float], message: str) 
         Whiten.fit(x, bend=True)
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_a_few_rows_are_whitened(n: int) -> None:
+    z, log_det = Whiten.fit(rows(n), bend=True).inverse(rows(n))
+    assert z.isfinite().all()
+    assert log_det.isfinite().all()
+
+
 @pytest.mark.parametrize("bend", [False, True])
 def test_a_value_beside_which_the_others_are_one_is_refused(bend: bool) -> None:
     x = rows()
