@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowtrain.data.source import Read, Source
+from flowtrain.data.source import LEAVE_OUT, Read, Source
 from flowtrain.errors import UserError
 from flowtrain.untrusted import open_regular
 
@@ -91,7 +91,9 @@ def _from_arrays(path: Path, arrays: dict[str, Any], *, lone: bool) -> Source:
 
 def _real(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind not in "biuf":
-        raise UserError(f"{path}, column {name!r}: {values.dtype} is no kind of real number")
+        raise UserError(
+            f"{path}, column {name!r}: {values.dtype} is no kind of real number; {LEAVE_OUT}"
+        )
     return values.astype(np.float64)
 
 
@@ -127,7 +129,9 @@ def open_parquet(path: Path, _: object) -> Source:
         name, kind = table.column_names[position], table.schema.types[position]
         tests = ("is_integer", "is_floating", "is_boolean", "is_decimal")
         if not any(getattr(pa.types, test)(kind) for test in tests):
-            raise UserError(f"{path}, column {name!r}: {kind} is no kind of real number")
+            raise UserError(
+                f"{path}, column {name!r}: {kind} is no kind of real number; {LEAVE_OUT}"
+            )
         column = table.column(position).cast(pa.float64(), safe=False)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 

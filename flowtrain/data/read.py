@@ -123,9 +123,12 @@ def read_table(
     def where(row: int, column: int) -> str:
         return f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
 
-    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+    missing = ~np.isfinite(values)
+    for row, column in np.argwhere(missing)[:1]:
+        more = int(missing.any(1).sum()) - 1
+        told = f"; so is one in {more:,} more row{'s' * (more > 1)}" if more else ""
         raise UserError(
-            f"{where(row, column)}: {values[row, column]} is not finite; mend or drop the row"
+            f"{where(row, column)}: {values[row, column]} is not finite; mend or drop the row{told}"
         )
     labels = None
     if label_index is not None:

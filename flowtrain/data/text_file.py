@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from flowtrain.data.source import Read, Source, unnamed
+from flowtrain.data.source import LEAVE_OUT, Read, Source, unnamed
 from flowtrain.errors import UserError
 from flowtrain.untrusted import open_regular, to_float
 
@@ -89,6 +89,8 @@ def _read_text(
         try:
             numbers.extend([to_float(row[position]) for position in chosen])
         except ValueError:  # a boolean, or a mistake
+            if any(not row[position].strip() for position in chosen):
+                _refuse_empty(path, line, row, names, rows, chosen)
             for position in chosen:
                 where = f"{path}, line {line}, column {names[position]!r}"
                 numbers.append(_number(path, where, row[position]))
@@ -99,17 +101,35 @@ def _read_text(
     return values, [np.array(text, dtype=object) for text in texts], lines
 
 
+def _refuse_empty(
+    path: Path,
+    line: int,
+    row: list[str],
+    names: list[str],
+    rest: Iterable[tuple[int, list[str]]],
+    chosen: list[int],
+) -> NoReturn:
+    """Refuse a row with an empty cell; say in how many more of the rest there is one."""
+
+    def lacks(cells: list[str]) -> list[int]:
+        return [i for i in chosen if i < len(cells) and not cells[i].strip()]
+
+    more = sum(bool(lacks(cells)) for _, cells in rest)
+    told = f"; so is one in {more:,} more row{'s' * (more > 1)}" if more else ""
+    where = f"{path}, line {line}, column {names[lacks(row)[0]]!r}"
+    raise UserError(f"{where}: the cell is empty; fill it or drop the row{told}")
+
+
 def _number(path: Path, where: str, cell: str) -> float:
-    if not cell.strip():
-        raise UserError(f"{where}: the cell is empty; fill it or drop the row")
     if cell.strip().lower() in {"true", "false"}:
         return float(cell.strip().lower() == "true")
     try:
         return to_float(cell)
     except ValueError:
         pieces = re.split(r"[,;|\t ]+", cell.strip())
-        hint = f"; {_separated(path)}" if len(pieces) > 1 and all(map(holds_number, pieces)) else ""
-        raise UserError(f"{where}: {cell[:40]!r} is no number{hint}") from None
+        numbers = len(pieces) > 1 and all(map(holds_number, pieces))
+        hint = _separated(path) if numbers else LEAVE_OUT
+        raise UserError(f"{where}: {cell[:40]!r} is no number; {hint}") from None
 
 
 def _separated(path: Path) -> str:

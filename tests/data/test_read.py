@@ -218,6 +218,18 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "empty cell": (".csv", b"a,b\n1,2\n3,\n", ", line 3, column 'b': the cell is empty; fill it"),
     "first cell empty": (".csv", b",2\n1,2\n", ", line 1, column 'x0': the cell is empty"),
     "blank cell": (".tsv", b"a\tb\n1\t2\n \t4\n", ", line 3, column 'a': the cell is empty"),
+    "empty cells": (
+        ".csv", b"a,b\n1,2\n3,\n,\n5,6\n,1\n",
+        ", line 3, column 'b': the cell is empty; fill it or drop the row; so is one in 2 more",
+    ),
+    "nans": (
+        ".csv", b"a,b\n1,nan\nnan,4\n",
+        ", line 2, column 'b': nan is not finite; mend or drop the row; so is one in 1 more row",
+    ),
+    "a column of text": (
+        ".csv", b"a,b\n1,fox\n",
+        ", line 2, column 'b': 'fox' is no number; choose the other columns, or take it as a",
+    ),
     "last cell of a tsv": (".tsv", b"a\tb\n1\t\n", ", line 2, column 'b': the cell is empty"),
     "nan": (".csv", b"a,b\n1,2\nnan,4\n", ", line 3, column 'a': nan is not finite; mend or"),
     "nan first": (".csv", b"nan,4\n1,2", ", line 1, column 'x0': nan is not finite"),
