@@ -21,6 +21,7 @@ from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
+from flowtrain.sweeps.names import UNSAFE
 from flowtrain.text import for_hydra
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def compare_sweep(folder: Path) -> None:
 def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     """Name the run's folder, once the config is known to be valid, so that a mistake leaves none.
 
+    Args:
+        resume: the folder of a run that goes on, or None.
+        new: that of a new run, without the name of its data.
+
     Raises:
         UserError: for an invalid config, or a folder to take over that holds no run.
     """
@@ -89,7 +94,7 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     for key in ("resume", "init_from"):
         if raw[key] is not None:
             check_taken_over(key, Path(raw[key]))
-    return new if resume is None else resume
+    return f"{new}-{UNSAFE.sub('_', config.data.title)}" if resume is None else resume
 
 
 def check_taken_over(key: str, path: Path) -> None:

@@ -73,10 +73,16 @@ class SavedRun:
         Those of a known law at one condition are drawn anew, as many of that one.
 
         Raises:
-            UserError: the table has other columns or rows than those of which the run learned.
+            UserError: the table is gone, or has other columns or rows than the run learned.
         """
         if self.context is not None and self.density is not None:
             return split_data(self.config, self.density, self.flow.device)
+        path = getattr(self.config.data, "path", None)
+        if path is not None and not Path(path).exists():
+            raise UserError(
+                f"{self.folder}: its table is no more at {path}; put it back, as its rows are not "
+                "kept in the run"
+            )
         splits = build_splits(self.config, self.flow.device)
         if self.named and splits.train.columns != self.named:
             raise UserError(

@@ -288,5 +288,8 @@ def test_a_table_that_changed_is_dealt_no_second_time(
     more = {"trainer": {"max_steps": 4}}
     with pytest.raises(ConfigError, match=r"run: its table has changed since: .*init_from=.*run"):
         train(config, tmp_path / "run", asked=more)
+    path.unlink()
+    with pytest.raises(UserError, match=r"run: its table is no more at .*; put it back"):
+        _ = open_run(tmp_path / "run").splits
     path.write_text(kept)
     assert train(config, tmp_path / "run", asked=more).step == 4
