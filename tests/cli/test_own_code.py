@@ -189,6 +189,7 @@ def test_a_density_of_one_s_own_may_have_more_dimensions_than_a_grid_covers(
     assert "mass/test" not in metrics
 
 
+@pytest.mark.parametrize("arguments", ["{side:2}", "{side: 2}"])
 def test_all_arguments_may_be_given_at_once(
     flowtrain: Command, tmp_path: Path, arguments: str
 ) -> None:
