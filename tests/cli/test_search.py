@@ -56,6 +56,17 @@ def test_an_empty_space_is_refused_in_one_line(overrides: list[str], message: st
     assert "\n" not in str(refused.value)
 
 
+def test_a_search_without_optuna_says_how_to_install_it(
+    flowtrain: Flowtrain, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("flowtrain.config.section.find_spec", lambda _: None)
+    lr = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
+    told = flowtrain("-m", "sweep=optuna", *tiny_overrides, lr, "hydra.sweeper.n_trials=3")
+    assert told.returncode == 1
+    assert told.stderr == ("flowtrain: sweep=optuna is an extra: pip install 'flowtrain[optuna]'\n")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_search_prunes_reports_and_goes_on(
     flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
 ) -> None:
