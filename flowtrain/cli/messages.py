@@ -39,7 +39,7 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
             )
         return f"{key}: {values} is several values; -m makes a run of each, {key}=[{values}] a list"
     if isinstance(error, MissingConfigException) and error.options:
-        return _no_option(str(error.missing_cfg_file), error.options, arguments)
+        return no_option(str(error.missing_cfg_file), error.options, arguments)
     if absent := re.match(r"Interpolation key '([^']+)' not found", message):
         return f"{absent[1]}: missing from the config"
     if absent := re.match(r"Error resolving interpolation '(.*)', possible .* keys: (.*)", message):
@@ -91,7 +91,7 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
     return f"{override}: cannot be read as key=value{which}"
 
 
-def _no_option(file: str, options: Sequence[str], arguments: Sequence[str]) -> str:
+def no_option(file: str, options: Sequence[str], arguments: Sequence[str]) -> str:
     """Say of an option that its group does not have which one may have been meant."""
     group, _, option = file.rpartition("/")
     chosen = [argument for argument in arguments if argument.startswith("launcher=")]
@@ -143,8 +143,13 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
-    """Say that there is no such key, and which one may have been meant."""
-    if key in known:  # an option that is not chosen has it
+    """Say that there is no such key, and which one may have been meant.
+
+    Args:
+        key: as typed.
+        known: keys of the options that were chosen.
+    """
+    if key in known or key in known_keys([]):  # an option that is not chosen has it
         group, _, name = key.rpartition(".")
         files = sorted((CONF / group.rpartition(".")[2]).glob("*.yaml"))
         having = ", ".join(file.stem for file in files if name in keys_of(file))
