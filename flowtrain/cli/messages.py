@@ -64,9 +64,12 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
 def _unreadable(override: str, arguments: Sequence[str]) -> str:
     """Say of what is no key=value what may have been meant."""
     which = "; `flowtrain --help` has examples"
+    beyond = arguments[arguments.index(override) + 1 :] if override in arguments else []
     meant = [group for group in sorted(GROUPS) if override in options_of(group)]
     if meant:
         which = f"; did you mean {meant[0]}={override}?"
+    elif override in GROUPS and beyond and beyond[0] in options_of(override):
+        which = f"; type {override}={beyond[0]}"
     elif override in GROUPS:
         which = f"; name an option: {override}={options_of(override)[0]}"
     elif "=" in arguments:
@@ -75,7 +78,6 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
         key, _, value = override.partition("=")
         which = f"; quote a value that has a = in it: \"{key}='{value}'\""
     elif override in known_keys([]):
-        beyond = arguments[arguments.index(override) + 1 :] if override in arguments else []
         which = f"; type {override}={beyond[0] if beyond else '...'}"
     elif re.match(r"[\w.@/]+=\[[^\]]*$", override):
         which = "; a list has no spaces in it, or quotes around all of key=[...]"
