@@ -291,3 +291,16 @@ def test_the_numbers_of_a_run_are_those_of_its_training_rows(runs: dict[str, Pat
     torch.testing.assert_close(train.context[:, 3].mean(), torch.tensor(0.0).double())
     ages = run.condition.decode(train.context)["age"].astype(float)
     assert (ages.min(), ages.max()) == pytest.approx((age.low, age.high))
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("animate", "realnvp has no time to animate"),
+        ("steps", "realnvp takes no steps; name a run of a continuous flow"),
+    ],
+)
+def test_a_flow_that_is_not_continuous_is_refused_before_a_condition_is_asked_for(
+    flowrun: Flowrun, runs: dict[str, Path], command: str, told: str
+) -> None:
+    assert flowrun(command, runs["moons"]).stderr == f"flowrun: {runs['moons']}: {told}\n"
