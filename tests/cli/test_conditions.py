@@ -1,6 +1,7 @@
 """Commands on runs of p(x | c): of a table by species and age, of a density by its component."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -225,7 +226,10 @@ def test_a_diagnosis_tells_each_kind_and_each_third(
     assert len(labels) == 6
     assert labels[5].startswith("age>=")
     assert all(label in told.stdout for label in labels)
-    assert "conditions: of 6 the worst is " in told.stdout
+    assert "p of each test by itself, not corrected for the number of tests\n" in told.stdout
+    assert re.search(
+        r"conditions: of 6 the worst is .* \(p = \S+, corrected for 12 tests\)\n", told.stdout
+    )
     for kinds in (slice(3), slice(3, 6)):
         assert sum(group["points"] for group in found["by_condition"][kinds]) == found["points"]
 
