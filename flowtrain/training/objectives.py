@@ -221,10 +221,10 @@ def check_objective(objective: object, flow: Flow) -> None:
         raise ConfigError(f"objective: {in_one_line(error)}") from error
     several = isinstance(found, tuple | list)
     if not (several and len(found) == 2 and callable(found[1])):
-        got = f"({', '.join(map(_kind, found))})" if several else _kind(found)
+        what = f"({', '.join(map(_kind, found))})" if several else _kind(found)
         raise ConfigError(
             "objective: it must return (loss, function of the scalars to log), "
-            f"got {got}; a function of no scalars is dict"
+            f"got {what}; a function of no scalars is dict"
         )
     loss, scalars = found
     try:
