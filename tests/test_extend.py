@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = re.findall(r"`([\w/]+\.\w+)`(, at its end)?\n\n```\w+\n(.*?)```", EXAMPLE, re.DOTALL)
 # A target's: its file, and the commands that use it.
 (TARGET,) = re.findall(r"<!-- target:.*?-->(.*?)<!-- end of target -->", TEXT, re.DOTALL)
+# A field and an objective of one's own: their files, and a command for each.
+(OWN,) = re.findall(r"<!-- own:.*?-->(.*?)<!-- end of own -->", TEXT, re.DOTALL)
 TINY = (
     "trainer=debug", "trainer.figures=false", "trainer.device=cpu", "splits.train=512",
     "splits.val=64", "splits.test=64", "evaluation.grid=64", "model=affine", "seed=1",
@@ -107,7 +110,24 @@ def test_a_density_of_ones_own_needs_no_copy(tmp_path: Path) -> None:
     assert 0 <= result["metrics"]["kl/test"] < 0.02
 
 
-def test_a_target_known_up_to_a_constant_is_a_function(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", ["field", "objective"])
+def test_a_field_and_an_objective_of_ones_own_train(
+    but: Callable[..., list[str]], tmp_path: Path, piece: str
+) -> None:
+    for file, source in re.findall(r"`(\w+\.py)`\n\n```python\n(.*?)```", OWN, re.DOTALL):
+        (tmp_path / file).write_text(source)
+    (command,) = re.findall(rf"^flowtrain .*=my_{piece}:.*", OWN, re.MULTILINE)
+    few = ("trainer.max_steps=3", "trainer.log_every=1", "evaluation.grid=16", "model=realnvp")
+    asked = but(but(TINY, *few), *shlex.split(command)[1:])
+    python(tmp_path, "-m", "flowtrain", *asked, "hydra.run.dir=run", package=ROOT)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    tag = {"field": "nll/batch", "objective": "nll/blurred"}[piece]
+    assert sum(tag in json.loads(line) for line in lines) == 3
+
+
+def test_a_target_known_up_to_a_constant_is_a_function(
+    but: Callable[..., list[str]], tmp_path: Path
+) -> None:
     (file,) = re.findall(r"`(\w+\.py)`", TARGET)
     source, commands = re.findall(r"```(?:python)?\n(.*?)```", TARGET, re.DOTALL)
     (tmp_path / file).write_text(source)
@@ -117,7 +137,7 @@ def test_a_target_known_up_to_a_constant_is_a_function(tmp_path: Path) -> None:
         "trainer=debug", "trainer.device=cpu", "trainer.max_steps=400", "model=affine",
         "trainer.evaluate_every=400", "optimizer=adam", "optimizer.lr=0.03",
     )  # fmt: skip
-    told = python(tmp_path, "-m", *train, *brief, package=ROOT)
+    told = python(tmp_path, "-m", *but(train, *brief), package=ROOT)
     assert "  log Z by weights " in told
     assert "NLL" not in told
     metrics = json.loads((tmp_path / "outputs" / "line" / "result.json").read_text())["metrics"]

@@ -9,6 +9,8 @@ import yaml
 from docs.hooks import command_reference
 from docs.hooks.doctests import fenced
 from flowtrain.cli.flowrun import COMMANDS
+from flowtrain.config.schema import Config
+from flowtrain.config.section import Mark, marked
 from flowtrain.evaluation.tags import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -70,3 +72,10 @@ def test_the_examples_of_a_docstring_become_code() -> None:
         "Sum.\n\nArgs:\n    x: of it.\n\n```pycon\n>>> f(\n...     1)\n1\n```\n\nMore.\n\n"
         "```pycon\n>>> f(2)\n2\n```"
     )
+
+
+def test_the_page_of_run_folders_lists_what_a_resumed_run_may_change() -> None:
+    page = (DOCS / "run-folder.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"may change on the way:\n\n(.*?)\n\n", page, re.DOTALL)
+    keys = {key for key in marked(Config, Mark.RESUMABLE) if not key.startswith("logger.")}
+    assert {*re.findall(r"`([\w.]+)`", listed)} == keys

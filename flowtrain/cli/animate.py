@@ -53,12 +53,11 @@ def _write(options: argparse.Namespace) -> tuple[Path, str]:
         from flowtrain.flows.continuous import ContinuousFlow
         from flowtrain.runs.folder import RunFolder
 
-    saved, batch_size = shared.open_chosen(options)
+    saved, batch_size = shared.open_chosen(options, continuous="has no time to animate")
     path = options.output or RunFolder(saved.folder).figure("flow.gif")
     savers = {".gif": save_gif, ".mp4": save_mp4}
     check_output(path, savers)
-    if not isinstance(saved.flow, ContinuousFlow):
-        raise UserError(f"{saved.folder}: {saved.config.model.name} has no time to animate")
+    assert isinstance(saved.flow, ContinuousFlow)
     if saved.flow.dim != 2:
         raise UserError(f"{saved.folder}: only a flow in the plane is animated")
     z = saved.flow.sample_base(options.points, shared.seeded(options))

@@ -1,7 +1,7 @@
 """A config composed for a Python caller, as the command line would, and no trace of it in Hydra."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,9 @@ def compose(overrides: Sequence[str], *, folder: str | Path | None = None) -> Co
     """
     if isinstance(overrides, str):
         raise ConfigError(f"overrides are a list of strings: [{overrides!r}]")
+    if isinstance(overrides, Mapping):
+        listed = [f"{key}={value}" for key, value in overrides.items()]
+        raise ConfigError(f"overrides are a list of strings: {listed}")
     given = [str(override) for override in overrides]
     for override in given:
         if override.startswith(("-", "hydra.")):

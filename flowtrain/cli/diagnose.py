@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
             for group in found.by_condition
         ]  # fmt: skip
         header = ["condition", "points", "NLL", "in the region of 50%", "p, coverage", "p, base"]
-        print_table(header, rows, left=1)
+        title = "p of each test by itself, not corrected for the number of tests"
+        print_table(header, rows, left=1, title=title)
     words = [*found.findings()]
     sys.stdout.writelines(f"{'fits' if good else 'off ':<5} {line}\n" for good, line in words)
     off = sum(not good for good, _ in words)

@@ -1,6 +1,7 @@
 """`flowrun evaluate`: the metrics of a run again, or its likelihood on points of a user's own."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,11 @@ def run(options: argparse.Namespace) -> None:
 
     for line in warnings_about(metrics, base=config.model.base):
         say(f"warning: {line}")
+    if metrics.get("kl/points", 0.0) < -metrics.get("kl_error/points", math.inf):
+        say(
+            "KL is below zero by more than its error: the points may not be from the data's "
+            "density (for example, they may be the model's own samples)"
+        )
 
 
 def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], int | None]:

@@ -4,8 +4,10 @@ Nothing heavy is imported here: help and a mistyped option stay fast.
 """
 
 import argparse
+import difflib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -51,6 +53,10 @@ class Parser(argparse.ArgumentParser):
     """A parser that explains a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
+        if unknown := re.fullmatch(r"(.*: invalid choice: '(.*)') \(choose from (.*)\)", message):
+            told, typed, choices = unknown.groups()
+            near = difflib.get_close_matches(typed, re.findall(r"[\w.-]+", choices), n=1)
+            message = f"{told}, did you mean '{near[0]}'" if near else message
         self.exit(2, f"flowrun: {message}; see {self.prog} --help\n")
 
 

@@ -39,7 +39,7 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
             )
         return f"{key}: {values} is several values; -m makes a run of each, {key}=[{values}] a list"
     if isinstance(error, MissingConfigException) and error.options:
-        return _no_option(str(error.missing_cfg_file), error.options, arguments)
+        return no_option(str(error.missing_cfg_file), error.options, arguments)
     if absent := re.match(r"Interpolation key '([^']+)' not found", message):
         return f"{absent[1]}: missing from the config"
     if absent := re.match(r"Error resolving interpolation '(.*)', possible .* keys: (.*)", message):
@@ -64,9 +64,12 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
 def _unreadable(override: str, arguments: Sequence[str]) -> str:
     """Say of what is no key=value what may have been meant."""
     which = "; `flowtrain --help` has examples"
+    beyond = arguments[arguments.index(override) + 1 :] if override in arguments else []
     meant = [group for group in sorted(GROUPS) if override in options_of(group)]
     if meant:
         which = f"; did you mean {meant[0]}={override}?"
+    elif override in GROUPS and beyond and beyond[0] in options_of(override):
+        which = f"; type {override}={beyond[0]}"
     elif override in GROUPS:
         which = f"; name an option: {override}={options_of(override)[0]}"
     elif "=" in arguments:
@@ -75,7 +78,6 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
         key, _, value = override.partition("=")
         which = f"; quote a value that has a = in it: \"{key}='{value}'\""
     elif override in known_keys([]):
-        beyond = arguments[arguments.index(override) + 1 :] if override in arguments else []
         which = f"; type {override}={beyond[0] if beyond else '...'}"
     elif re.match(r"[\w.@/]+=\[[^\]]*$", override):
         which = "; a list has no spaces in it, or quotes around all of key=[...]"
@@ -91,7 +93,7 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
     return f"{override}: cannot be read as key=value{which}"
 
 
-def _no_option(file: str, options: Sequence[str], arguments: Sequence[str]) -> str:
+def no_option(file: str, options: Sequence[str], arguments: Sequence[str]) -> str:
     """Say of an option that its group does not have which one may have been meant."""
     group, _, option = file.rpartition("/")
     chosen = [argument for argument in arguments if argument.startswith("launcher=")]
@@ -143,8 +145,13 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
-    """Say that there is no such key, and which one may have been meant."""
-    if key in known:  # an option that is not chosen has it
+    """Say that there is no such key, and which one may have been meant.
+
+    Args:
+        key: as typed.
+        known: keys of the options that were chosen.
+    """
+    if key in known or key in known_keys([]):  # an option that is not chosen has it
         group, _, name = key.rpartition(".")
         files = sorted((CONF / group.rpartition(".")[2]).glob("*.yaml"))
         having = ", ".join(file.stem for file in files if name in keys_of(file))

@@ -80,7 +80,11 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
 
 
 def open_chosen(
-    options: argparse.Namespace, *, conditional: bool = False, mixture: bool = False
+    options: argparse.Namespace,
+    *,
+    conditional: bool = False,
+    mixture: bool = False,
+    continuous: str | None = None,
 ) -> tuple["SavedRun", int]:
     """Return the run that the options name, and how many rows to take at a time.
 
@@ -91,9 +95,11 @@ def open_chosen(
         options: of the command.
         conditional: whether the command also takes a run of p(x | c) as it is.
         mixture: whether it also takes replicas, as their mixture.
+        continuous: what a flow that is not continuous lacks for it; None takes any flow.
 
     Raises:
-        UserError: a condition is missing, unknown, or of a run that has none.
+        UserError: a condition is missing, unknown, or of a run that has none; or the flow is not
+            continuous.
     """
     if not mixture:
         refuse_replicas(options.run)
@@ -107,6 +113,8 @@ def open_chosen(
         run = open_run(
             options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
         )
+    if continuous and not run.config.model.continuous:
+        raise UserError(f"{run.folder}: {run.config.model.name} {continuous}")
     torch.set_num_threads(1)
     go_side_by_side(batches_at_once(run.config, run.flow.device))
     given, condition = _given(getattr(options, "given", [])), run.condition

@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from flowtrain.cli.keys import known_keys, several_runs
-from flowtrain.cli.messages import unknown_key
+from flowtrain.cli.keys import known_keys, options_of, several_runs
+from flowtrain.cli.messages import GROUPS, no_option, unknown_key
 from flowtrain.errors import UserError
 from flowtrain.sweeps.plan import ELSEWHERE
 
-# Of a folder of one's own, which may have other keys; and TAB completion, whose words are no keys.
-LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc")
+# Of a folder of one's own, which may have other keys and options; and TAB completion, whose words
+# are no keys.
+LEFT_TO_HYDRA = ("--config", "-c", "--shell-completion", "-sc", "hydra.searchpath=")
 
 
 def refuse_unknown_keys(arguments: Sequence[str]) -> None:
     """Refuse a mistyped key in half the time that Hydra takes to compose a config and find out.
 
+    A mistyped option of a group is refused first: it has no keys to look at.
+
     Raises:
-        UserError: a key that no option of its group has, or one with dashes before it.
+        UserError: a key that no option of its group has, or one with dashes before it; an option
+            that its group does not have.
     """
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         key, _, value = argument.lstrip("-").partition("=")
@@ -28,6 +32,7 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
             raise UserError(f"{argument}: a setting has no dashes; type {meant}")
     if any(argument.startswith(LEFT_TO_HYDRA) for argument in arguments):
         return
+    _refuse_unknown_options(arguments)
     known: list[str] = []
     for argument in arguments:
         key, given, _ = argument.partition("=")
@@ -35,6 +40,19 @@ def refuse_unknown_keys(arguments: Sequence[str]) -> None:
             known = known or known_keys(arguments)
             if key not in known:
                 raise UserError(unknown_key(key, known))
+
+
+def _refuse_unknown_options(arguments: Sequence[str]) -> None:
+    listed = r",[\w./,-]*" if several_runs(arguments) else ""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        group = key.partition("@")[0]
+        if group not in GROUPS or not re.fullmatch(rf"[A-Za-z_][\w./-]*({listed})?", value):
+            continue
+        known = options_of(group)
+        for option in value.split(","):
+            if option.removesuffix(".yaml") not in (*known, "null"):
+                raise UserError(no_option(f"{group}/{option}", known, arguments))
 
 
 class _Flags(argparse.ArgumentParser):
@@ -53,6 +71,27 @@ def refuse_unknown_flags(arguments: Sequence[str]) -> None:
     from hydra._internal.utils import get_args_parser
 
     _Flags(parents=[get_args_parser()], add_help=False).parse_args([*arguments])
+
+
+def refuse_given_twice(arguments: Sequence[str]) -> None:
+    """Refuse a group or a key with two values: Hydra would take the last one in silence.
+
+    Args:
+        arguments: as typed; not those that a sweep's folder records.
+
+    Raises:
+        UserError: names both values.
+    """
+    found: dict[str, str] = {}
+    for argument in arguments:
+        key, given, value = argument.lstrip("+").partition("=")
+        if not given or argument.startswith("-"):
+            continue
+        if found.setdefault(key, value) != value:
+            told = f"{key}: it is given twice, {found[key]} and {value}; leave one out"
+            if key in GROUPS and "," not in found[key] + value:
+                told += f", or type -m {key}={found[key]},{value} for a run of each"
+            raise UserError(told)
 
 
 def refuse_wrong_folder(arguments: Sequence[str]) -> None:

@@ -1,16 +1,18 @@
 """`flowrun sample`: points from the flow of a run, into a file."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
 from flowtrain.progress import doing, part
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, dtype
 
     from flowtrain.flows.flow import Flow
     from flowtrain.runs.load import SavedRun
@@ -48,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
             check_output(path, WRITERS)
         saved, batch_size = shared.open_chosen(options, mixture=True)
         columns = [*saved.columns, *(["log_prob"] if options.log_prob else [])]
+        if path is not None:
+            refuse_beyond_disk(path, options.n, len(columns), saved.flow.points_dtype)
         draw = with_log_prob if options.log_prob else points
         generator = shared.seeded(options)
 
@@ -62,6 +66,24 @@ def run(options: argparse.Namespace) -> None:
             write_rows(path, columns, blocks(), rows=options.n, beside=given(saved))
     say(f"wrote {options.n:,} points, {','.join(columns)}, to {path or 'standard output'}")
     say(f"they are of {shared.about(saved, options)}, seed {options.seed}")
+
+
+def refuse_beyond_disk(path: Path, n: int, columns: int, dtype: "dtype") -> None:
+    """Refuse points that the disk has no room for, before they are drawn.
+
+    Raises:
+        UserError: says how much they take, and how much there is.
+    """
+    from flowtrain.config.memory import in_words
+    from flowtrain.data.write import expected_bytes
+
+    folder = next(each for each in path.absolute().parents if each.exists())
+    free = shutil.disk_usage(folder).free
+    size = expected_bytes(path, columns=columns, rows=n, dtype=dtype)
+    if size > free:
+        raise UserError(
+            f"{path}: {n:,} points take about {in_words(size)}; its disk has {in_words(free)} free"
+        )
 
 
 def given(saved: "SavedRun") -> dict[str, str | float]:

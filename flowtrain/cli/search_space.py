@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from flowtrain.config.section import require_extra
 from flowtrain.errors import UserError
 
 
@@ -16,8 +17,9 @@ def search_space(overrides: Sequence[Override]) -> tuple[dict[str, str], dict[st
     these values, without an order. Of a key that is named twice the last one counts.
 
     Raises:
-        UserError: there is nothing to search, or a range is empty.
+        UserError: there is nothing to search, or a range is empty, or Optuna is not installed.
     """
+    require_extra("optuna", chosen="sweep=optuna", extra="optuna")
     fixed: dict[str, str] = {}
     space: dict[str, Any] = {}
     for override in overrides:

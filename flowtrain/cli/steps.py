@@ -60,15 +60,12 @@ def run(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> tuple["SavedRun", list["FewSteps"], float]:
     """Return the run, what its sampler gives by each number of steps, and its straightness."""
-    saved, _ = shared.open_chosen(options)
+    lacking = "takes no steps; name a run of a continuous flow"
+    saved, _ = shared.open_chosen(options, continuous=lacking)
     from flowtrain.evaluation.few_steps import few_steps, straightness
     from flowtrain.flows.continuous import ContinuousFlow
 
-    if not isinstance(saved.flow, ContinuousFlow):
-        raise UserError(
-            f"{saved.folder}: {saved.config.model.name} takes no steps; "
-            "name a run of a continuous flow"
-        )
+    assert isinstance(saved.flow, ContinuousFlow)
     if saved.density is None or not saved.density.normalized:
         raise UserError(f"{saved.folder}: KL needs data whose density is known")
     z = saved.flow.sample_base(options.n, shared.seeded(options))

@@ -14,6 +14,7 @@ from flowtrain.errors import UserError
 from flowtrain.evaluation.checks import of_several, warnings_about
 from flowtrain.evaluation.tags import JUDGING, better, telling
 
+NAMED = 4  # as many absent runs have a line each on a terminal; more are counted
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
 
 
@@ -24,7 +25,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     sort: str | None = None,
 ) -> Comparison:
-    """Compare the completed ones of some runs, and name the others.
+    """Compare the completed ones of some runs, and name the others, or count them if they are many.
 
     Args:
         runs: as `find_runs` returns them.
@@ -45,9 +46,7 @@ def compare(
     completed = [run for run in runs if run.status == "completed"]
     others = [run for run in runs if run.status != "completed"]
     if not completed:
-        counts = Counter(run.status for run in others).items()
-        found = ", ".join(f"{number} {status}" for status, number in counts)
-        raise UserError(f"none of {len(runs)} runs is completed: {found}")
+        raise UserError(f"none of {len(runs)} runs is completed: {_counted(others)}")
     keys = tuple(_chosen_keys(completed, group_by))
     shown = tuple(_chosen_metrics(completed, metrics))
     grouped: dict[tuple[str, ...], list[RunSummary]] = {}
@@ -57,8 +56,13 @@ def compare(
     notes = [*_notes_on_rows(keys, rows), *_notes_on_density(completed, metrics)]
     notes += _notes_on_repeats(completed, rows)
     notes += of_several(_warnings(completed))
-    notes += [_note_on_absent(run) for run in others]
-    comparison = Comparison(keys, shown, rows, notes)
+    details = [_note_on_absent(run) for run in others]
+    if len(others) <= NAMED:
+        notes, details = [*notes, *details], []
+    else:
+        absent = f"{len(others)} runs are not in the table: {_counted(others)}"
+        notes.append(f"{absent}; flowrun list shows them")
+    comparison = Comparison(keys, shown, rows, notes, details)
     rows.sort(key=_order(comparison, sort))
     return comparison
 
@@ -149,6 +153,11 @@ def _warnings(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:
         base = as_text(run.value("model.base"))
         for line in warnings_about(run.metrics, untrained=untrained and fresh, base=base):
             yield str(run.folder), line
+
+
+def _counted(runs: list[RunSummary]) -> str:
+    counts = Counter(run.status for run in runs).items()
+    return ", ".join(f"{number} {status}" for status, number in counts)
 
 
 def _note_on_absent(run: RunSummary) -> str:

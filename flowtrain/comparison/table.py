@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -58,6 +58,7 @@ class Comparison:
         metrics: tags, a column each.
         rows: in the order of the table.
         notes: lines that belong below the table.
+        details: lines on single runs, too many for a terminal.
 
     >>> from flowtrain.comparison.summary import find_runs
     >>> rows = [Row((run.value("model"),), [run]) for run in find_runs([run_folder, ffjord_folder])]
@@ -70,6 +71,7 @@ class Comparison:
     metrics: tuple[str, ...]
     rows: list[Row]
     notes: list[str]
+    details: list[str] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
@@ -195,8 +197,8 @@ def render_markdown(comparison: Comparison) -> str:
         *([*map(for_markdown, row[:left]), *row[left:]] for row in cells),
     ]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    if comparison.notes:
-        lines += ["", *(f"- {for_markdown(note)}" for note in comparison.notes)]
+    if notes := [*comparison.notes, *comparison.details]:
+        lines += ["", *(f"- {for_markdown(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 

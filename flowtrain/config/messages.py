@@ -7,6 +7,11 @@ from typing import Any
 from flowtrain.config.own_code import IMPORT_STRING
 from flowtrain.config.section import Section, names, options
 
+# Of settings whose types say too little: what a value should be.
+DEVICES = "auto, cpu, mps, cuda or, of several, cuda:0, cuda:1 and so on"
+SECONDS = "a number of seconds, such as 60"
+ROWS = "a number of points; fractions are for the rows of a table (splits=random)"
+
 
 @cache
 def tags() -> frozenset[str]:
@@ -56,11 +61,17 @@ def describe(problem: Any) -> str:
             return f"{where}: {number!r} is refused: write {int(number)}"
         case "string_pattern_mismatch" if problem["ctx"]["pattern"] == IMPORT_STRING:
             return f"{where}: {problem['input']!r} is refused: it should be module:Name"
-        case "string_pattern_mismatch":
-            allowed = problem["ctx"]["pattern"].strip("^$")
-            return f"{where}: {problem['input']!r} is refused: it should match {allowed}"
-    message = re.sub("^(Input|List|String) should", "it should", problem["msg"])
-    message = message.replace(" after validation", "")
+    match where, problem["type"], problem["input"]:
+        case "trainer.device", _, given:
+            meant = "; did you mean cuda?" if given in ("gpu", "GPU") else ""
+            message = f"it should be {DEVICES}{meant}"
+        case "trainer.max_seconds", "float_type", str():
+            message = f"it should be {SECONDS}"
+        case "splits.train" | "splits.val" | "splits.test", "int_type", float():
+            message = f"it should be {ROWS}"
+        case _:
+            message = re.sub("^(Input|List|String) should", "it should", problem["msg"])
+            message = message.replace(" after validation", "")
     return f"{where}: {problem['input']!r} is refused: {message}"
 
 

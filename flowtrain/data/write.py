@@ -55,6 +55,17 @@ def write_rows(
         WRITERS[path.suffix.lower()](file, columns, iter(blocks), rows, beside)
 
 
+def expected_bytes(path: Path, *, columns: int, rows: int, dtype: torch.dtype) -> int:
+    """Return about how many bytes a file of rows takes.
+
+    >>> expected_bytes(Path("points.npy"), columns=2, rows=10, dtype=torch.float64)
+    160
+    """
+    text = path.suffix.lower() in (".csv", ".tsv")
+    number = _digits(dtype) + 2 if text else dtype.itemsize  # a point, and a comma or a newline
+    return rows * columns * number
+
+
 def write_columns(path: Path | None, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of any content, by name; the file appears once whole.
 
@@ -91,7 +102,7 @@ def _write_mixed_text(
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     cells = (
-        [f"%.{_digits(column)}g" % number for number in column.tolist()]
+        [f"%.{_digits(column.dtype)}g" % number for number in column.tolist()]
         if isinstance(column, Tensor)
         else column
         for column in columns.values()
@@ -100,8 +111,8 @@ def _write_mixed_text(
     text.detach()
 
 
-def _digits(values: Tensor) -> int:
-    return 17 if values.dtype == torch.float64 else 9  # enough to read back the same bits
+def _digits(dtype: torch.dtype) -> int:
+    return 17 if dtype == torch.float64 else 9  # enough to read back the same bits
 
 
 def _write_csv(
@@ -118,7 +129,7 @@ def _write_csv(
     file.write(header.encode())
     end = f"{delimiter}{constant.replace('%', '%%')}" if beside else "\n"
     for block in blocks:
-        line = delimiter.join([f"%.{_digits(block)}g"] * len(columns)) + end
+        line = delimiter.join([f"%.{_digits(block.dtype)}g"] * len(columns)) + end
         # One formatting of a whole block is three times as fast as one a row.
         file.write((line * len(block) % tuple(block.flatten().tolist())).encode())
 

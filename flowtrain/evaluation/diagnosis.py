@@ -147,10 +147,12 @@ class Diagnosis:
             worst_group = min(self.by_condition, key=lambda group: group.p_value)
             p_value = min(1.0, len(self.by_condition) * worst_group.p_value)
             level, real = _widest(worst_group.coverage)
+            tests = 2 * len(self.by_condition)
             yield (
                 p_value >= DOUBT,
                 f"conditions: of {len(self.by_condition)} the worst is {worst_group.label}, whose "
-                f"region of {level:.0%} holds {real:.1%} of its points (p = {p_value:.2g})",
+                f"region of {level:.0%} holds {real:.1%} of its points "
+                f"(p = {p_value:.2g}, corrected for {tests} tests)",
             )
         if self.ess is not None:
             infinite = self.kl_reverse is None

@@ -243,8 +243,16 @@ class Flow(nn.Module):
         """Draw n points of the base, (n, d), on the generator's device and then moved to ours.
 
         Raises:
+            TypeError: n is no whole number, or the generator is none of torch's.
             ValueError: n is negative.
         """
+        if not hasattr(n, "__index__"):
+            raise TypeError(f"n must be a whole number of points, got {n!r}")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator must be a torch.Generator, got {generator!r}: "
+                "try torch.Generator().manual_seed(0)"
+            )
         if n < 0:
             raise ValueError(f"n must be 0 or more points, got {n}")
         device = self.device if generator is None else generator.device

@@ -216,7 +216,18 @@ def check_objective(objective: object, flow: Flow) -> None:
     x = flow.standardize(flow.sample_base(8, generator))[0]
     given = (x.new_zeros(8, flow.context_dim),) if flow.context_dim else ()
     try:
-        loss, scalars = objective(flow, x, generator, *given)  # type: ignore[operator]
+        found = objective(flow, x, generator, *given)  # type: ignore[operator]
+    except Exception as error:
+        raise ConfigError(f"objective: {in_one_line(error)}") from error
+    several = isinstance(found, tuple | list)
+    if not (several and len(found) == 2 and callable(found[1])):
+        what = f"({', '.join(map(_kind, found))})" if several else _kind(found)
+        raise ConfigError(
+            "objective: it must return (loss, function of the scalars to log), "
+            f"got {what}; a function of no scalars is dict"
+        )
+    loss, scalars = found
+    try:
         logged = scalars()
     except Exception as error:
         raise ConfigError(f"objective: {in_one_line(error)}") from error
@@ -229,3 +240,7 @@ def check_objective(objective: object, flow: Flow) -> None:
         raise ConfigError("objective: the loss has no gradient: it must depend on the weights")
     if not (isinstance(logged, dict) and all(isinstance(v, int | float) for v in logged.values())):
         raise ConfigError(f"objective: scalars() must give numbers by tag, got {logged!r}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

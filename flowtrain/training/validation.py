@@ -20,9 +20,8 @@ from flowtrain.training.tracking import Tracker
 log = logging.getLogger("flowtrain")
 
 GAUSSIAN_KEPT = (
-    "no step made the validation NLL better than the start, the best Gaussian of the rows (with "
-    "model.whitening=johnson bent tails, or independent columns): it is kept; more rows would show "
-    "more"
+    "no step made the validation NLL better than the start, a Gaussian fitted to the rows as "
+    "model.whitening says: it is kept; more rows would show more"
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -33,9 +34,13 @@ from flowtrain.training.trainer import train
         (["hydra.run.dir=x"], "hydra.run.dir=x: only the command line knows it; see folder=..."),
         (["launcher=joblib"], "launcher=joblib: only sweeps at the command line have a launcher"),
         ("model=affine", "overrides are a list of strings: ['model=affine']"),
+        (
+            {"model": "affine", "seed": 1},
+            "overrides are a list of strings: ['model=affine', 'seed=1']",
+        ),
     ],
 )
-def test_a_mistake_is_one_line(overrides: list[str], message: str) -> None:
+def test_a_mistake_is_one_line(overrides: Any, message: str) -> None:
     with pytest.raises(UserError) as told:
         compose(overrides)
     assert str(told.value) == message

@@ -1,6 +1,7 @@
 """Commands on runs of p(x | c): of a table by species and age, of a density by its component."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -225,7 +226,10 @@ def test_a_diagnosis_tells_each_kind_and_each_third(
     assert len(labels) == 6
     assert labels[5].startswith("age>=")
     assert all(label in told.stdout for label in labels)
-    assert "conditions: of 6 the worst is " in told.stdout
+    assert "p of each test by itself, not corrected for the number of tests\n" in told.stdout
+    assert re.search(
+        r"conditions: of 6 the worst is .* \(p = \S+, corrected for 12 tests\)\n", told.stdout
+    )
     for kinds in (slice(3), slice(3, 6)):
         assert sum(group["points"] for group in found["by_condition"][kinds]) == found["points"]
 
@@ -291,3 +295,16 @@ def test_the_numbers_of_a_run_are_those_of_its_training_rows(runs: dict[str, Pat
     torch.testing.assert_close(train.context[:, 3].mean(), torch.tensor(0.0).double())
     ages = run.condition.decode(train.context)["age"].astype(float)
     assert (ages.min(), ages.max()) == pytest.approx((age.low, age.high))
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("animate", "realnvp has no time to animate"),
+        ("steps", "realnvp takes no steps; name a run of a continuous flow"),
+    ],
+)
+def test_a_flow_that_is_not_continuous_is_refused_before_a_condition_is_asked_for(
+    flowrun: Flowrun, runs: dict[str, Path], command: str, told: str
+) -> None:
+    assert flowrun(command, runs["moons"]).stderr == f"flowrun: {runs['moons']}: {told}\n"

@@ -125,8 +125,22 @@ def test_the_user_s_points_have_an_nll_with_its_standard_error(
     with torch.no_grad():
         spread = opened.flow.log_prob(x).double().std().item()
     assert figures["nll_error/points"] == pytest.approx(spread / len(x) ** 0.5, rel=1e-5)
-    shown = flowrun("evaluate", opened.folder, "--points", "points.npy").stdout
+    told = flowrun("evaluate", opened.folder, "--points", "points.npy")
+    assert told.stderr == ""
+    shown = told.stdout
     assert "if the points follow the density of the run's data" in shown
+
+
+def test_a_kl_below_zero_says_that_the_points_may_be_of_another_density(
+    flowrun: Flowrun, folders: dict[str, Path]
+) -> None:
+    flowrun("sample", folders["realnvp"], "-n", "200", "-o", "own.npy")
+    told = flowrun("evaluate", folders["realnvp"], "--points", "own.npy")
+    assert told.returncode == 0
+    assert told.stderr == (
+        "flowrun: KL is below zero by more than its error: the points may not be from the data's "
+        "density (for example, they may be the model's own samples)\n"
+    )
 
 
 def test_a_single_point_has_no_standard_error(

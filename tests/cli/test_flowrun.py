@@ -62,7 +62,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 # A usage error exits with 2 and points to the command's help.
 USAGE = [
-    ("smaple", "argument COMMAND: invalid choice: 'smaple'", "flowrun"),
+    (
+        "sampel",
+        "argument COMMAND: invalid choice: 'sampel', did you mean 'sample'; see ",
+        "flowrun",
+    ),
+    ("x", "argument COMMAND: invalid choice: 'x' (choose from ", "flowrun"),
     ("--frames 3", "argument COMMAND: invalid choice: '3'", "flowrun"),
     ("sample R", "the following arguments are required: -n, -o/--output", "flowrun sample"),
     ("list -n -1", "argument -n: -1 is refused: it should be at least 1", "flowrun list"),

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from flowtrain.cli.keys import known_keys
-from flowtrain.cli.refusals import refuse_missing_tables, refuse_unknown_keys
+from flowtrain.cli.refusals import refuse_given_twice, refuse_missing_tables, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
+from flowtrain.sweeps.plan import write_record
 
 Compose = Callable[..., dict[str, Any]]
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
@@ -74,13 +75,27 @@ def test_a_sweep_over_options_knows_the_keys_of_all() -> None:
         (["-m", "model=affine,realnvp", "trainer.max_step=1,2"], "trainer.max_step: no such key; "),
         (
             ["model=realnvp", "model.width=8"],
-            "model.width: no such key; choose from model.activation, ",
+            "model.width: no key of the chosen model, but of ffjord",
         ),
         (["--model", "realnvp"], "--model: a setting has no dashes; type model=realnvp"),
         (["-model", "realnvp"], "-model: a setting has no dashes; type model=realnvp"),
         (["--seed"], "--seed: a setting has no dashes; type seed=..."),
         (["trainer.epochs=1"], "trainer.epochs: no such key; choose from trainer.animation, "),
         (["--seed=3"], "--seed=3: a setting has no dashes; type seed=3"),
+        (["model=realnvp", "model.wide=8"], "model.wide: no such key; choose from model.activat"),
+        (
+            ["data=moons", "data.path=hw.csv"],
+            "data.path: no key of the chosen data, but of table",
+        ),
+        (["data=tabel", "data.path=hw.csv"], "data: no option 'tabel'; did you mean table?"),
+        (["data.noise=0.1", "data=moon"], "data: no option 'moon'; did you mean moons"),
+        (["model=splin", "model.bins=8"], "model: no option 'splin'; did you mean spline?"),
+        (["-m", "model=spline,glou", "model.bins=8"], "model: no option 'glou'; did you mean glow"),
+        (
+            ["solver@evaluation.solver=eulr", "evaluation.solver.rtol=1e-3"],
+            "solver: no option 'eulr'; did you mean euler?",
+        ),
+        (["data=x/hw.csv", "data.path=1"], "data: no option 'x/hw.csv'; for a file type data=tab"),
         (["evaluation.solver.rtl=1"], "evaluation.solver.rtl: no such key; did you mean "),
     ],
 )
@@ -101,6 +116,10 @@ def test_a_mistyped_key_is_refused_with_the_nearest(arguments: list[str], told: 
         ["++data.arguments.anything=1", "+new=1", "~solver"],
         ["solver@evaluation.solver=rk4", "evaluation.solver.step_size=0.1"],
         ["resume='outputs/a,b=c'", "trainer.max_steps=1"],
+        ["model=realnvp,spline"],
+        ["-m", "model=choice(realnvp,spline)"],
+        ["model=realnvp.yaml", "experiment=null", "data=${oc.env:DATA}"],
+        ["hydra.searchpath=[file://mine]", "model=mine", "model.own=1"],
         ["--config-dir", "mine", "of.ones.own=1"],
         ["--config-dir=mine", "of.ones.own=1"],
         ["-cd", "mine", "of.ones.own=1"],
@@ -152,3 +171,50 @@ def test_a_table_that_is_there_or_may_be_is_not_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a b.csv").touch()
     refuse_missing_tables(["data.path=a b.csv", "data.path='a,b.csv'", "data.path=${oc.env:X}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["model=realnvp", "seed=1", "model=spline"],
+            "model: it is given twice, realnvp and spline; leave one out, or type "
+            "-m model=realnvp,spline for a run of each",
+        ),
+        (
+            ["-m", "seed=0,1", "optimizer=adam", "seed=2"],
+            "seed: it is given twice, 0,1 and 2; leave one out",
+        ),
+        (
+            ["++data.arguments.a=x", "data.arguments.a=y z"],
+            "data.arguments.a: it is given twice, x and y z; leave one out",
+        ),
+        (["resume=a", "resume=b"], "resume: it is given twice, a and b; leave one out"),
+    ],
+)
+def test_a_group_or_a_key_with_two_values_is_refused(arguments: list[str], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_given_twice(arguments)
+    assert str(caught.value) == told
+
+
+def test_what_is_given_once_or_twice_alike_is_not_refused() -> None:
+    refuse_given_twice(["seed=0", "seed=0", "solver=rk4", "solver@evaluation.solver=dopri5"])
+    refuse_given_twice(["-m", "-m", "--config-dir=a", "~solver", "~model"])
+
+
+def test_a_sweep_that_was_begun_with_a_key_given_twice_goes_on(
+    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    arguments = [
+        *tiny_overrides,
+        "model=affine",
+        "model=realnvp",
+        "trainer.max_steps=1",
+        "seed=0,1",
+    ]
+    write_record(tmp_path / "sweep", arguments, {})
+    told = flowtrain("resume_sweep=sweep")
+    assert (told.returncode, told.stderr) == (0, "")
+    told = flowtrain("resume_sweep=sweep", "seed=0", "seed=1")
+    assert told.stderr.startswith("flowtrain: seed: it is given twice, 0 and 1; leave one out")

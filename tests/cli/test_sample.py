@@ -140,3 +140,17 @@ def test_a_full_standard_output_is_told_in_one_line(
     assert (process.returncode, told) == (
         1, "flowrun: standard output: No space left on device\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npy"])
+def test_points_beyond_the_disk_are_refused_before_they_are_drawn(
+    flowrun: Flowrun, folders: dict[str, Path], tmp_path: Path, suffix: str
+) -> None:
+    told = flowrun("sample", folders["realnvp"], "-n", f"{10**17}", "-o", f"new/x.{suffix}")
+    assert (told.returncode, told.stdout) == (1, "")
+    size = {"csv": "2.2 EB", "npy": "800 PB"}[suffix]
+    assert told.stderr.startswith(
+        f"flowrun: new/x.{suffix}: 100,000,000,000,000,000 points take about {size}; its disk has "
+    )
+    assert told.stderr.endswith(" free\n")
+    assert not [*tmp_path.iterdir()]

@@ -78,6 +78,17 @@ def test_a_search_says_nothing_while_it_waits_for_its_trials(
     assert len(waited) == 2
 
 
+def test_a_search_without_optuna_says_how_to_install_it(
+    flowtrain: Flowtrain, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("flowtrain.config.section.find_spec", lambda _: None)
+    lr = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
+    told = flowtrain("-m", "sweep=optuna", *tiny_overrides, lr, "hydra.sweeper.n_trials=3")
+    assert told.returncode == 1
+    assert told.stderr == ("flowtrain: sweep=optuna is an extra: pip install 'flowtrain[optuna]'\n")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_search_prunes_reports_and_goes_on(
     flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flowtrain.comparison.compare import compare
 from flowtrain.comparison.summary import RunSummary, find_runs
-from flowtrain.comparison.table import render_csv
+from flowtrain.comparison.table import render_csv, render_markdown
 from flowtrain.comparison.write import picture
 from flowtrain.config.schema import Config
 from flowtrain.errors import UserError
@@ -293,6 +293,17 @@ def test_others_than_completed_runs_are_named_below_the_table() -> None:
             "4: without a result.json",
         )
     ]
+
+
+def test_many_that_are_not_completed_are_counted_and_stand_in_the_file() -> None:
+    failed = [run(f"{i}", status="failed", error="5 steps failed") for i in range(10)]
+    stopped = [run(f"{i}", status="interrupted", nll__val=3.0) for i in (10, 11)]
+    comparison = compare([run("12", kl__test=0.1), *failed, *stopped])
+    counted = "12 runs are not in the table: 10 failed, 2 interrupted; flowrun list shows them"
+    assert comparison.notes == [counted]
+    written = render_markdown(comparison).splitlines()
+    assert written[4:6] == [f"- {counted}", "- not in the table: 0: failed: 5 steps failed"]
+    assert written[-1] == "- not in the table: 11: interrupted"
 
 
 def test_without_a_known_density_nll_is_compared_and_that_is_said(tmp_path: Path) -> None:

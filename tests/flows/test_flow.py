@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -386,6 +386,16 @@ def test_fewer_points_than_none_are_refused() -> None:
     assert flow.sample(0).shape == (0, 2)
     with pytest.raises(ValueError, match="n must be 0 or more points, got -1"):
         flow.sample(-1)
+
+
+def test_what_is_no_number_of_points_or_no_generator_is_refused() -> None:
+    flow = Flow([], Standardize(torch.zeros(2), torch.ones(2)))
+    assert flow.sample(cast(int, np.int64(3))).shape == (3, 2)
+    for draw in (flow.sample, flow.sample_with_log_prob):
+        with pytest.raises(TypeError, match=r"^n must be a whole number of points, got 3\.0$"):
+            draw(cast(int, 3.0))
+        with pytest.raises(TypeError, match=r"^generator must be a torch\.Generator, got 0: try "):
+            draw(3, cast(torch.Generator, 0))
 
 
 @pytest.mark.parametrize("name", ["realnvp-alternate-2d", "spline-lu-2d", "ffjord-time_mlp-2d"])

@@ -244,6 +244,18 @@ def test_an_objective_that_keeps_to_the_contract_is_accepted(make_ffjord: Make) 
             "the loss must be a finite scalar tensor, got 1.5",
         ),
         (
+            lambda flow, x, generator: (-flow.log_prob(x).mean(), {"mine": 1.0}),
+            "it must return (loss, function of the scalars to log), got (Tensor, dict)",
+        ),
+        (
+            lambda flow, x, generator: -flow.log_prob(x).mean(),
+            "it must return (loss, function of the scalars to log), got Tensor; ",
+        ),
+        (
+            lambda flow, x, generator: (-flow.log_prob(x).mean(), lambda: 1 / 0),
+            "ZeroDivisionError: division by zero",
+        ),
+        (
             lambda flow, x, generator: (x.sum().detach(), dict),
             "the loss has no gradient: it must depend on the weights",
         ),

@@ -185,6 +185,7 @@ def test_a_run_that_patience_stopped_says_so(
     assert result.step < 1500
     assert "for 120 rows of 4 columns: trainer.max_steps=1500" in caplog.text
     assert "the last 2 evaluations were no better (trainer.patience)" in caplog.text
+    assert "better than the start, a Gaussian fitted to the rows as model.whitening" in caplog.text
     saved = json.loads((tmp_path / "result.json").read_text())["config"]["trainer"]
     assert saved["max_steps"] == 1500
 
