@@ -8,7 +8,6 @@ import re
 import struct
 import sys
 import termios
-from collections.abc import Callable
 from fcntl import ioctl
 from pathlib import Path
 
@@ -134,11 +133,11 @@ def in_terminal(columns: int, *command: str, cwd: Path) -> tuple[bytes, int]:
 
 @pytest.mark.parametrize("columns", [60])
 def test_the_bytes_of_a_run_s_screen_never_wrap(
-    tmp_path: Path, tiny_overrides: list[str], but: Callable[..., list[str]], columns: int
+    tmp_path: Path, tiny_overrides: list[str], columns: int
 ) -> None:
     program = [sys.executable, "-m", "flowtrain"]
     more = ["trainer.max_steps=1000", "trainer.evaluate_every=500", "trainer.figures=true"]
-    asked = but(tiny_overrides, *more, "hydra.run.dir=run")
+    asked = [*tiny_overrides, *more, "hydra.run.dir=run"]
     seen, status = in_terminal(columns, *program, *asked, cwd=tmp_path)
     assert status == 0
     lines = re.split(r"\r\n|\r", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()))

@@ -143,10 +143,10 @@ def test_a_run_that_is_killed_goes_on_from_another_machine(
 
 
 def test_of_two_machines_the_second_is_refused_until_the_first_dies(
-    start: Start, eight_steps: list[str], but: Callable[..., list[str]], network: Network
+    start: Start, eight_steps: list[str], network: Network
 ) -> None:
     one, other = network.machines
-    first = start(but(eight_steps, *LONG), one)
+    first = start([*eight_steps, *LONG], one)
     wait_until(taken_up(other))
     status, said = start(eight_steps, other).wait()
     owner = f"process {first.pid} on {socket.gethostname()}"
@@ -157,10 +157,10 @@ def test_of_two_machines_the_second_is_refused_until_the_first_dies(
 
 
 def test_a_server_that_goes_down_ends_the_run_in_one_line_and_it_goes_on_later(
-    start: Start, eight_steps: list[str], but: Callable[..., list[str]], network: Network
+    start: Start, eight_steps: list[str], network: Network
 ) -> None:
     one, other = network.machines
-    process = start(but(eight_steps, "trainer.max_steps=1000000"), one)
+    process = start([*eight_steps, "trainer.max_steps=1000000"], one)
     wait_until(taken_up(other))
     network.go_down()
     status, said = process.wait()
