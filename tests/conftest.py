@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,17 +118,6 @@ def tiny(compose: Callable[..., dict[str, Any]]) -> Callable[..., Config]:
 def tiny_overrides() -> list[str]:
     """Return what makes a run tiny on the command line."""
     return [*TINY, *SMALL["realnvp"]]
-
-
-@pytest.fixture(scope="session")
-def but() -> Callable[..., list[str]]:
-    """Return a function that puts changes in the place of overrides of the same keys."""
-
-    def but(overrides: Sequence[str], *changes: str) -> list[str]:
-        keys = {each.partition("=")[0] for each in changes}
-        return [*(each for each in overrides if each.partition("=")[0] not in keys), *changes]
-
-    return but
 
 
 @pytest.fixture

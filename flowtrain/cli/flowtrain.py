@@ -24,7 +24,6 @@ from flowtrain.cli.help import help_text
 from flowtrain.cli.hydra_hooks import check_taken_over, checked, overridden, understood
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import (
-    refuse_given_twice,
     refuse_missing_tables,
     refuse_unknown_flags,
     refuse_unknown_keys,
@@ -64,7 +63,6 @@ def main() -> None:
     threading.excepthook = report_defect
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)
     try:
-        refuse_given_twice(sys.argv[1:])
         typed = typed_again(sys.argv[1:])
         refuse_missing_tables(typed)
         sys.argv[1:] = understood(typed)

@@ -73,27 +73,6 @@ def refuse_unknown_flags(arguments: Sequence[str]) -> None:
     _Flags(parents=[get_args_parser()], add_help=False).parse_args([*arguments])
 
 
-def refuse_given_twice(arguments: Sequence[str]) -> None:
-    """Refuse a group or a key with two values: Hydra would take the last one in silence.
-
-    Args:
-        arguments: as typed; not those that a sweep's folder records.
-
-    Raises:
-        UserError: names both values.
-    """
-    found: dict[str, str] = {}
-    for argument in arguments:
-        key, given, value = argument.lstrip("+").partition("=")
-        if not given or argument.startswith("-"):
-            continue
-        if found.setdefault(key, value) != value:
-            told = f"{key}: it is given twice, {found[key]} and {value}; leave one out"
-            if key in GROUPS and "," not in found[key] + value:
-                told += f", or type -m {key}={found[key]},{value} for a run of each"
-            raise UserError(told)
-
-
 def refuse_wrong_folder(arguments: Sequence[str]) -> None:
     """Refuse a folder where it has no effect, and one without a name.
 

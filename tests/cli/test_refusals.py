@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from flowtrain.cli.keys import known_keys
-from flowtrain.cli.refusals import refuse_given_twice, refuse_missing_tables, refuse_unknown_keys
+from flowtrain.cli.refusals import refuse_missing_tables, refuse_unknown_keys
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
-from flowtrain.sweeps.plan import write_record
 
 Compose = Callable[..., dict[str, Any]]
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
@@ -171,50 +170,3 @@ def test_a_table_that_is_there_or_may_be_is_not_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a b.csv").touch()
     refuse_missing_tables(["data.path=a b.csv", "data.path='a,b.csv'", "data.path=${oc.env:X}"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (
-            ["model=realnvp", "seed=1", "model=spline"],
-            "model: it is given twice, realnvp and spline; leave one out, or type "
-            "-m model=realnvp,spline for a run of each",
-        ),
-        (
-            ["-m", "seed=0,1", "optimizer=adam", "seed=2"],
-            "seed: it is given twice, 0,1 and 2; leave one out",
-        ),
-        (
-            ["++data.arguments.a=x", "data.arguments.a=y z"],
-            "data.arguments.a: it is given twice, x and y z; leave one out",
-        ),
-        (["resume=a", "resume=b"], "resume: it is given twice, a and b; leave one out"),
-    ],
-)
-def test_a_group_or_a_key_with_two_values_is_refused(arguments: list[str], told: str) -> None:
-    with pytest.raises(UserError) as caught:
-        refuse_given_twice(arguments)
-    assert str(caught.value) == told
-
-
-def test_what_is_given_once_or_twice_alike_is_not_refused() -> None:
-    refuse_given_twice(["seed=0", "seed=0", "solver=rk4", "solver@evaluation.solver=dopri5"])
-    refuse_given_twice(["-m", "-m", "--config-dir=a", "~solver", "~model"])
-
-
-def test_a_sweep_that_was_begun_with_a_key_given_twice_goes_on(
-    flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
-) -> None:
-    arguments = [
-        *tiny_overrides,
-        "model=affine",
-        "model=realnvp",
-        "trainer.max_steps=1",
-        "seed=0,1",
-    ]
-    write_record(tmp_path / "sweep", arguments, {})
-    told = flowtrain("resume_sweep=sweep")
-    assert (told.returncode, told.stderr) == (0, "")
-    told = flowtrain("resume_sweep=sweep", "seed=0", "seed=1")
-    assert told.stderr.startswith("flowtrain: seed: it is given twice, 0 and 1; leave one out")

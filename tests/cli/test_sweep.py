@@ -36,12 +36,10 @@ def figures(sweep: Path) -> list[dict[str, str]]:
 def test_an_interrupted_sweep_goes_on_and_ends_as_if_it_never_stopped(
     flowtrain: Flowtrain,
     tiny_overrides: list[str],
-    but: Callable[..., list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = but(SWEEP, "hydra.sweep.dir=whole")
-    assert flowtrain(*whole, *tiny_overrides).returncode == 0
+    assert flowtrain(*SWEEP, *tiny_overrides, "hydra.sweep.dir=whole").returncode == 0
     step = train_step
 
     def struck(run: Run, tracker: Tracker) -> None:

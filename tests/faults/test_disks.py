@@ -27,15 +27,10 @@ def filled_at(limit: int) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    start: Start,
-    eight_steps: list[str],
-    but: Callable[..., list[str]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def whole(start: Start, eight_steps: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a run of 4 steps, one of 8 that went on from it, and their sizes."""
     home = tmp_path_factory.mktemp("whole")
-    assert start(but(eight_steps, "trainer.max_steps=4"), home).wait() == (0, "")
+    assert start([*eight_steps, "trainer.max_steps=4"], home).wait() == (0, "")
     (home / "run").rename(home / "half")
     shutil.copytree(home / "half", home / "run")
     assert start(["resume=run", "trainer.max_steps=8"], home).wait() == (0, "")

@@ -143,10 +143,10 @@ def test_a_disk_that_is_really_full_is_told_in_one_line_and_the_run_goes_on_late
 
 
 def test_a_disk_that_became_read_only_is_told_in_one_line_and_read_all_the_same(
-    start: Start, eight_steps: list[str], but: Callable[..., list[str]], tmp_path: Path
+    start: Start, eight_steps: list[str], tmp_path: Path
 ) -> None:
     with of_memory(tmp_path, "size") as (home, _):
-        assert start(but(eight_steps, "trainer.max_steps=4"), home).wait() == (0, "")
+        assert start([*eight_steps, "trainer.max_steps=4"], home).wait() == (0, "")
         remount(home, "ro")
         for command in (
             ["resume=run", "trainer.max_steps=8"],
