@@ -77,9 +77,9 @@ def run(options: argparse.Namespace) -> None:
 
     for line in warnings_about(metrics, base=config.model.base):
         say(f"warning: {line}")
-    if metrics.get("kl/points", 0.0) < -metrics.get("kl_error/points", math.inf):
+    if metrics.get("kl/points", 0.0) < -2 * metrics.get("kl_error/points", math.inf):
         say(
-            "KL is below zero by more than its error: the points may not be from the data's "
+            "KL is below zero by more than twice its error: the points may not be from the data's "
             "density (for example, they may be the model's own samples)"
         )
 

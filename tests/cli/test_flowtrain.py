@@ -216,13 +216,12 @@ def test_a_file_in_the_way_of_the_folder_is_named(
 def test_a_full_disk_is_told_in_one_message(
     flowtrain: Flowtrain,
     tiny_overrides: list[str],
-    but: Callable[..., list[str]],
     tmp_path: Path,
     full_disk: Callable[[int], AbstractContextManager[None]],
     limit: int,
 ) -> None:
     with full_disk(limit):
-        told = flowtrain(*but(tiny_overrides, "hydra.run.dir=run", "model.hidden=256"))
+        told = flowtrain(*tiny_overrides, "hydra.run.dir=run", "model.hidden=256")
     assert told.returncode == 1
     assert told.stderr.startswith("flowtrain: ")
     assert told.stderr.endswith("File too large\n")
@@ -302,7 +301,6 @@ def test_two_runs_at_once_do_not_share_a_folder(
 def test_a_data_set_of_one_s_own_is_found_by_config_dir(
     flowtrain: Flowtrain,
     tiny_overrides: list[str],
-    but: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
@@ -312,7 +310,7 @@ def test_a_data_set_of_one_s_own_is_found_by_config_dir(
         "covariances": [[[1.0, 0.0], [0.0, 1.0]]] * 2,
     }  # fmt: skip
     path.write_text(yaml.safe_dump(density))
-    asked = ["--config-dir", "mine", *but(tiny_overrides, "data=pair"), "hydra.run.dir=run"]
+    asked = ["--config-dir", "mine", *tiny_overrides, "data=pair", "hydra.run.dir=run"]
     assert flowtrain(*asked).returncode == 0
     recorded = yaml.safe_load((tmp_path / "run" / ".hydra" / "config.yaml").read_text())
     assert recorded["data"] == density
