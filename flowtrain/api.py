@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from flowtrain.cli.compose import Composed, compose
-from flowtrain.cli.hydra_hooks import checked
 from flowtrain.cli.log_file import LogFile
+from flowtrain.cli.typed import checked
 from flowtrain.data.frame import as_table, holds, save_points
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.flow import Flow

@@ -258,7 +258,7 @@ class OptunaSweeper(GridSweeper):
 @contextmanager
 def closing_report(folder: Path) -> Iterator[None]:
     """However a sweep ends, compare what is done; if it was interrupted, say how to go on."""
-    from flowtrain.cli.hydra_hooks import compare_sweep
+    from flowtrain.cli.compare import compare_sweep
 
     try:
         yield

@@ -1,10 +1,12 @@
-"""`flowrun compare`: one table, and one picture, over many runs."""
+"""`flowrun compare`: one table, and one picture, over many runs; a sweep ends with them, too."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtrain.cli import options as shared
+from flowtrain.errors import UserError
 from flowtrain.progress import doing
 
 if TYPE_CHECKING:
@@ -79,3 +81,28 @@ def print_comparison(comparison: "Comparison") -> None:
     print_as(columns, rows, left=left)
     for note in comparison.notes:
         print(one_line(note))
+
+
+def compare_sweep(folder: Path) -> None:
+    """Print a table over all jobs of a sweep, finished or not; leave it and a picture there."""
+    if not any(folder.glob("*/result.json")):
+        return
+    from flowtrain.cli.messages import explain
+    from flowtrain.comparison.compare import compare
+    from flowtrain.comparison.summary import find_runs
+    from flowtrain.comparison.write import write_comparison
+    from flowtrain.config.logger import TensorBoard
+
+    try:
+        runs = find_runs([folder])
+        if not any(run.status == "completed" for run in runs):
+            return  # each job has said why
+        comparison = compare(runs)
+        print_comparison(comparison)
+        for path in write_comparison(comparison, folder):
+            print(path)
+        if any(run.config.get("logger") == "tensorboard" for run in runs):
+            for line in TensorBoard(name="tensorboard").view(folder):
+                print(line)
+    except UserError as error:  # the runs are there: a table that is not is no reason to fail
+        sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from flowtrain.cli.hydra_hooks import overridden, understood
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import refuse_unknown_keys
+from flowtrain.cli.typed import overridden, understood
 from flowtrain.config import CONF
 from flowtrain.errors import ConfigError, UserError
 
@@ -98,3 +98,18 @@ def _hydra() -> Iterator[None]:
     finally:
         version.version_base = before
         GlobalHydra.instance().hydra = running
+
+
+def compose_option(group: str, option: str) -> dict[str, Any]:
+    """Return the settings of one option of a group, composed as the command line would.
+
+    Raises:
+        UserError: the group has no such option.
+    """
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    if option not in options:
+        raise UserError(f"{group}: {option!r} is unknown; choose from {', '.join(options)}")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose(overrides=[f"+{group}={option}"])[group]
+    settings: dict[str, Any] = OmegaConf.to_container(composed)  # type: ignore[assignment]
+    return settings

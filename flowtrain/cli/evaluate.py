@@ -171,7 +171,7 @@ def _solved_by(saved: "SavedRun", options: argparse.Namespace) -> "SavedRun":
             f"{saved.folder}: {saved.config.model.name} solves no ODE; "
             "a solver would have no effect"
         )
-    from flowtrain.cli.hydra_hooks import compose_option
+    from flowtrain.cli.compose import compose_option
 
     own = saved.config.evaluation.solver.model_dump()
     defaults = own

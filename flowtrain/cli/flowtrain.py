@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from flowtrain import __version__
 from flowtrain.cli.help import help_text
-from flowtrain.cli.hydra_hooks import check_taken_over, checked, overridden, understood
+from flowtrain.cli.hydra_hooks import check_taken_over
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import (
     refuse_missing_tables,
@@ -31,6 +31,7 @@ from flowtrain.cli.refusals import (
     refuse_wrong_folder,
 )
 from flowtrain.cli.streams import mend_streams
+from flowtrain.cli.typed import checked, overridden, understood
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.live import console_lines

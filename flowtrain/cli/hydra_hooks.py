@@ -1,34 +1,18 @@
-"""What Hydra asks of us: names of folders, the end of a sweep; and overrides read again."""
+"""What Hydra asks of us: where a run goes, where its config is recorded, what a job hands on."""
 
-import os
-import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from flowtrain.cli.keys import several_runs
-from flowtrain.cli.messages import explain
-from flowtrain.config import CONF
-from flowtrain.errors import CheckpointError, ConfigError, UserError
+from flowtrain.cli.typed import checked, overridden
+from flowtrain.errors import UserError
 from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.runs.folder import RunFolder
-from flowtrain.runs.latest import followed
 from flowtrain.runs.lock import owner
 from flowtrain.sweeps.names import UNSAFE
-from flowtrain.text import for_hydra
-
-if TYPE_CHECKING:
-    from flowtrain.config.schema import Config
-
-# What a user's own class takes: any key.
-FREE = re.compile(r"(data|model|objective)\.arguments[.=]")
 
 
 class LeanReturn(Callback):
@@ -40,31 +24,6 @@ class LeanReturn(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Forget the configs of a job."""
         job_return.cfg = job_return.hydra_cfg = None
-
-
-def compare_sweep(folder: Path) -> None:
-    """Print a table over all jobs of a sweep, finished or not; leave it and a picture there."""
-    if not any(folder.glob("*/result.json")):
-        return
-    from flowtrain.cli.compare import print_comparison
-    from flowtrain.comparison.compare import compare
-    from flowtrain.comparison.summary import find_runs
-    from flowtrain.comparison.write import write_comparison
-    from flowtrain.config.logger import TensorBoard
-
-    try:
-        runs = find_runs([folder])
-        if not any(run.status == "completed" for run in runs):
-            return  # each job has said why
-        comparison = compare(runs)
-        print_comparison(comparison)
-        for path in write_comparison(comparison, folder):
-            print(path)
-        if any(run.config.get("logger") == "tensorboard" for run in runs):
-            for line in TensorBoard(name="tensorboard").view(folder):
-                print(line)
-    except UserError as error:  # the runs are there: a table that is not is no reason to fail
-        sys.stderr.write(f"flowtrain: no comparison of the sweep: {explain(error)}\n")
 
 
 def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
@@ -135,94 +94,6 @@ def unless(given: Any, default: Any, otherwise: Any = None) -> Any:
     (800, None)
     """
     return default if given is None else otherwise
-
-
-def checked(raw: dict[str, Any], asked: dict[str, Any]) -> "Config":
-    """Return the config of a run: of one that goes on, its own with the settings that were typed.
-
-    Args:
-        raw: a composed config.
-        asked: what `overridden` finds of it, if a run goes on.
-
-    Raises:
-        UserError: the config is invalid, or contradicts that of the run.
-    """
-    from flowtrain.config.schema import validate
-    from flowtrain.runs.settings import held_config, reconcile
-
-    if not isinstance(raw["resume"], str):
-        return validate(raw)
-    try:
-        own = held_config(RunFolder(Path(raw["resume"])))
-    except CheckpointError:  # the checkpoint says it, later
-        return validate(raw)
-    ours = {key: raw[key] for key in ("resume", "trust_code")}
-    return validate({**reconcile(own.model_dump(), asked), **ours})
-
-
-def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return only the settings of a composed config that the user typed."""
-    asked: dict[str, Any] = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.key_or_group == "experiment":
-            raise ConfigError("experiment: a run that goes on has its own settings; leave it out")
-        *parents, last = (override.package or override.key_or_group).replace("/", ".").split(".")
-        source, target = raw, asked
-        for key in parents:
-            source, target = source[key], target.setdefault(key, {})
-        target[last] = source.get(last)
-    del asked["resume"]
-    asked.pop("trust_code", None)
-    return asked
-
-
-def understood(arguments: list[str]) -> list[str]:
-    """Rewrite what Hydra would take amiss on the command line.
-
-    A folder or a table may be named as it is called, although = and , have a meaning to Hydra and
-    other alphabets have none, and the arguments of a class that is not ours may have any key.
-
-    A link `latest` is followed at once, before it points to the run that starts.
-
-    >>> understood(["data.arguments.side=2", "resume=outputs/a,b"])
-    ['++data.arguments.side=2', "resume='outputs/a,b'"]
-    """
-    sweep = several_runs(arguments)
-    bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
-    path = re.compile(r"(data\.path|objective\.teacher|hydra\.run\.dir)=([^'\"\[{].*)", re.DOTALL)
-    rewritten = []
-    for argument in arguments:
-        if FREE.match(argument):
-            argument = f"++{argument}"
-        elif match := bare.fullmatch(argument):
-            folder = followed(match[2])
-            if not sweep or folder != match[2]:
-                argument = f"{match[1]}={for_hydra(folder)}"
-        elif (match := path.fullmatch(argument)) and not sweep and _is_foreign(match[2]):
-            argument = f"{match[1]}={for_hydra(os.path.expanduser(match[2]))}"
-        rewritten.append(argument)
-    return rewritten
-
-
-def _is_foreign(path: str) -> bool:
-    """Return whether a path means something else to Hydra, or nothing, and is no interpolation."""
-    plain = re.fullmatch(r"[\w./\\+$%*@?|:, -]*", path, re.ASCII)
-    return "${" not in path and (not plain or ("," in path and Path(path).exists()))
-
-
-def compose_option(group: str, option: str) -> dict[str, Any]:
-    """Return the settings of one option of a group, composed as the command line would.
-
-    Raises:
-        UserError: the group has no such option.
-    """
-    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    if option not in options:
-        raise UserError(f"{group}: {option!r} is unknown; choose from {', '.join(options)}")
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose(overrides=[f"+{group}={option}"])[group]
-    settings: dict[str, Any] = OmegaConf.to_container(composed)  # type: ignore[assignment]
-    return settings
 
 
 # At import, because a launcher's worker imports this module and never calls main.

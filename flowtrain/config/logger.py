@@ -43,7 +43,7 @@ class Logger(Section):
 
 
 class NoLogger(Logger):
-    owner: ClassVar[str] = "flowtrain.training.loggers:NoLogger"
+    owner: ClassVar[str] = "flowtrain.training.loggers:Logger"
     name: Literal["none"]
 
 

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -32,8 +32,11 @@ log = logging.getLogger("flowtrain")
 Line = dict[str, Any]  # of metrics.jsonl: step, seconds, and scalars by tag; null is not finite
 
 
-class Logger(Protocol):
-    """Shows a run's stream of scalars, figures and settings."""
+class Logger:
+    """Shows a run's stream of scalars, figures and settings: this one nothing, others a part."""
+
+    def __init__(self, folder: RunFolder, **_: Any) -> None:
+        """Begin, or go on, with the run of a folder."""
 
     def scalars(self, step: int, seconds: float, values: dict[str, float]) -> None:
         """Show scalars by tag."""
@@ -51,29 +54,7 @@ class Logger(Protocol):
         """Write what is left."""
 
 
-class NoLogger:
-    """Shows nothing."""
-
-    def __init__(self, folder: RunFolder, **_: Any) -> None:
-        pass
-
-    def scalars(self, step: int, seconds: float, values: dict[str, float]) -> None:
-        pass
-
-    def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
-        pass
-
-    def text(self, tag: str, content: dict[str, Any]) -> None:
-        pass
-
-    def summary(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
-        pass
-
-    def close(self, *, failed: bool) -> None:
-        pass
-
-
-class Csv(NoLogger):
+class Csv(Logger):
     """Scalars in metrics.csv, a line each: columns differ from line to line of metrics.jsonl."""
 
     def __init__(self, folder: RunFolder, *, kept: Sequence[Line], **_: Any) -> None:
@@ -95,7 +76,7 @@ class Csv(NoLogger):
         self.file.close()
 
 
-class TensorBoard:
+class TensorBoard(Logger):
     """Curves, figures, settings and hyperparameters as one event file in the run folder."""
 
     def __init__(self, folder: RunFolder, *, step: int, kept: Sequence[Line]) -> None:
@@ -152,7 +133,7 @@ class TensorBoard:
             self.picture(step, f"figures/{kind}", pixels)
 
 
-class WandB:
+class WandB(Logger):
     """A run of Weights & Biases: curves over `step`, figures, the config and a summary.
 
     Its id is kept in logger.json, so that a resumed run goes on as the same one there. Offline,
@@ -209,7 +190,7 @@ class WandB:
         self.run.finish(exit_code=int(failed))
 
 
-class MLflow:
+class MLflow(Logger):
     """A run of MLflow: metrics with their steps, parameters, figures and settings as artifacts.
 
     Its id is kept in logger.json, so that a resumed run goes on as the same one there.

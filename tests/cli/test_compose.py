@@ -9,11 +9,14 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
 
-from flowtrain.cli.compose import compose
-from flowtrain.cli.hydra_hooks import checked
+from flowtrain.cli.compose import compose, compose_option
+from flowtrain.cli.typed import checked
+from flowtrain.config import CONF
 from flowtrain.config.schema import Config
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.training.trainer import train
+
+SOLVERS = sorted(path.stem for path in (CONF / "solver").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -88,3 +91,17 @@ def test_a_run_that_goes_on_is_checked_by_its_own_settings(maf: Path) -> None:
 def test_a_run_that_goes_on_takes_no_recipe(maf: Path) -> None:
     with pytest.raises(ConfigError, match=r"^experiment: a run that goes on has its own settings"):
         compose([f"resume={maf}", "experiment=best"])
+
+
+@pytest.mark.parametrize("option", SOLVERS)
+def test_an_option_composes_as_on_the_command_line(
+    request: pytest.FixtureRequest, option: str
+) -> None:
+    whole = request.getfixturevalue("compose")(f"solver={option}")
+    assert compose_option("solver", option) == whole["solver"]
+
+
+def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UserError) as caught:
+        compose_option("solver", "magic")
+    assert str(caught.value) == f"solver: 'magic' is unknown; choose from {', '.join(SOLVERS)}"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import flowtrain
-from flowtrain.cli.hydra_hooks import compose_option
+from flowtrain.cli.compose import compose_option
 from flowtrain.config import CONF
 from flowtrain.config.schema import Config
 from flowtrain.evaluation.findings import measured

@@ -1,4 +1,4 @@
-"""What Hydra calls back, and overrides as a user types them."""
+"""What Hydra asks of us, and what its configs come to."""
 
 import subprocess
 import sys
@@ -9,66 +9,11 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
-from flowtrain.cli.hydra_hooks import compose_option, understood
 from flowtrain.config import CONF
-from flowtrain.errors import UserError
 from hydra_plugins.flowtrain_sweepers import GridSweeper
 
 Compose = Callable[..., dict[str, Any]]
 Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
-
-SOLVERS = sorted(path.stem for path in (CONF / "solver").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("option", SOLVERS)
-def test_an_option_composes_as_on_the_command_line(compose: Compose, option: str) -> None:
-    assert compose_option("solver", option) == compose(f"solver={option}")["solver"]
-
-
-def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(UserError) as caught:
-        compose_option("solver", "magic")
-    assert str(caught.value) == f"solver: 'magic' is unknown; choose from {', '.join(SOLVERS)}"
-
-
-def test_a_link_latest_is_followed_before_it_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs" / "a=1,b").mkdir(parents=True)
-    (tmp_path / "latest").symlink_to("outputs/a=1,b")
-    assert understood(["resume=latest"]) == ["resume='outputs/a=1,b'"]
-    assert understood(["-m", "init_from=latest"]) == ["-m", "init_from='outputs/a=1,b'"]
-    assert understood(["init_from=outputs/a=1,b"]) == ["init_from='outputs/a=1,b'"]
-
-
-@pytest.mark.parametrize(
-    ("typed", "read"),
-    [
-        (["data=moons", "seed=1"], ["data=moons", "seed=1"]),
-        (["data.arguments.side=2"], ["++data.arguments.side=2"]),
-        (["objective.arguments.a.b=1,2"], ["++objective.arguments.a.b=1,2"]),
-        (["data.arguments={side:2}"], ["++data.arguments={side:2}"]),
-        (["++data.arguments.side=2"], ["++data.arguments.side=2"]),
-        (["resume=a,b=c"], ["resume='a,b=c'"]),
-        (["resume='a,b'"], ["resume='a,b'"]),
-        (["init_from=a b"], ["init_from='a b'"]),
-        (["-m", "init_from=a,b"], ["-m", "init_from=a,b"]),
-        (["data.path=größe.csv"], ["data.path='größe.csv'"]),
-        (["data.path=points (1).csv"], ["data.path='points (1).csv'"]),
-        (["data.path=a'b[1]&#.csv"], [r"data.path='a\'b[1]&#.csv'"]),
-        (["data.path=a=b.csv"], ["data.path='a=b.csv'"]),
-        (["hydra.run.dir=größe/run"], ["hydra.run.dir='größe/run'"]),
-        (["hydra.run.dir=~/run"], [f"hydra.run.dir='{Path.home() / 'run'}'"]),
-        (["hydra.run.dir=a,b"], ["hydra.run.dir=a,b"]),
-        (["hydra.run.dir=runs/${model.name} (1)"], ["hydra.run.dir=runs/${model.name} (1)"]),
-        (["data.path='größe.csv'"], ["data.path='größe.csv'"]),
-        (["data.path=[a,b]"], ["data.path=[a,b]"]),
-        (["-m", "data.path=größe.csv"], ["-m", "data.path=größe.csv"]),
-    ],
-)
-def test_what_hydra_would_take_amiss_is_rewritten(typed: list[str], read: list[str]) -> None:
-    assert understood(typed) == read
 
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))

@@ -1,0 +1,94 @@
+"""What was typed: words as Hydra is to read them, and the settings of a run that they name."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from flowtrain.cli.keys import several_runs
+from flowtrain.errors import CheckpointError, ConfigError
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.latest import followed
+from flowtrain.text import for_hydra
+
+if TYPE_CHECKING:
+    from flowtrain.config.schema import Config
+
+# What a user's own class takes: any key.
+FREE = re.compile(r"(data|model|objective)\.arguments[.=]")
+
+
+def understood(arguments: list[str]) -> list[str]:
+    """Rewrite what Hydra would take amiss on the command line.
+
+    A folder or a table may be named as it is called, although = and , have a meaning to Hydra and
+    other alphabets have none, and the arguments of a class that is not ours may have any key.
+
+    A link `latest` is followed at once, before it points to the run that starts.
+
+    >>> understood(["data.arguments.side=2", "resume=outputs/a,b"])
+    ['++data.arguments.side=2', "resume='outputs/a,b'"]
+    """
+    sweep = several_runs(arguments)
+    bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
+    path = re.compile(r"(data\.path|objective\.teacher|hydra\.run\.dir)=([^'\"\[{].*)", re.DOTALL)
+    rewritten = []
+    for argument in arguments:
+        if FREE.match(argument):
+            argument = f"++{argument}"
+        elif match := bare.fullmatch(argument):
+            folder = followed(match[2])
+            if not sweep or folder != match[2]:
+                argument = f"{match[1]}={for_hydra(folder)}"
+        elif (match := path.fullmatch(argument)) and not sweep and _is_foreign(match[2]):
+            argument = f"{match[1]}={for_hydra(os.path.expanduser(match[2]))}"
+        rewritten.append(argument)
+    return rewritten
+
+
+def _is_foreign(path: str) -> bool:
+    """Return whether a path means something else to Hydra, or nothing, and is no interpolation."""
+    plain = re.fullmatch(r"[\w./\\+$%*@?|:, -]*", path, re.ASCII)
+    return "${" not in path and (not plain or ("," in path and Path(path).exists()))
+
+
+def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return only the settings of a composed config that the user typed."""
+    asked: dict[str, Any] = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group == "experiment":
+            raise ConfigError("experiment: a run that goes on has its own settings; leave it out")
+        *parents, last = (override.package or override.key_or_group).replace("/", ".").split(".")
+        source, target = raw, asked
+        for key in parents:
+            source, target = source[key], target.setdefault(key, {})
+        target[last] = source.get(last)
+    del asked["resume"]
+    asked.pop("trust_code", None)
+    return asked
+
+
+def checked(raw: dict[str, Any], asked: dict[str, Any]) -> "Config":
+    """Return the config of a run: of one that goes on, its own with the settings that were typed.
+
+    Args:
+        raw: a composed config.
+        asked: what `overridden` finds of it, if a run goes on.
+
+    Raises:
+        UserError: the config is invalid, or contradicts that of the run.
+    """
+    from flowtrain.config.schema import validate
+    from flowtrain.runs.settings import held_config, reconcile
+
+    if not isinstance(raw["resume"], str):
+        return validate(raw)
+    try:
+        own = held_config(RunFolder(Path(raw["resume"])))
+    except CheckpointError:  # the checkpoint says it, later
+        return validate(raw)
+    ours = {key: raw[key] for key in ("resume", "trust_code")}
+    return validate({**reconcile(own.model_dump(), asked), **ours})
