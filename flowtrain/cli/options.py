@@ -66,7 +66,7 @@ def add_columns_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--columns", metavar="NAMES", type=columns,
         help="those of FILE to use, by name or by position from 0: x,y or 0,2 "
-        "(default: those that the run chose, or all)",
+        "(default: by the names of the run's, or all)",
     )  # fmt: skip
     command.add_argument(
         "--header", choices=("auto", "true", "false"), default="auto",
