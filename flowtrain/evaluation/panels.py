@@ -163,10 +163,19 @@ def model_density(flow: Flow, extent: Extent, side: int, batch_size: int) -> Ima
     return density_on_grid(flow.log_prob, extent, side, like, batch_size)
 
 
-def scale_axis(axes: Axes, side: str, values: Sequence[float] | Image) -> None:
-    """Make the x or y axis logarithmic where its values are positive and span over a decade.
+def scale_axis(
+    axes: Axes, side: str, values: Sequence[float] | Image, *, factor: float = 10.0
+) -> None:
+    """Make the x or y axis logarithmic where its values are positive and far apart.
 
     Its numbers are written in full, few enough to stand apart.
+
+    Args:
+        axes: to scale.
+        side: "x" or "y".
+        values: that are shown.
+        factor: between the least and the largest, beyond which they are far apart; from 5 on
+            there are two numbers at least.
 
     >>> axis = Figure().subplots()
     >>> scale_axis(axis, "y", [0.01, 1.0])
@@ -175,7 +184,7 @@ def scale_axis(axes: Axes, side: str, values: Sequence[float] | Image) -> None:
     """
     axis = axes.xaxis if side == "x" else axes.yaxis
     seen = finite(values)
-    if len(seen) and 0 < 10 * (low := seen.min()) < (high := seen.max()):
+    if len(seen) and 0 < factor * (low := seen.min()) < (high := seen.max()):
         axes.set(**{f"{side}scale": "log"})
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
         axis.set_minor_formatter(NullFormatter())

@@ -75,6 +75,12 @@ METRICS = {
     ),
 }
 
+VALIDATED = {  # what tells how good a model is by its validation: the first that it has
+    "kl/val": "KL",
+    "nll/val": "NLL",
+    "kl_reverse/val": "KL(model | data)",
+    "elbo/val": "-ELBO",
+}
 JUDGING = ("kl", "nll", "kl_reverse", "elbo")  # what runs are judged by, in the order of columns
 
 
@@ -117,10 +123,19 @@ def validated(metrics: Mapping[str, float]) -> float:
     >>> validated({"kl_reverse/val": 0.2, "elbo/val": 1.5}), validated({"elbo/val": 1.5})
     (0.2, -1.5)
     """
-    for tag in ("kl/val", "nll/val", "kl_reverse/val"):
+    for tag in VALIDATED:
         if tag in metrics:
-            return metrics[tag]
-    return -metrics.get("elbo/val", -math.inf)
+            return -metrics[tag] if tag == "elbo/val" else metrics[tag]
+    return math.inf
+
+
+def validated_by(tags: Collection[str]) -> str | None:
+    """Return the name of the figure that `validated` takes of a run; None where there is none.
+
+    >>> validated_by(["nll/val", "kl/val"]), validated_by(["elbo/val"]), validated_by([])
+    ('KL', '-ELBO', None)
+    """
+    return next((name for tag, name in VALIDATED.items() if tag in tags), None)
 
 
 def telling(tags: Collection[str], *, objective: str) -> list[str]:

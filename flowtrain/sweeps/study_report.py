@@ -4,11 +4,15 @@ import math
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flowtrain.evaluation.tags import VALIDATED, validated_by
 from flowtrain.files import writing
+from flowtrain.runs.folder import RunFolder
+from flowtrain.runs.result import read_result
+from flowtrain.sweeps.study import trial_folder
 
 SHOWN = 5  # settings in the picture, the most important first
 
@@ -49,10 +53,22 @@ def write_report(study: Any, sweep: Path, fixed: Mapping[str, str]) -> Iterator[
         from flowtrain.evaluation.images import pixels
         from flowtrain.sweeps.study_figure import study_figure
 
-        image = pixels(study_figure(trials, list(importance)[:SHOWN]))
+        told = told_by(sweep, [trial.number for trial in completed])
+        image = pixels(study_figure(trials, list(importance)[:SHOWN], told=told))
         PIL.Image.fromarray(image).save(file, format="PNG")
     yield from lines
     yield f"{sweep / 'study.md'}  {sweep / 'study.png'}"
+
+
+def told_by(sweep: Path, numbers: Iterable[int]) -> str:
+    """Return the name of the figure that trials were told by; of several where their data differ.
+
+    >>> told_by(tmp_path, [0])  # its folder is gone
+    'figure'
+    """
+    results = (read_result(RunFolder(sweep / trial_folder(number))) for number in numbers)
+    names = {validated_by(result.get("metrics", {})) for result in results} - {None}
+    return " or ".join(name for name in VALIDATED.values() if name in names) or "figure"
 
 
 def _share(number: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowtrain.errors import UserError
+from flowtrain.evaluation.images import pixels
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.lock import locked
 from flowtrain.runs.result import write_result
@@ -24,6 +25,8 @@ from flowtrain.sweeps.study import (
     tell,
     trial_folder,
 )
+from flowtrain.sweeps.study_figure import study_figure
+from flowtrain.sweeps.study_report import told_by, write_report
 
 QUESTION = {"settings": {"model": "spline"}, "space": {"optimizer.lr": "any"}}
 Open = Callable[..., Any]
@@ -253,8 +256,6 @@ def test_a_hopeless_trial_is_given_up_through_the_journal(
 def test_the_report_has_a_command_to_paste_and_a_picture(
     opened: Open, space: Any, tmp_path: Path
 ) -> None:
-    from flowtrain.sweeps.study_report import write_report
-
     settings = Settings(n_trials=6, sampler="random")
     study = opened(settings)
     assert list(write_report(study, tmp_path, {})) == []
@@ -271,20 +272,72 @@ def test_the_report_has_a_command_to_paste_and_a_picture(
     assert "study.png" in files
 
 
+def trial(number: int, state: str, **params: Any) -> Any:
+    spaces = {
+        "a": SimpleNamespace(choices=("x", "y")),
+        "lr": SimpleNamespace(low=0.003, high=0.03, step=None, log=True),
+        "couplings": SimpleNamespace(low=2, high=8, step=2, log=False),
+        "bins": SimpleNamespace(low=4, high=40, step=1, log=False),
+    }
+    return SimpleNamespace(
+        number=number, state=SimpleNamespace(name=state), value=float(number + 1), params=params,
+        intermediate_values={10: 20.0 * number}, distributions=spaces,
+    )  # fmt: skip
+
+
+def ticks(axis: Any) -> list[str]:
+    """Return what is written along an axis within its view."""
+    low, high = sorted(axis.get_view_interval())
+    pairs = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+    return [label.get_text() for place, label in pairs if low <= place <= high]
+
+
 def test_the_picture_shows_numbers_and_choices() -> None:
-    from flowtrain.sweeps.study_figure import study_figure
+    trials = [
+        trial(0, "COMPLETE", a="x", lr=0.01),
+        trial(1, "PRUNED", a="y", lr=0.02),
+        trial(2, "COMPLETE", a="y", lr=0.03),
+    ]
+    figure = study_figure(trials, ["a", "lr"], told="KL")
+    over_trials, a, lr = figure.axes
+    assert ticks(a.xaxis) == ["x", "y"]
+    assert (lr.get_xscale(), over_trials.get_yscale()) == ("log", "log")
+    assert over_trials.get_ylabel() == "validation KL (nats)"
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == ["completed", "pruned, its last figure", "best so far"]
 
-    def trial(number: int, state: str, **params: Any) -> Any:
-        return SimpleNamespace(
-            number=number, state=SimpleNamespace(name=state), value=float(number + 1),
-            params=params, intermediate_values={10: 20.0 * number},
-            distributions={
-                "a": SimpleNamespace(choices=("x", "y")), "b": SimpleNamespace(log=True),
-            },
-        )  # fmt: skip
 
-    trials = [trial(0, "COMPLETE", a="x", b=0.1), trial(1, "PRUNED", a="y", b=0.2)]
-    figure = study_figure([*trials, trial(2, "COMPLETE", a="y", b=0.3)], ["a", "b"])
-    over_trials, a, b = figure.axes
-    assert [label.get_text() for label in a.get_xticklabels()] == ["x", "y"]
-    assert (b.get_xscale(), over_trials.get_yscale()) == ("log", "log")
+def test_the_picture_of_two_trials_has_whole_numbers_and_names_nothing_that_is_not_there() -> None:
+    trials = [trial(n, "COMPLETE", lr=0.01, couplings=4, bins=9 + n) for n in range(2)]
+    figure = study_figure(trials, ["lr", "couplings", "bins"], told="NLL")
+    pixels(figure)
+    over_trials, lr, couplings, bins = figure.axes
+    assert ticks(over_trials.xaxis) == ["0", "1"]
+    assert ticks(lr.xaxis) == ["0.005", "0.01", "0.02"]  # of the range that was searched
+    assert ticks(couplings.xaxis) == ["2", "4", "6", "8"]
+    assert ticks(bins.xaxis) == ["10", "20", "30", "40"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["completed", "best so far"]
+
+
+def test_the_picture_of_one_trial_stands_on_its_number() -> None:
+    figure = study_figure([trial(0, "COMPLETE", a="x")], ["a"], told="NLL")
+    pixels(figure)
+    assert ticks(figure.axes[0].xaxis) == ["0"]
+
+
+def test_many_settings_stand_in_rows_and_long_choices_aslant() -> None:
+    names = ["a_long_name_of_a_choice", "another_of_them"]
+    many = trial(0, "COMPLETE", **dict.fromkeys("abcde", names[0]))
+    many.distributions = dict.fromkeys("abcde", SimpleNamespace(choices=names))
+    figure = study_figure([many], "abcde", told="KL")
+    assert len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) == 2  # type: ignore[union-attr]
+    assert {label.get_rotation() for label in figure.axes[1].get_xticklabels()} == {30}
+
+
+def test_trials_are_told_by_what_their_results_hold(tmp_path: Path) -> None:
+    end(tmp_path / trial_folder(0), "completed", kl=0.1)
+    assert told_by(tmp_path, [0, 1]) == "KL"  # the folder of the other is gone
+    write_result(RunFolder(tmp_path / trial_folder(1)), status="completed", metrics={"nll/val": 2})
+    assert told_by(tmp_path, [0, 1]) == "KL or NLL"
