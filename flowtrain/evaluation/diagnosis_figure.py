@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,11 +74,16 @@ def _without_conditions(figure: Figure, found: Diagnosis) -> dict[str, Axes]:
     words = _folded(found, width)
     height = max(HEIGHT, _inches(words) + LEAST)
     figure.set_size_inches(WIDTH, height)
-    left, right = figure.subfigures(1, 2, width_ratios=[2, RIGHT])
-    above, below = right.subfigures(2, 1, height_ratios=[height - _inches(words), _inches(words)])
+    left, right = _parts(figure, 1, 2, width_ratios=[2, RIGHT])
+    heights = [height - _inches(words), _inches(words)]
+    above, below = _parts(right, 2, 1, height_ratios=heights)
     _words(below, words, width, _inches(words))
     panels = left.subplot_mosaic([["coverage", "base"], ["marginals", "tails"]])
     return {**panels, **above.subplot_mosaic([["worst"]])}
+
+
+def _parts(whole: Figure | SubFigure, rows: int, columns: int, **ratios: Any) -> list[SubFigure]:
+    return [*whole.subfigures(rows, columns, squeeze=False, **ratios).flat]
 
 
 def _with_conditions(figure: Figure, found: Diagnosis) -> dict[str, Axes]:
@@ -87,8 +93,8 @@ def _with_conditions(figure: Figure, found: Diagnosis) -> dict[str, Axes]:
     columns = words[:half], words[half:]
     strip = max(map(_inches, columns))
     figure.set_size_inches(WIDTH, HEIGHT + strip)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[HEIGHT, strip])
-    for place, column in zip(bottom.subfigures(1, 2), columns, strict=True):
+    top, bottom = _parts(figure, 2, 1, height_ratios=[HEIGHT, strip])
+    for place, column in zip(_parts(bottom, 1, 2), columns, strict=True):
         _words(place, column, WIDTH / 2, strip)
     panels: dict[str, Axes] = top.subplot_mosaic(
         [["coverage", "base", "conditions"], ["marginals", "tails", "worst"]],
