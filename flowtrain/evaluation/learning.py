@@ -15,8 +15,8 @@ History = Sequence[dict[str, float | None]]
 def curves_figure(history: History, *, title: str) -> Figure:
     """Draw the NLL of batches and evaluations, and KL where the density is known, over steps.
 
-    Steps that do not train by likelihood show their loss beside them. A target without points has
-    no NLL, but the ELBO.
+    Steps that do not train by likelihood show their loss beside them, and the legend says from
+    which step on batches have an NLL. A target without points has no NLL, but the ELBO.
 
     Args:
         history: the lines of metrics.jsonl.
@@ -58,8 +58,10 @@ def curves_figure(history: History, *, title: str) -> Figure:
 
 def _draw_nll(axis: Axes, history: History, name: str) -> None:
     batch = _series(history, "nll/batch")
-    if len(batch[0]):
-        axis.plot(*batch, color="0.7", linewidth=0.8, label="batch")
+    if len(batch[0]) > 1:  # one batch is no curve
+        mixed = any("loss" in line and "nll/batch" not in line for line in history)
+        label = f"batch, from step {batch[0][0]:,.0f}" if mixed else "batch"
+        axis.plot(*batch, color="0.7", linewidth=0.8, label=label)
     train, val = (_series(history, f"{name}/{split}") for split in ("train", "val"))
     axis.plot(*train, "-", color="tab:blue", marker=".", label="train")
     axis.plot(*val, "-", color="tab:orange", marker=".", label="validation")
@@ -67,7 +69,7 @@ def _draw_nll(axis: Axes, history: History, name: str) -> None:
     if len(floor):
         axis.axhline(floor[0], color="0.3", linewidth=1, linestyle="--", label="entropy")
     error = 0.0 if len(floor) else _last(history, "nll_error/val")  # beside entropy it cancels
-    late = batch[1][len(batch[1]) // 2 :]  # noise of the first ones would set the range
+    late = batch[1][(len(batch[1]) + 1) // 2 :]  # noise of the first ones would set the range
     fit_axis(axis, [val[1], train[1], late], floors=floor[:1], narrowest=error)
     axis.set_ylabel("nats")
     axis.legend(fontsize=8, frameon=False)

@@ -46,9 +46,17 @@ def test_a_run_that_does_not_train_by_likelihood_shows_its_loss() -> None:
 
 def test_the_loss_of_the_steps_before_likelihood_has_a_panel() -> None:
     matched: list[dict[str, Any]] = [{"step": step, "loss": 0.5} for step in range(4)]
-    *_, loss = curves_figure([*EVALUATIONS, *matched, *BATCHES], title="").axes
+    nll, _, loss = curves_figure([*EVALUATIONS, *matched, *BATCHES], title="").axes
+    assert nll.lines[0].get_label() == "batch, from step 5"
     assert loss.get_title() == "loss before likelihood"
     assert np.asarray(loss.lines[0].get_xdata()).tolist() == [0, 1, 2, 3]
+
+
+def test_one_batch_is_no_curve() -> None:
+    lines = [*EVALUATIONS, {"step": 60, "loss": 99.0, "nll/batch": 99.0}]
+    nll, _ = curves_figure(lines, title="").axes
+    assert [line.get_label() for line in nll.lines] == ["train", "validation"]
+    assert nll.get_ylim()[1] < 10
 
 
 def test_the_axis_of_a_table_is_no_narrower_than_its_error() -> None:
