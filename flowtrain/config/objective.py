@@ -145,6 +145,8 @@ class FlowMatchingThenLikelihood(FlowMatching):
         until = cheap / (cheap + 1 - self.switch)
         if steps < until:
             return self.switch * steps / until
+        if steps >= 1:
+            return 1.0  # the sum may round to less, and a run never end
         return self.switch + (1 - self.switch) * (steps - until) / (1 - until)
 
 

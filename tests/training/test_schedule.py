@@ -110,6 +110,12 @@ def test_steps_or_time_are_done_whichever_is_further(tiny: Tiny) -> None:
     assert progress_fraction(by_both, Progress(step=1, seconds=9.0)) == 1.0
 
 
+def test_the_last_step_ends_a_run_whatever_the_switch(tiny: Tiny) -> None:
+    objective = tiny("objective=flow_matching_then_likelihood", model="ffjord").objective
+    switched = (objective.model_copy(update={"switch": n / 1000}) for n in range(1, 1000))
+    assert {each.done(1.0) for each in switched} == {1.0}
+
+
 def test_a_phase_ends_by_the_same_fraction_of_steps_and_of_time(tiny: Tiny) -> None:
     overrides = ("objective=flow_matching_then_likelihood", "objective.switch=0.4")
     by_steps = tiny(*overrides, "trainer.max_steps=1000", model="ffjord")
