@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+import flowtrain.cli.hydra_hooks  # noqa: F401 - the resolvers of conf/
 from flowtrain.cli.messages import explain
 from flowtrain.cli.refusals import refuse_unknown_keys
 from flowtrain.cli.typed import overridden, understood
