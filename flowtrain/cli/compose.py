@@ -75,7 +75,7 @@ def compose(overrides: Sequence[str], *, folder: str | Path | None = None) -> Co
         target = Path(composed.hydra.run.dir)  # it validates the config, and what is to be resumed
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         raw: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
-        asked = overridden(raw, arguments) if raw["resume"] else raw
+        asked = overridden(raw, arguments)
     except UserError:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:

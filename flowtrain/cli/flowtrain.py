@@ -146,7 +146,7 @@ def train_composed(composed: DictConfig) -> float:
         job = f"job {jobs.index(folder.name) + 1}" if folder.name in jobs else folder.name
     point_to(folder if job is None else folder.parent)
     raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    asked = overridden(raw, hydra_config.overrides.task) if composed.resume else raw
+    asked = overridden(raw, hydra_config.overrides.task)
     config = checked(raw, asked)
 
     # A sign of life before torch is imported, on the console and in the log.

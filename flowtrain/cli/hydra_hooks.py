@@ -43,7 +43,7 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
         OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
     )  # type: ignore[assignment]
     overrides = [str(each) for each in _root_.hydra.overrides.task]
-    config = checked(raw, overridden(raw, overrides) if resume else raw)
+    config = checked(raw, overridden(raw, overrides))
     dim = config.data.dimensions
     if dim is not None:
         refuse_beyond_memory(config, dim)

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from flowtrain.batching import in_batches
-from flowtrain.data.read import NoColumnError, Table, names_in, read_table
+from flowtrain.data.read import Columns, NoColumnError, Table, read_table
 from flowtrain.data.source import unnamed
 from flowtrain.data.splits import Split
 from flowtrain.densities.density import Density
@@ -44,11 +45,11 @@ def read_points(
     Raises:
         UserError: the file cannot be read, has other columns than the run, or lacks a condition.
     """
-    if columns is None or {*columns} == {*run.columns}:
-        columns = _columns_of(run, path, header)
+    by_name = columns is None or {*columns} == {*run.columns}
+    chosen = partial(_columns_of, run, path) if by_name else columns
     given = () if run.condition is None or run.context is not None else run.condition.names
     try:
-        table = read_table(path, columns=columns, header=header, label=label, condition=given)
+        table = read_table(path, columns=chosen, header=header, label=label, condition=given)
     except NoColumnError as error:
         if error.column not in given:
             raise
@@ -63,15 +64,13 @@ def read_points(
     return table
 
 
-def _columns_of(
-    run: SavedRun, path: Path, header: Literal["auto"] | bool
-) -> Sequence[str | int] | None:
-    """Return the columns of a file that a run models, by the run's names; None for all of them.
+def _columns_of(run: SavedRun, path: Path, names: list[str]) -> Columns:
+    """Return which of the columns of a file a run models, by the run's names; None for all of them.
 
     Raises:
         UserError: run and file both have names, and the file lacks some of the run's.
     """
-    own, names = list(run.columns), names_in(path, header=header)
+    own = list(run.columns)
     if run.condition is not None or {*own} <= {*names} != {*unnamed(len(names))}:
         return own
     if names == unnamed(len(names)):

@@ -56,7 +56,9 @@ def _is_foreign(path: str) -> bool:
 
 
 def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return only the settings of a composed config that the user typed."""
+    """Return what is asked for of a run: of one that goes on, only the settings that were typed."""
+    if not raw["resume"]:
+        return raw
     asked: dict[str, Any] = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group == "experiment":
@@ -76,7 +78,7 @@ def checked(raw: dict[str, Any], asked: dict[str, Any]) -> "Config":
 
     Args:
         raw: a composed config.
-        asked: what `overridden` finds of it, if a run goes on.
+        asked: what `overridden` finds of it.
 
     Raises:
         UserError: the config is invalid, or contradicts that of the run.

@@ -80,11 +80,12 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
 def _copies(values: Tensor) -> str | None:
     """Return a note on rows (n, d) that repeat others more often than their columns make them."""
     n, d = values.shape
-    repeated = repeated_rows(values)
+    if d == 1 or (repeated := repeated_rows(values)) <= COPIED * n:
+        return None
     counts = [np.unique(column, return_counts=True)[1] for column in values.numpy().T]
     # Pairs of equal rows, were the columns independent: of few levels, rows are equal by chance.
     by_chance = n * n / 2 * math.prod(float(((count / n) ** 2).sum()) for count in counts)
-    if d == 1 or repeated <= max(COPIED * n, 10 * by_chance):
+    if repeated <= 10 * by_chance:
         return None
     return (
         f"{repeated} of {n} rows ({100 * repeated / n:.2g} %) repeat another: if they are copies, "

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowtrain.data.arrays import open_npy, open_npz, open_parquet
-from flowtrain.data.source import Source
+from flowtrain.data.source import Source, in_more_rows
 from flowtrain.data.text_file import DELIMITERS, holds_number, open_text
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
 from flowtrain.text import listed
+
+Columns = Sequence[str | int] | None
 
 
 class NoColumnError(UserError):
@@ -72,7 +74,7 @@ class Table:
 def read_table(
     path: str | Path,
     *,
-    columns: Sequence[str | int] | None,
+    columns: Columns | Callable[[list[str]], Columns],
     header: Literal["auto"] | bool,
     label: str | int | None = None,
     condition: Sequence[str | int] | None = None,
@@ -85,8 +87,9 @@ def read_table(
     column of its own name, a 2-D array `z` gives z0, z1, ... unless it is alone: then x0, x1, ...
 
     Args:
-        columns: those to read, in this order, by name or by position from 0; None for all.
-            Other columns of a .csv, .tsv or .parquet may hold anything.
+        columns: those to read, in this order, by name or by position from 0, or what chooses them
+            from the names in the file; None for all. Other columns of a .csv, .tsv or .parquet may
+            hold anything.
         header: whether the first line of a text holds names; "auto" says so when any of its cells
             is no number. Columns without names are x0, x1, ...
         label: the column of 0 (normal) and 1 (anomaly), which is no part of the values.
@@ -107,6 +110,7 @@ def read_table(
     path = Path(path).expanduser()
     source = _open(path, header)
     names = source.names
+    columns = columns(names) if callable(columns) else columns
     chosen, label_index, given = _choose(path, names, columns, label, condition or ())
     kinds = None if categorical is None else _among(path, names, given, categorical)
     guessed = header == "auto" and path.suffix.lower() in DELIMITERS
@@ -126,9 +130,9 @@ def read_table(
     missing = ~np.isfinite(values)
     for row, column in np.argwhere(missing)[:1]:
         more = int(missing.any(1).sum()) - 1
-        told = f"; so is one in {more:,} more row{'s' * (more > 1)}" if more else ""
         raise UserError(
-            f"{where(row, column)}: {values[row, column]} is not finite; mend or drop the row{told}"
+            f"{where(row, column)}: {values[row, column]} is not finite; mend or drop the row"
+            f"{in_more_rows(more)}"
         )
     labels = None
     if label_index is not None:
@@ -163,23 +167,6 @@ def _open(path: Path, header: Literal["auto"] | bool) -> Source:
             return READERS[suffix](path, header)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-
-
-def names_in(path: str | Path, *, header: Literal["auto"] | bool) -> list[str]:
-    """Return the names of a file's columns, x0, x1, ... where it has none.
-
-    Args:
-        path, header: as `read_table` has them.
-
-    Raises:
-        UserError: the file cannot be read.
-
-    >>> file = tmp_path / "points.csv"
-    >>> _ = file.write_text("height,width\\n1.5,2\\n")
-    >>> names_in(file, header="auto")
-    ['height', 'width']
-    """
-    return _open(Path(path).expanduser(), header).names
 
 
 def read_cells(path: Path, *, header: Literal["auto"] | bool) -> dict[str, Any]:

@@ -40,6 +40,15 @@ class Source:
     unit: str
 
 
+def in_more_rows(more: int) -> str:
+    """Say in how many more rows there is what one row is refused for.
+
+    >>> in_more_rows(0), in_more_rows(2)
+    ('', '; so is one in 2 more rows')
+    """
+    return f"; so is one in {more:,} more row{'s' * (more > 1)}" if more else ""
+
+
 def unnamed(number: int) -> list[str]:
     """Return what columns without names are called.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from flowtrain.data.source import LEAVE_OUT, Read, Source, unnamed
+from flowtrain.data.source import LEAVE_OUT, Read, Source, in_more_rows, unnamed
 from flowtrain.errors import UserError
 from flowtrain.untrusted import open_regular, to_float
 
@@ -115,9 +115,8 @@ def _refuse_empty(
         return [i for i in chosen if i < len(cells) and not cells[i].strip()]
 
     more = sum(bool(lacks(cells)) for _, cells in rest)
-    told = f"; so is one in {more:,} more row{'s' * (more > 1)}" if more else ""
     where = f"{path}, line {line}, column {names[lacks(row)[0]]!r}"
-    raise UserError(f"{where}: the cell is empty; fill it or drop the row{told}")
+    raise UserError(f"{where}: the cell is empty; fill it or drop the row{in_more_rows(more)}")
 
 
 def _number(path: Path, where: str, cell: str) -> float:

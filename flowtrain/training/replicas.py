@@ -4,6 +4,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from flowtrain.build import pick_device
@@ -64,7 +65,8 @@ class Replicas:
     def progress(self) -> Progress:
         """Where the runs stand together: at the step that all have reached that go on."""
         each = [run.progress for run in self.runs]
-        behind = min((run.progress for run in self.going), key=_step, default=max(each, key=_step))
+        step = attrgetter("step")
+        behind = min((run.progress for run in self.going), key=step, default=max(each, key=step))
         return Progress(
             step=behind.step,
             seconds=max(one.seconds for one in each),
@@ -103,10 +105,6 @@ class Replicas:
             environment=environment(self.runs[0].device),
             config=saved_config(self.config),
         )
-
-
-def _step(progress: Progress) -> int:
-    return progress.step
 
 
 def replica_config(config: Config, number: int) -> Config:
