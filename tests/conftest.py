@@ -1,21 +1,26 @@
 """Fixtures that tests of several folders share."""
 
+import copy
 import json
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from flowtrain.cli import flowtrain as cli
@@ -88,14 +93,31 @@ SMALL = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=256)
+def composed(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", overrides=list(overrides))
+
+
+@cache
+def parsed(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
+
+
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., dict[str, Any]]:
-    """Return a function from overrides to the composed config, as plain containers."""
+    """Return a function from overrides to the composed config, as plain containers.
+
+    Hydra takes a quarter of a second for it. So what some options make is kept, and settings are
+    put into a copy, as Hydra puts them into what it has made of the options.
+    """
 
     def compose(*overrides: str) -> dict[str, Any]:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra.compose("config", overrides=list(overrides))
-        raw = OmegaConf.to_container(composed, resolve=True)
+        settings = {each: parsed(each) for each in overrides if re.match(r"[a-z_]+\.[\w.]+=", each)}
+        config = copy.deepcopy(composed(*(each for each in overrides if each not in settings)))
+        for setting in settings.values():
+            OmegaConf.update(config, setting.key_or_group, setting.value())
+        raw = OmegaConf.to_container(config, resolve=True)
         assert isinstance(raw, dict)
         return {str(key): value for key, value in raw.items()}
 

@@ -24,6 +24,7 @@ BRIEF = (
     "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
     "evaluation.grid=16", "trainer.device=cpu",
 )  # fmt: skip
+FRAMES = ("--frames", "2", "--lines", "120")
 FEW = ("splits.train=512", "splits.val=64", "splits.test=64")
 
 
@@ -39,7 +40,10 @@ def test_transcript_and_python_work_as_written(
     printed = ""
     for program, *arguments in COMMANDS:
         if program == "flowrun":  # in this process: importing torch takes longer than most of them
-            assert flowrun.execute(arguments) == 0, f"{arguments}\n{capsys.readouterr().err}"
+            few = FRAMES if arguments[0] == "animate" else ()
+            assert flowrun.execute([*arguments, *few]) == 0, (
+                f"{arguments}\n{capsys.readouterr().err}"
+            )
             continue
         brief = [*BRIEF, *(() if "data=table" in arguments else FEW)]
         done = subprocess.run(

@@ -4,6 +4,7 @@ Nothing heavy is imported here: help and a mistyped option stay fast.
 """
 
 import argparse
+import contextvars
 import difflib
 import logging
 import os
@@ -89,7 +90,7 @@ def execute(arguments: Sequence[str]) -> int:
         parser.print_help()
         return 0
     try:
-        options.run_command(options)
+        contextvars.copy_context().run(options.run_command, options)  # what it sets ends with it
         sys.stdout.flush()
     except UserError as error:
         sys.stderr.write(f"flowrun: {one_line(str(error))}\n")

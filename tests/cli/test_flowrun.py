@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from flowtrain import __version__
+from flowtrain.batching import in_batches
 from flowtrain.cli.messages import commands_of_flowrun
 from flowtrain.config.schema import Config, validate
 from flowtrain.runs.folder import RunFolder
@@ -213,6 +215,12 @@ def test_a_defect_of_ours_is_not_hidden(flowrun: Flowrun, monkeypatch: pytest.Mo
     monkeypatch.setattr("flowtrain.runs.load.open_run", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         flowrun("evaluate", "R")
+
+
+def test_what_a_command_sets_ends_with_it(flowrun: Flowrun, folders: dict[str, Path]) -> None:
+    assert flowrun("evaluate", folders["realnvp"]).returncode == 0
+    threads = in_batches(lambda _: torch.tensor([threading.get_ident()]), torch.zeros(2), 1)
+    assert threads.tolist() == 2 * [threading.get_ident()]
 
 
 # --- a user's table -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,28 @@ Flowtrain = Callable[..., subprocess.CompletedProcess[str]]
 PLUGINS = {"joblib": "hydra_plugins.hydra_joblib_launcher", "slurm": "hydra_plugins.hydra_submitit"}
 
 
-def choices() -> Iterator[str]:
-    """Yield every choice of an option that a user may type: group=option."""
+def installed(option: str) -> bool:
+    plugin = PLUGINS.get(option)
+    try:
+        return plugin is None or find_spec(plugin) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def choices() -> Iterator[list[str]]:
+    """Yield every choice of an option that a user may type, group=option, some at a time."""
+    groups: dict[str, list[str]] = {}
     for path in sorted(CONF.glob("*/*.yaml")):
         group, option = path.parent.name, path.stem
-        if group != "experiment_on":
-            yield f"{group}={option}"
-        if group == "solver":
-            yield f"solver@evaluation.solver={option}"
+        if group == "experiment":  # it makes choices of its own
+            yield [f"{group}={option}"]
+        elif group != "experiment_on" and (group != "launcher" or installed(option)):
+            groups.setdefault(group, []).append(f"{group}={option}")
+    groups["evaluation.solver"] = [
+        each.replace("=", "@evaluation.solver=") for each in groups["solver"]
+    ]
+    for row in zip_longest(*groups.values()):
+        yield [choice for choice in row if choice is not None]
 
 
 def keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -37,22 +52,12 @@ def keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from keys(value, f"{prefix}{key}.")
 
 
-def installed(option: str) -> bool:
-    plugin = PLUGINS.get(option)
-    try:
-        return plugin is None or find_spec(plugin) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-@pytest.mark.parametrize("choice", list(choices()))
-def test_every_key_of_every_option_is_known(compose: Compose, choice: str) -> None:
-    if choice.startswith("launcher=") and not installed(choice.removeprefix("launcher=")):
-        pytest.skip("the launcher is not installed")
-    composed = {*keys(compose(choice))}
-    assert composed <= {*known_keys([choice])}
+@pytest.mark.parametrize("chosen", list(choices()), ids=" ".join)
+def test_every_key_of_every_option_is_known(compose: Compose, chosen: list[str]) -> None:
+    composed = {*keys(compose(*chosen))}
+    assert composed <= {*known_keys(chosen)}
     assert composed <= {*known_keys([])}
-    refuse_unknown_keys([choice, *(f"{key}=1" for key in composed if "." in key)])
+    refuse_unknown_keys([*chosen, *(f"{key}=1" for key in composed if "." in key)])
 
 
 def test_the_keys_of_an_option_that_is_not_chosen_are_unknown() -> None:

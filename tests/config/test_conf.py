@@ -160,8 +160,15 @@ def is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-@pytest.mark.parametrize("data", FILES["data"])
-@pytest.mark.parametrize("model", FILES["model"])
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [  # each at least once; to compose all of them takes minutes
+        pytest.param(model, data, marks=[] if brief else pytest.mark.slow)
+        for model in FILES["model"]
+        for data in FILES["data"]
+        for brief in [model in ("realnvp", "ffjord") or data in ("moons", "table")]
+    ],
+)
 def test_every_model_goes_with_every_data_set(compose: Compose, model: str, data: str) -> None:
     config = validate(compose(f"model={model}", *choose("data", data), "optimizer=adamw"))
     expected = "digits" if data == "sklearn" else data

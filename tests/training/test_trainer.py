@@ -453,10 +453,15 @@ DENSITIES = sorted(
     - {"custom", "sklearn", "table", "unnormalized"}
 )
 MODELS = [name for section in options(Model) for name in names(section)]
+PAIRS = [  # each at least once; all of them are minutes long
+    pytest.param(model, data, marks=[] if brief else pytest.mark.slow)
+    for model in MODELS
+    for data in DENSITIES
+    for brief in [model in ("realnvp", "ffjord") or data == "moons"]
+]
 
 
-@pytest.mark.parametrize("data", DENSITIES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "data"), PAIRS)
 def test_every_model_trains_on_every_density(
     tiny: Tiny, tmp_path: Path, model: str, data: str
 ) -> None:
