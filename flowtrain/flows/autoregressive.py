@@ -1,6 +1,6 @@
 """Autoregressive flows: every coordinate moves by a map that depends on those before it."""
 
-from typing import Any, cast
+from typing import Any, NotRequired, TypedDict, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -150,6 +150,21 @@ class Reversed(Transform):
         return moved
 
 
+class Layers(TypedDict):
+    """How many layers, their conditioners and orders, as `autoregressive_stack` has them.
+
+    >>> Layers(layers=4, hidden=16, depth=2, activation="silu", mixing="reverse")["mixing"]
+    'reverse'
+    """
+
+    layers: int
+    hidden: int
+    depth: int
+    activation: str
+    mixing: str
+    context_dim: NotRequired[int]
+
+
 def autoregressive_stack(
     standardize: Standardize | Whiten,
     *,
@@ -217,7 +232,7 @@ def maf(
     *,
     log_scale_bound: float,
     generator: torch.Generator,
-    **stack: Any,
+    **stack: Unpack[Layers],
 ) -> Flow:
     """Build a masked autoregressive flow, arXiv 1705.07057: one pass to a likelihood, d to sample.
 
@@ -248,7 +263,7 @@ def maf_spline(
     bins: int,
     bound: float,
     generator: torch.Generator,
-    **stack: Any,
+    **stack: Unpack[Layers],
 ) -> Flow:
     """Build a masked autoregressive flow of splines (RQ-NSF (AR) of arXiv 1906.04032).
 
@@ -279,7 +294,7 @@ def iaf(
     *,
     log_scale_bound: float,
     generator: torch.Generator,
-    **stack: Any,
+    **stack: Unpack[Layers],
 ) -> Flow:
     """Build an inverse autoregressive flow, arXiv 1606.04934: one pass a sample, d a likelihood.
 

@@ -1,6 +1,6 @@
 """Coupling flows: one stack, of which RealNVP, Glow and neural spline flows are compositions."""
 
-from typing import Any, cast
+from typing import NotRequired, TypedDict, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,30 @@ class Coupling(Transform):
         return parameters.reshape(len(given), self.split[1], self.elementwise.size)
 
 
+class Couplings(TypedDict):
+    """How many couplings, and the conditioner of each, as `coupling_stack` has them.
+
+    >>> Couplings(couplings=4, hidden=16, depth=2, activation="silu")["hidden"]
+    16
+    """
+
+    couplings: int
+    hidden: int
+    depth: int
+    activation: str
+    context_dim: NotRequired[int]
+
+
+class MixedCouplings(Couplings):
+    """Couplings, and what mixes the coordinates between them.
+
+    >>> MixedCouplings(couplings=4, hidden=16, depth=2, activation="silu", mixing="lu")["mixing"]
+    'lu'
+    """
+
+    mixing: str
+
+
 def coupling_stack(
     standardize: Standardize | Whiten,
     *,
@@ -149,7 +173,7 @@ def realnvp(
     *,
     log_scale_bound: float,
     generator: torch.Generator,
-    **stack: Any,
+    **stack: Unpack[MixedCouplings],
 ) -> Flow:
     """Build RealNVP, arXiv 1605.08803: affine couplings between fixed permutations.
 
@@ -180,7 +204,7 @@ def glow(
     *,
     log_scale_bound: float,
     generator: torch.Generator,
-    **stack: Any,
+    **stack: Unpack[Couplings],
 ) -> Flow:
     """Build Glow's stack, arXiv 1807.03039: affine couplings between learned linear maps.
 
@@ -205,7 +229,7 @@ def spline(
     bins: int,
     bound: float,
     generator: torch.Generator,
-    **stack: Any,
+    **stack: Unpack[MixedCouplings],
 ) -> Flow:
     """Build a neural spline flow, arXiv 1906.04032: rational-quadratic spline couplings.
 

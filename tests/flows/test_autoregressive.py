@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowtrain.flows.autoregressive import Autoregressive, Reversed, iaf, maf, maf_spline
+from flowtrain.flows.autoregressive import Autoregressive, Layers, Reversed, iaf, maf, maf_spline
 from flowtrain.flows.elementwise import Affine
 from flowtrain.flows.flow import Flow, Standardize
 from flowtrain.flows.linear import Permute
 
 Randomize = Callable[[nn.Module, torch.Generator], None]
-STACK = {"layers": 3, "hidden": 16, "depth": 2, "activation": "silu", "mixing": "random"}
+STACK: Layers = {"layers": 3, "hidden": 16, "depth": 2, "activation": "silu", "mixing": "random"}
 
 
 def whitening(dim: int) -> Standardize:
@@ -74,7 +74,7 @@ def test_orders_come_from_the_generator() -> None:
 
 def test_a_mixing_that_is_unknown_is_refused() -> None:
     unit = Standardize(torch.zeros(2), torch.ones(2))
-    stack = {**STACK, "mixing": "alternate"}
+    stack: Layers = {**STACK, "mixing": "alternate"}
     with pytest.raises(ValueError, match=r"^mixing='alternate' is unknown; use reverse"):
         maf(unit, log_scale_bound=3.0, generator=torch.Generator(), **stack)
 
