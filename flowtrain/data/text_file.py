@@ -22,6 +22,9 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
     """Open a .csv or .tsv; names that it has none of are x0, x1, ...
 
+    The cells of a .csv are separated by commas, or by semicolons where its first line has those
+    alone.
+
     Raises:
         UserError: it is no such file; says at which line.
 
@@ -59,7 +62,9 @@ def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each row of cells with the line it begins on, as an editor counts them."""
-    delimiter = DELIMITERS[path.suffix.lower()]
+    delimiter, first = DELIMITERS[path.suffix.lower()], text.partition("\n")[0]
+    if delimiter == "," and ";" in first and "," not in first:
+        delimiter = ";"
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 1
@@ -133,7 +138,7 @@ def _number(path: Path, where: str, cell: str) -> float:
 
 def _separated(path: Path) -> str:
     suffix = path.suffix.lower()
-    cells = "a comma" if suffix == ".csv" else "a tab"
+    cells = "commas or semicolons" if suffix == ".csv" else "tabs"
     return f"{suffix} means cells separated by {cells}, and numbers with a decimal point"
 
 
