@@ -16,7 +16,7 @@ from flowtrain.config.own_code import in_one_line
 from flowtrain.config.schema import Config
 from flowtrain.data.check import check_rows, refuse_constant
 from flowtrain.data.dequantize import dequantize
-from flowtrain.data.read import Table
+from flowtrain.data.read import MissingError, Table
 from flowtrain.data.splits import Split, Splits
 from flowtrain.densities.check import check_components, check_density
 from flowtrain.densities.conditional import Components, Conditional
@@ -62,7 +62,12 @@ def build_data(config: Config) -> Density | Conditional | Table:
 
 def _read(section: Rows) -> Table:
     """Read the points of a section, and log what became of its columns."""
-    table: Table = section.build().marked()
+    try:
+        table: Table = section.build().marked()
+    except MissingError as error:
+        raise UserError(f"{error}; data.missing=drop leaves such rows out") from None
+    if table.left_out:
+        log.info("data: %s", table.left_out)
     refuse_constant(table.values, table.columns)
     notes: list[str] = []
     if section.dequantize:

@@ -281,6 +281,26 @@ def test_a_table_that_has_no_density_is_refused_and_a_doubtful_one_warned_of(
     ]
 
 
+def test_a_table_with_holes_is_refused_or_what_is_left_out_is_said(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path := tmp_path / "points.csv").write_text(
+        "a,b\n" + "".join(f"{row},{row**2 if row % 10 else ''}\n" for row in range(200))
+    )
+    with pytest.raises(UserError) as caught:
+        build_splits(validate(compose("data=table", f"data.path={path}")), torch.device("cpu"))
+    assert str(caught.value) == (
+        f"{path}, line 2, column 'b': the value is missing; fill it or drop the row; so is one in "
+        "19 more rows; data.missing=drop leaves such rows out"
+    )
+    config = validate(compose("data=table", f"data.path={path}", "data.missing=drop"))
+    with caplog.at_level("INFO", logger="flowtrain"):
+        splits = build_splits(config, torch.device("cpu"))
+    told = "data: 20 of 200 rows lack a value and are left out; 20 lack 'b'"
+    assert told in caplog.messages
+    assert sum(len(part.x) for part in (splits.train, splits.val, splits.test)) == 180
+
+
 # --- pieces of the user's own -------------------------------------------------------------------
 
 OWN = """

@@ -163,7 +163,13 @@ def test_5_a_table_is_opened_by_what_must_read_it_alone(
     np.savetxt("rows.csv", np.random.default_rng(0).normal(size=(60, 2)), delimiter=",")
     raw = tiny("trainer.max_steps=2", "logger=none").model_dump()
     data: dict[str, Any] = {"name": "table", "path": "rows.csv", "columns": None}
-    data |= {"condition": None, "categorical": None, "header": "auto", "dequantize": True}
+    data |= {
+        "condition": None,
+        "categorical": None,
+        "header": "auto",
+        "missing": "refuse",
+        "dequantize": True,
+    }
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     train(validate({**raw, "data": data, "splits": splits}), Path("run"))
     Path("rows.csv").unlink()

@@ -375,6 +375,7 @@ class Table(Rows):
     condition: Annotated[list[str | int], Field(min_length=1)] | None
     categorical: list[str | int] | None
     header: Literal["auto", True, False]
+    missing: Literal["refuse", "drop"]
 
     @field_validator("path")
     @classmethod

@@ -274,14 +274,25 @@ def refuse_missing(name: str, cells: Cells) -> None:
 
     >>> refuse_missing("smoker", np.array(["yes", "no"]))
     """
+    for row in np.flatnonzero(absent(cells))[:1]:
+        raise UserError(
+            f"{_where(name, cells, int(row))}: the value is missing; fill it or drop the row"
+        )
+
+
+def absent(cells: Cells) -> NDArray[np.bool_]:
+    """Return where a column, (n,), lacks a value: it is blank, nan or what stands for none.
+
+    >>> absent(np.array(["yes", " "])).tolist(), absent(np.array([1.0, np.nan])).tolist()
+    ([False, True], [False, True])
+    """
     if cells.dtype.kind in "biu":
-        return
-    for row, cell in enumerate(cells.tolist()):
-        missing = not cell.strip() if isinstance(cell, str) else str(cell) in _NOTHING
-        if missing:
-            raise UserError(
-                f"{_where(name, cells, row)}: the value is missing; fill it or drop the row"
-            )
+        return np.zeros(len(cells), dtype=bool)
+    lacking = [
+        not cell.strip() if isinstance(cell, str) else str(cell) in _NOTHING
+        for cell in cells.tolist()
+    ]
+    return np.array(lacking, dtype=bool)
 
 
 def _where(name: str, cells: Cells, row: int) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowtrain.data.arrays import open_npy, open_npz, open_parquet
+from flowtrain.data.condition_column import absent
 from flowtrain.data.source import Source, in_more_rows
 from flowtrain.data.text_file import DELIMITERS, holds_number, open_text
 from flowtrain.errors import UserError
@@ -34,6 +35,14 @@ class NoColumnError(UserError):
         self.column = column
 
 
+class MissingError(UserError):
+    """A file with a row that lacks a value.
+
+    >>> str(MissingError("points.csv, line 2, column 'age': the value is missing"))
+    "points.csv, line 2, column 'age': the value is missing"
+    """
+
+
 @dataclass(frozen=True)
 class Table:
     """Points with names.
@@ -47,6 +56,7 @@ class Table:
             as they stand there.
         categorical: the names of those that are categories, all others being numbers; None leaves
             it to their values.
+        left_out: what to say of the rows that are not there as they lack a value, if any.
         fingerprint: of the rows as they were read.
 
     >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
@@ -60,6 +70,7 @@ class Table:
     levels: int | None = None
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     categorical: tuple[str, ...] | None = None
+    left_out: str | None = None
     fingerprint: str | None = None
 
     def marked(self) -> "Table":
@@ -79,6 +90,7 @@ def read_table(
     label: str | int | None = None,
     condition: Sequence[str | int] | None = None,
     categorical: Sequence[str | int] | None = None,
+    missing: Literal["refuse", "drop"] = "refuse",
 ) -> Table:
     """Read points from .csv, .tsv, .npy, .npz or .parquet.
 
@@ -97,9 +109,11 @@ def read_table(
             part of the values either.
         categorical: those of the condition that are categories, all others being numbers; None
             leaves it to their values.
+        missing: what becomes of a row that lacks a value or a part of its condition.
 
     Raises:
         UserError: the file cannot be read as finite numbers; says at which line or row.
+        MissingError: a row lacks a value, and is to be refused for it.
 
     >>> file = tmp_path / "points.csv"
     >>> _ = file.write_text("height,width,odd\\n1.5,2,0\\n3,4,1\\n")
@@ -124,16 +138,32 @@ def read_table(
     if not len(rows):
         raise UserError(f"{path}: no rows of numbers")
 
+    left_out = None
+    if missing == "drop":
+        lacking = np.stack([*np.isnan(values).T, *map(absent, cells)], axis=1)
+        kept: NDArray[np.bool_] = ~np.any(lacking, axis=1)
+        if not kept.all():
+            most = lacking.sum(0).argmax()
+            left_out = (
+                f"{len(kept) - kept.sum():,} of {len(kept):,} rows lack a value and are left out; "
+                f"{lacking[:, most].sum():,} lack {names[[*wanted, *given][most]]!r}"
+            )
+            values, cells = values[kept], [column[kept] for column in cells]
+            rows = [rows[row] for row in np.flatnonzero(kept).tolist()]
+        if not len(rows):
+            raise UserError(f"{path}: {left_out}")
+
     def where(row: int, column: int) -> str:
         return f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
 
-    missing = ~np.isfinite(values)
-    for row, column in np.argwhere(missing)[:1]:
-        more = int(missing.any(1).sum()) - 1
-        raise UserError(
-            f"{where(row, column)}: {values[row, column]} is not finite; mend or drop the row"
-            f"{in_more_rows(more)}"
-        )
+    refused = ~np.isfinite(values)
+    for row, column in np.argwhere(refused)[:1]:
+        more = in_more_rows(int(refused.any(1).sum()) - 1)
+        if np.isnan(values[row, column]):
+            told = "the value is missing; fill it or drop the row"
+            raise MissingError(f"{where(row, column)}: {told}{more}")
+        told = f"{values[row, column]} is not finite; mend or drop the row"
+        raise UserError(f"{where(row, column)}: {told}{more}")
     labels = None
     if label_index is not None:
         values, flags = np.ascontiguousarray(values[:, :-1]), values[:, -1]
@@ -148,6 +178,7 @@ def read_table(
         labels,
         given=dict(zip((names[i] for i in given), cells, strict=True)),
         categorical=kinds,
+        left_out=left_out,
     )
 
 

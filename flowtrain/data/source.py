@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 # What to do with a column that holds no numbers.
 LEAVE_OUT = "choose the other columns, or take it as a condition"
-# The numbers asked for, (n, k), the others as they stand there, (n,) each, and where each row lies.
+# The numbers asked for, (n, k), nan where one is missing, the others as they stand there, (n,)
+# each, and where each row lies.
 Read = tuple[NDArray[np.float64], list[NDArray[Any]], Sequence[int]]
 
 

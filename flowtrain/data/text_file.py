@@ -2,20 +2,23 @@
 
 import csv
 import io
+import math
 import re
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 
-from flowtrain.data.source import LEAVE_OUT, Read, Source, in_more_rows, unnamed
+from flowtrain.data.source import LEAVE_OUT, Read, Source, unnamed
 from flowtrain.errors import UserError
 from flowtrain.untrusted import open_regular, to_float
 
+# What stands in a cell without a value, beside what Python reads as nan.
+NOTHING = {"", "na", "n/a", "#n/a", "<na>", "null", "none"}
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -93,9 +96,7 @@ def _read_text(
             raise UserError(f"{path}, line {line}: {found if row else 'blank'}")
         try:
             numbers.extend([to_float(row[position]) for position in chosen])
-        except ValueError:  # a boolean, or a mistake
-            if any(not row[position].strip() for position in chosen):
-                _refuse_empty(path, line, row, names, rows, chosen)
+        except ValueError:  # a boolean, no value, or a mistake
             for position in chosen:
                 where = f"{path}, line {line}, column {names[position]!r}"
                 numbers.append(_number(path, where, row[position]))
@@ -106,27 +107,12 @@ def _read_text(
     return values, [np.array(text, dtype=object) for text in texts], lines
 
 
-def _refuse_empty(
-    path: Path,
-    line: int,
-    row: list[str],
-    names: list[str],
-    rest: Iterable[tuple[int, list[str]]],
-    chosen: list[int],
-) -> NoReturn:
-    """Refuse a row with an empty cell; say in how many more of the rest there is one."""
-
-    def lacks(cells: list[str]) -> list[int]:
-        return [i for i in chosen if i < len(cells) and not cells[i].strip()]
-
-    more = sum(bool(lacks(cells)) for _, cells in rest)
-    where = f"{path}, line {line}, column {names[lacks(row)[0]]!r}"
-    raise UserError(f"{where}: the cell is empty; fill it or drop the row{in_more_rows(more)}")
-
-
 def _number(path: Path, where: str, cell: str) -> float:
-    if cell.strip().lower() in {"true", "false"}:
-        return float(cell.strip().lower() == "true")
+    told = cell.strip().lower()
+    if told in NOTHING:
+        return math.nan
+    if told in {"true", "false"}:
+        return float(told == "true")
     try:
         return to_float(cell)
     except ValueError:

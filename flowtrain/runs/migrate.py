@@ -13,7 +13,7 @@ from flowtrain.config.schema import Config, validate
 from flowtrain.config.section import names, options
 from flowtrain.errors import CheckpointError
 
-SCHEMA = 7
+SCHEMA = 8
 
 
 def saved_config(config: Config) -> dict[str, Any]:
@@ -54,6 +54,8 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = {**config, "data": {"categorical": None, **config["data"]}}
     if version < 7 and "trainer" in config:  # nor recorded as a graph
         config = {**config, "trainer": {"capture": False, **config["trainer"]}}
+    if version < 8 and config.get("data", {}).get("name") == "table":  # and was refused for a hole
+        config = {**config, "data": {"missing": "refuse", **config["data"]}}
     return config
 
 

@@ -172,7 +172,7 @@ MISTAKES = [
     ("score R three.csv", "R models 2 columns, three.csv has 3: x0, x1, x2; choose with --columns"),
     ("score R three.csv --columns x0,y", "three.csv: no column 'y'; it has 'x0', 'x1', 'x2'"),
     ("score R three.csv --label y", "three.csv: no column 'y'; it has 'x0', 'x1', 'x2'"),
-    ("score R nan.csv", "nan.csv, line 3, column 'x1': nan is not finite; mend or drop the row"),
+    ("score R nan.csv", "nan.csv, line 3, column 'x1': the value is missing; fill it or drop"),
     ("score R empty.csv", "empty.csv: the file is empty"),
     ("score R folder", "folder: this is a folder; name a file"),
     ("score R ones.csv --label y", "ones.csv: column 'y' is 1 in every row; an AUROC needs rows"),
@@ -243,7 +243,13 @@ def test_a_run_on_a_table_keeps_to_the_table_s_columns(
     lines = [f"{a},name {i},{b}" for i, (a, b) in enumerate(rows)]
     (tmp_path / "mine.csv").write_text("\n".join(["a,who,b", *lines]))
     data: dict[str, Any] = {"name": "table", "path": "mine.csv", "columns": ["b", "a"]}
-    data |= {"condition": None, "categorical": None, "header": "auto", "dequantize": True}
+    data |= {
+        "condition": None,
+        "categorical": None,
+        "header": "auto",
+        "missing": "refuse",
+        "dequantize": True,
+    }
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     raw = tiny("trainer.max_steps=4", model="ffjord").model_dump()
     train(validate({**raw, "data": data, "splits": splits}), tmp_path / "r")

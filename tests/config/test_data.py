@@ -48,7 +48,7 @@ def test_a_table_is_found_from_any_folder(compose: Compose) -> None:
     config = validate(compose("data=table", "data.path=points.csv", "data.columns=[x,2]"))
     assert config.data.settings() == {
         "path": str(Path.cwd() / "points.csv"), "columns": ["x", 2], "condition": None,
-        "categorical": None, "header": "auto",
+        "categorical": None, "header": "auto", "missing": "refuse",
     }  # fmt: skip
     home = validate(compose("data=table", "data.path='~/points.csv'"))
     assert home.data.settings()["path"] == str(Path.home() / "points.csv")

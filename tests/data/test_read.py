@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from flowtrain.data.read import READERS, Table, read_table
+from flowtrain.data.read import READERS, MissingError, Table, read_table
 from flowtrain.errors import UserError
 
 XY = np.array([[1.5, -2.0], [0.25, 1e-3], [3.0, 4.0]])
@@ -176,6 +176,43 @@ def test_conditions_are_taken_out_and_may_be_text(
         assert [float(age) for age in table.given["age"]] == [31.0, 28.0, 45.0]
 
 
+def test_rows_that_lack_a_value_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    text, arrays, frame = (tmp_path / f"points{s}" for s in (".csv", ".npz", ".parquet"))
+    text.write_text("a,who,b,c\n1,Ada,2,9\n,Bob,4,9\n5,,6,9\n7,Eve,NA,9\n8,Ida,nan,\n9,Una,3,\n")
+    hole = math.nan
+    columns: dict[str, list[Any]] = {
+        "a": [1.0, hole, 5, 7, 8, 9],
+        "who": ["Ada", "Bob", "", "Eve", "Ida", "Una"],
+        "b": [2.0, 4, 6, hole, hole, 3],
+    }
+    arrays.write_bytes(npz(**{name: np.array(part) for name, part in columns.items()}))
+    columns["a"][1] = columns["who"][2] = None
+    frame.write_bytes(parquet(*columns.values(), names=[*columns]))
+    for path in (text, arrays, frame):
+        asked = partial(read_table, path, header="auto", condition=["who"])
+        table = asked(columns=["a", "b"], missing="drop")
+        assert table.values.tolist() == [[1.0, 2.0], [9.0, 3.0]]
+        assert table.given["who"].tolist() == ["Ada", "Una"]
+        assert table.left_out == "4 of 6 rows lack a value and are left out; 2 lack 'b'"
+        more = asked(columns=["a"], missing="drop").values
+        assert more.flatten().tolist() == [1.0, 7.0, 8.0, 9.0]
+        with pytest.raises(MissingError, match="the value is missing; fill it or drop the row"):
+            asked(columns=["a", "b"])
+    full = tmp_path / "full.csv"
+    full.write_text("a,b\n1,2\n3,4\n")
+    assert read_table(full, columns=None, header="auto", missing="drop").left_out is None
+
+
+def test_where_every_row_lacks_a_value_the_emptiest_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("a,b\n1,\n,\n3,\n")
+    told = refusal(lambda: read_table(path, columns=None, header="auto", missing="drop"))
+    assert told == f"{path}: 3 of 3 rows lack a value and are left out; 3 lack 'b'"
+    path.write_text("a,b\n1,\n2,inf\n")
+    told = refusal(lambda: read_table(path, columns=None, header="auto", missing="drop"))
+    assert told == f"{path}, line 3, column 'b': inf is not finite; mend or drop the row"
+
+
 def test_a_text_without_names_beside_a_condition_needs_to_be_told_so(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     path.write_text("1,2,red\n3,4,blue\n")
@@ -218,24 +255,24 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "underscores": (".csv", b"a,b\n1,2\n3,12_3\n", ", line 3, column 'b': '12_3' is no number"),
     "text without header": (".csv", b"1,2\n3,4\nfive,6", ", line 3, column 'x0': 'five' is no"),
     "after a long name": (".csv", b'"a\nm",b\n1,2\n3,x', ", line 4, column 'b': 'x' is no number"),
-    "empty cell": (".csv", b"a,b\n1,2\n3,\n", ", line 3, column 'b': the cell is empty; fill it"),
-    "first cell empty": (".csv", b",2\n1,2\n", ", line 1, column 'x0': the cell is empty"),
-    "blank cell": (".tsv", b"a\tb\n1\t2\n \t4\n", ", line 3, column 'a': the cell is empty"),
+    "empty cell": (".csv", b"a,b\n1,2\n3,\n", ", line 3, column 'b': the value is missing; fi"),
+    "first cell empty": (".csv", b",2\n1,2\n", ", line 1, column 'x0': the value is missing"),
+    "blank cell": (".tsv", b"a\tb\n1\t2\n \t4\n", ", line 3, column 'a': the value is missing"),
     "empty cells": (
         ".csv", b"a,b\n1,2\n3,\n,\n5,6\n,1\n",
-        ", line 3, column 'b': the cell is empty; fill it or drop the row; so is one in 2 more",
+        ", line 3, column 'b': the value is missing; fill it or drop the row; so is one in 2 m",
     ),
     "nans": (
         ".csv", b"a,b\n1,nan\nnan,4\n",
-        ", line 2, column 'b': nan is not finite; mend or drop the row; so is one in 1 more row",
+        ", line 2, column 'b': the value is missing; fill it or drop the row; so is one in 1 m",
     ),
     "a column of text": (
         ".csv", b"a,b\n1,fox\n",
         ", line 2, column 'b': 'fox' is no number; choose the other columns, or take it as a",
     ),
-    "last cell of a tsv": (".tsv", b"a\tb\n1\t\n", ", line 2, column 'b': the cell is empty"),
-    "nan": (".csv", b"a,b\n1,2\nnan,4\n", ", line 3, column 'a': nan is not finite; mend or"),
-    "nan first": (".csv", b"nan,4\n1,2", ", line 1, column 'x0': nan is not finite"),
+    "last cell of a tsv": (".tsv", b"a\tb\n1\t\n", ", line 2, column 'b': the value is missing"),
+    "nan": (".csv", b"a,b\n1,2\nnan,4\n", ", line 3, column 'a': the value is missing; fill"),
+    "nan first": (".csv", b"nan,4\n1,2", ", line 1, column 'x0': the value is missing"),
     "inf": (".csv", b"a,b\n1,2\n3,-inf\n", ", line 3, column 'b': -inf is not finite"),
     "too large": (".csv", b"a,b\n1,1e999\n", ", line 2, column 'b': inf is not finite"),
     "latin-1": (".csv", "a,b\n1,2\ngrün,3".encode("latin-1"), ", line 3: not UTF-8 text; save"),
@@ -259,7 +296,7 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "0-D": (".npy", npy(np.zeros(())), ": the array has shape (); use (rows,) or (rows, columns)"),
     "no columns": (".npy", npy(np.zeros((5, 0))), ": no columns"),
     "no rows": (".npy", npy(np.zeros((0, 2))), ": no rows of numbers"),
-    "nan in an array": (".npy", npy(HOLE), ", row (from 0) 2, column 'x1': nan is not finite"),
+    "nan in an array": (".npy", npy(HOLE), ", row (from 0) 2, column 'x1': the value is missing"),
     "complex": (".npy", npy(XY + 1j), ", column 'x0': complex128 is no kind of real number"),
     "strings": (".npy", npy(XY.astype(str)), ", column 'x0': <U32 is no kind of real number"),
     "dates": (".npy", npy(np.zeros(3, "M8[s]")), ", column 'x0': datetime64[s] is no kind of"),

@@ -47,7 +47,7 @@ TABLES: dict[str, tuple[Callable[[], NDArray[np.float64]], str | None]] = {
     "one row of 1e30": (lambda: np.r_[rows()[1:], [[1e30] * 3]], FAR),
     "Cauchy": (lambda: np.random.default_rng(0).standard_cauchy((400, 3)), None),
     "log-normal over 20 decades": (lambda: np.exp(8 * rows()), None),
-    "NaN": (lambda: np.r_[rows(), [[0, np.nan, 0]]], "nan is not finite"),
+    "NaN": (lambda: np.r_[rows(), [[0, np.nan, 0]]], "the value is missing"),
     "infinity": (lambda: np.r_[rows(), [[0, -np.inf, 0]]], "-inf is not finite"),
 }
 # Trainings that have no good end; some reach one all the same.

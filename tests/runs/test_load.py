@@ -125,7 +125,13 @@ def test_the_columns_of_a_table_keep_their_names_and_it_is_not_opened(
     rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).tolist()
     path.write_text("a,b,c\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
     data: dict[str, Any] = {"name": "table", "path": str(path), "columns": ["c", "a"]}
-    data |= {"condition": None, "categorical": None, "header": "auto", "dequantize": True}
+    data |= {
+        "condition": None,
+        "categorical": None,
+        "header": "auto",
+        "missing": "refuse",
+        "dequantize": True,
+    }
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     config = validate({**tiny().model_dump(), "data": data, "splits": splits})
     train(config, tmp_path / "run")
@@ -140,7 +146,13 @@ def test_a_table_that_has_other_columns_now_is_told(tiny: Tiny, tmp_path: Path) 
     rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).tolist()
     path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows))
     data: dict[str, Any] = {"name": "table", "path": str(path), "columns": None}
-    data |= {"condition": None, "categorical": None, "header": "auto", "dequantize": True}
+    data |= {
+        "condition": None,
+        "categorical": None,
+        "header": "auto",
+        "missing": "refuse",
+        "dequantize": True,
+    }
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     config = validate({**tiny("trainer.max_steps=1").model_dump(), "data": data, "splits": splits})
     train(config, tmp_path / "run")

@@ -311,7 +311,8 @@ def test_version_2_had_the_standard_normal_law_for_a_base() -> None:
 
 def test_version_5_took_categories_by_their_values() -> None:
     table = {"name": "table", "condition": ["year"]}
-    assert migrate({"schema": 5, "data": table})["data"] == {**table, "categorical": None}
+    since = {"categorical": None, "missing": "refuse"}
+    assert migrate({"schema": 5, "data": table})["data"] == {**table, **since}
     assert migrate({"schema": 5, "data": {"name": "iris"}}) == {"data": {"name": "iris"}}
 
 

@@ -93,7 +93,7 @@ def test_a_mass_within_the_error_of_the_grid_is_no_contradiction(
 def test_a_table_is_known_by_its_file(tiny: Tiny) -> None:
     data = {
         "name": "table", "path": "measured/penguins.csv", "columns": None, "condition": None,
-        "categorical": None, "header": "auto", "dequantize": True,
+        "categorical": None, "header": "auto", "missing": "refuse", "dequantize": True,
     }  # fmt: skip
     splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
     config = validate({**tiny().model_dump(), "data": data, "splits": splits})

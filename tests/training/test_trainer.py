@@ -229,6 +229,7 @@ def test_a_start_that_fails_says_why_in_its_folder(tiny: Tiny, tmp_path: Path) -
                 condition=None,
                 categorical=None,
                 header="auto",
+                missing="refuse",
                 dequantize=False,
             ),
             "splits": Random(name="random", val=0.1, test=0.1, seed=0),

@@ -127,7 +127,7 @@ def test_scikit_learn_s_sets_train(compose: Compose, tmp_path: Path, name: str) 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("1,2\n3,nan\n5,6\n", "line 2, column 'x1': nan is not finite"),
+        ("1,2\n3,nan\n5,6\n", "line 2, column 'x1': the value is missing"),
         ("a,b\n1,2\n1,3\n1,4\n1,5\n", "data: constant, so without a density: 'a'"),
         ("1,2\n3,4\n5,6\n", "leave 0 for val; each split needs 2"),
     ],
