@@ -137,6 +137,24 @@ def tiny(compose: Callable[..., dict[str, Any]]) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
+def tiny_on_table(tiny: Callable[..., Config]) -> Callable[..., Config]:
+    """Return a function from a table's path to the config of a tiny run on some of its columns."""
+
+    def tiny_on_table(
+        path: str | Path, *overrides: str, columns: list[str] | None = None, model: str = "realnvp"
+    ) -> Config:
+        data = {
+            "name": "table", "path": str(path), "columns": columns, "condition": None,
+            "categorical": None, "header": "auto", "missing": "refuse", "dequantize": True,
+        }  # fmt: skip
+        splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
+        raw = tiny(*overrides, model=model).model_dump()
+        return validate({**raw, "data": data, "splits": splits})
+
+    return tiny_on_table
+
+
+@pytest.fixture(scope="session")
 def tiny_overrides() -> list[str]:
     """Return what makes a run tiny on the command line."""
     return [*TINY, *SMALL["realnvp"]]

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from flowtrain.cli import flowrun as commands
-from flowtrain.config.schema import Config, validate
+from flowtrain.config.schema import Config
 from flowtrain.errors import CheckpointError, UserError
 from flowtrain.runs import checkpoint
 from flowtrain.runs.load import load, open_run
@@ -157,21 +157,14 @@ def test_4_no_file_is_read_through_a_link_nor_a_pipe(run: Path, flowrun: Flowrun
 
 
 def test_5_a_table_is_opened_by_what_must_read_it_alone(
-    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flowrun: Flowrun
+    tiny_on_table: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flowrun: Flowrun,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.savetxt("rows.csv", np.random.default_rng(0).normal(size=(60, 2)), delimiter=",")
-    raw = tiny("trainer.max_steps=2", "logger=none").model_dump()
-    data: dict[str, Any] = {"name": "table", "path": "rows.csv", "columns": None}
-    data |= {
-        "condition": None,
-        "categorical": None,
-        "header": "auto",
-        "missing": "refuse",
-        "dequantize": True,
-    }
-    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
-    train(validate({**raw, "data": data, "splits": splits}), Path("run"))
+    train(tiny_on_table("rows.csv", "trainer.max_steps=2", "logger=none"), Path("run"))
     Path("rows.csv").unlink()
     os.mkfifo("rows.csv")  # whoever opened it to read would wait, or say so
     assert load("run").dim == 2

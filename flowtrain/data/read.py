@@ -14,7 +14,7 @@ from torch import Tensor
 from flowtrain.data.arrays import open_npy, open_npz, open_parquet
 from flowtrain.data.condition_column import absent
 from flowtrain.data.source import Source, in_more_rows
-from flowtrain.data.text_file import DELIMITERS, holds_number, open_text
+from flowtrain.data.text_file import DELIMITERS, holds_nothing, holds_number, open_text
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
 from flowtrain.text import listed
@@ -128,7 +128,8 @@ def read_table(
     chosen, label_index, given = _choose(path, names, columns, label, condition or ())
     kinds = None if categorical is None else _among(path, names, given, categorical)
     guessed = header == "auto" and path.suffix.lower() in DELIMITERS
-    if guessed and all(holds_number(names[i]) for i in chosen):
+    heads = [names[i] for i in chosen if not holds_nothing(names[i])]
+    if guessed and heads and all(map(holds_number, heads)):
         raise UserError(
             f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
         )

@@ -17,8 +17,8 @@ from flowtrain.data.source import LEAVE_OUT, Read, Source, unnamed
 from flowtrain.errors import UserError
 from flowtrain.untrusted import open_regular, to_float
 
-# What stands in a cell without a value, beside what Python reads as nan.
-NOTHING = {"", "na", "n/a", "#n/a", "<na>", "null", "none"}
+# What stands in a cell without a value.
+NOTHING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -108,11 +108,10 @@ def _read_text(
 
 
 def _number(path: Path, where: str, cell: str) -> float:
-    told = cell.strip().lower()
-    if told in NOTHING:
+    if holds_nothing(cell):
         return math.nan
-    if told in {"true", "false"}:
-        return float(told == "true")
+    if cell.strip().lower() in {"true", "false"}:
+        return float(cell.strip().lower() == "true")
     try:
         return to_float(cell)
     except ValueError:
@@ -126,6 +125,15 @@ def _separated(path: Path) -> str:
     suffix = path.suffix.lower()
     cells = "commas or semicolons" if suffix == ".csv" else "tabs"
     return f"{suffix} means cells separated by {cells}, and numbers with a decimal point"
+
+
+def holds_nothing(cell: str) -> bool:
+    """Return whether a cell is blank or says that its value is missing.
+
+    >>> [holds_nothing(cell) for cell in (" ", "NA", "nan", "0")]
+    [True, True, False, False]
+    """
+    return cell.strip().lower() in NOTHING
 
 
 def holds_number(cell: str) -> bool:

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ import torch
 from flowtrain import __version__
 from flowtrain.batching import in_batches
 from flowtrain.cli.messages import commands_of_flowrun
-from flowtrain.config.schema import Config, validate
+from flowtrain.config.schema import Config
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import point_to
 from flowtrain.runs.result import write_failed_start
@@ -237,22 +236,13 @@ def test_a_newest_run_that_failed_at_its_start_says_why(flowrun: Flowrun, tmp_pa
 
 
 def test_a_run_on_a_table_keeps_to_the_table_s_columns(
-    flowrun: Flowrun, tiny: Callable[..., Config], tmp_path: Path
+    flowrun: Flowrun, tiny_on_table: Callable[..., Config], tmp_path: Path
 ) -> None:
     rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).tolist()
     lines = [f"{a},name {i},{b}" for i, (a, b) in enumerate(rows)]
     (tmp_path / "mine.csv").write_text("\n".join(["a,who,b", *lines]))
-    data: dict[str, Any] = {"name": "table", "path": "mine.csv", "columns": ["b", "a"]}
-    data |= {
-        "condition": None,
-        "categorical": None,
-        "header": "auto",
-        "missing": "refuse",
-        "dequantize": True,
-    }
-    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
-    raw = tiny("trainer.max_steps=4", model="ffjord").model_dump()
-    train(validate({**raw, "data": data, "splits": splits}), tmp_path / "r")
+    config = tiny_on_table("mine.csv", "trainer.max_steps=4", columns=["b", "a"], model="ffjord")
+    train(config, tmp_path / "r")
 
     assert flowrun("sample", "r", "-n", "3", "-o", "-").stdout.startswith("b,a\n")
     assert len(flowrun("score", "r", "mine.csv").stdout.splitlines()) == 61

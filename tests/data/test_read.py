@@ -213,6 +213,17 @@ def test_where_every_row_lacks_a_value_the_emptiest_column_is_named(tmp_path: Pa
     assert told == f"{path}, line 3, column 'b': inf is not finite; mend or drop the row"
 
 
+def test_a_first_row_that_lacks_a_value_is_not_taken_for_names(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("NA,2\n3,4\n")
+    with pytest.raises(UserError, match="line 1: numbers beside text"):
+        read(path)
+    left = read_table(path, columns=None, header=False, missing="drop")
+    assert left.values.tolist() == [[3.0, 4.0]]
+    path.write_text("Na,Mg\n3,4\n")
+    assert read(path).columns == ("Na", "Mg")
+
+
 def test_a_text_without_names_beside_a_condition_needs_to_be_told_so(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     path.write_text("1,2,red\n3,4,blue\n")

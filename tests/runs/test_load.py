@@ -4,13 +4,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import flowtrain
-from flowtrain.config.schema import Config, validate
+from flowtrain.config.schema import Config
 from flowtrain.densities.curves import Moons
 from flowtrain.errors import ConfigError, UserError
 from flowtrain.flows.flow import Flow
@@ -119,21 +118,12 @@ def test_an_opened_run_can_be_evaluated_by_another_solver(tiny: Tiny, tmp_path: 
 
 
 def test_the_columns_of_a_table_keep_their_names_and_it_is_not_opened(
-    tiny: Tiny, tmp_path: Path
+    tiny_on_table: Tiny, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.csv"
     rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).tolist()
     path.write_text("a,b,c\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
-    data: dict[str, Any] = {"name": "table", "path": str(path), "columns": ["c", "a"]}
-    data |= {
-        "condition": None,
-        "categorical": None,
-        "header": "auto",
-        "missing": "refuse",
-        "dequantize": True,
-    }
-    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
-    config = validate({**tiny().model_dump(), "data": data, "splits": splits})
+    config = tiny_on_table(path, columns=["c", "a"])
     train(config, tmp_path / "run")
     path.unlink()
     opened = open_run(tmp_path / "run")
@@ -141,20 +131,11 @@ def test_the_columns_of_a_table_keep_their_names_and_it_is_not_opened(
     assert opened.columns == ("c", "a")
 
 
-def test_a_table_that_has_other_columns_now_is_told(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_table_that_has_other_columns_now_is_told(tiny_on_table: Tiny, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).tolist()
     path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows))
-    data: dict[str, Any] = {"name": "table", "path": str(path), "columns": None}
-    data |= {
-        "condition": None,
-        "categorical": None,
-        "header": "auto",
-        "missing": "refuse",
-        "dequantize": True,
-    }
-    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
-    config = validate({**tiny("trainer.max_steps=1").model_dump(), "data": data, "splits": splits})
+    config = tiny_on_table(path, "trainer.max_steps=1")
     train(config, tmp_path / "run")
     path.write_text("a,b,log_prob\n" + "".join(f"{a},{b},{a * b}\n" for a, b in rows))
     with pytest.raises(UserError, match="the run learned 'a', 'b', there are 'a', 'b', 'log_prob'"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowtrain.config.schema import Config, validate
+from flowtrain.config.schema import Config
 from flowtrain.training.report import figure_title, final_report, headline
 from flowtrain.training.state import Progress
 
@@ -90,13 +90,8 @@ def test_a_mass_within_the_error_of_the_grid_is_no_contradiction(
     assert f"  mass of the model     {words}" in report(tiny(), {**KNOWN, "mass/test": mass})
 
 
-def test_a_table_is_known_by_its_file(tiny: Tiny) -> None:
-    data = {
-        "name": "table", "path": "measured/penguins.csv", "columns": None, "condition": None,
-        "categorical": None, "header": "auto", "missing": "refuse", "dequantize": True,
-    }  # fmt: skip
-    splits = {"name": "random", "val": 0.2, "test": 0.2, "seed": 0}
-    config = validate({**tiny().model_dump(), "data": data, "splits": splits})
+def test_a_table_is_known_by_its_file(tiny_on_table: Callable[..., Config]) -> None:
+    config = tiny_on_table("measured/penguins.csv")
     assert report(config, TABLE)[0] == "realnvp on penguins, seed 0, in nats"
     assert figure_title(config, 6, {}) == "realnvp on penguins, step 6"
 
