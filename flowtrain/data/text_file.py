@@ -131,7 +131,7 @@ def holds_nothing(cell: str) -> bool:
     """Return whether a cell is blank or says that its value is missing.
 
     >>> [holds_nothing(cell) for cell in (" ", "NA", "nan", "0")]
-    [True, True, False, False]
+    [True, True, True, False]
     """
     return cell.strip().lower() in NOTHING
 
