@@ -141,18 +141,11 @@ def read_table(
 
     left_out = None
     if missing == "drop":
-        lacking = np.stack([*np.isnan(values).T, *map(absent, cells)], axis=1)
-        kept: NDArray[np.bool_] = ~np.any(lacking, axis=1)
-        if not kept.all():
-            most = lacking.sum(0).argmax()
-            left_out = (
-                f"{len(kept) - kept.sum():,} of {len(kept):,} rows lack a value and are left out; "
-                f"{lacking[:, most].sum():,} lack {names[[*wanted, *given][most]]!r}"
-            )
-            values, cells = values[kept], [column[kept] for column in cells]
-            rows = [rows[row] for row in np.flatnonzero(kept).tolist()]
-        if not len(rows):
+        kept, left_out = _complete(values, cells, [names[i] for i in [*wanted, *given]])
+        if not kept:
             raise UserError(f"{path}: {left_out}")
+        values, cells = values[kept], [column[kept] for column in cells]
+        rows = [rows[row] for row in kept]
 
     def where(row: int, column: int) -> str:
         return f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
@@ -180,6 +173,21 @@ def read_table(
         given=dict(zip((names[i] for i in given), cells, strict=True)),
         categorical=kinds,
         left_out=left_out,
+    )
+
+
+def _complete(
+    values: NDArray[np.float64], cells: list[NDArray[Any]], names: list[str]
+) -> tuple[list[int], str | None]:
+    """Return which rows lack nothing, and what to say of the others, if there are any."""
+    lacking = np.stack([*np.isnan(values).T, *map(absent, cells)], axis=1)
+    kept: list[int] = np.flatnonzero(~np.any(lacking, axis=1)).tolist()
+    if len(kept) == len(lacking):
+        return kept, None
+    most = lacking.sum(0).argmax()
+    return kept, (
+        f"{len(lacking) - len(kept):,} of {len(lacking):,} rows lack a value and are left out; "
+        f"{lacking[:, most].sum():,} lack {names[most]!r}"
     )
 
 

@@ -54,7 +54,7 @@ def migrate(saved: dict[str, Any]) -> dict[str, Any]:
         config = {**config, "data": {"categorical": None, **config["data"]}}
     if version < 7 and "trainer" in config:  # nor recorded as a graph
         config = {**config, "trainer": {"capture": False, **config["trainer"]}}
-    if version < 8 and config.get("data", {}).get("name") == "table":  # and was refused for a hole
+    if version < 8 and config.get("data", {}).get("name") == "table":  # no row was left out
         config = {**config, "data": {"missing": "refuse", **config["data"]}}
     return config
 

@@ -104,7 +104,7 @@ def test_samples_are_uniform_by_the_distribution_function(base: Base) -> None:
 
 
 def test_each_even_sample_is_by_the_law(base: Base) -> None:
-    n = 2_000
+    n = 4_000
     first = torch.cat([even(base, 8, seed)[:1] for seed in range(n)])
     u = base.cdf(first).sort(0).values
     steps = (torch.arange(n) + 0.5)[:, None] / n
