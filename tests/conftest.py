@@ -1,9 +1,13 @@
 """Fixtures that tests of several folders share."""
 
+import os
+
+# Before torch reads it: threads of several workers would wait for each other, five times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import copy
 import json
 import logging
-import os
 import re
 import resource
 import subprocess
@@ -168,7 +172,6 @@ def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         return subprocess.Popen(
             [Path(sys.executable).with_name("flowtrain"), *arguments],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

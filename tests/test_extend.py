@@ -29,7 +29,7 @@ TINY = (
 def python(folder: Path, *arguments: str, package: Path) -> str:
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(package)},
+        env={**os.environ, "PYTHONPATH": str(package)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -76,7 +76,7 @@ def test_the_new_density_keeps_to_the_contract_and_is_public(extended: Path) -> 
     )
     subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=extended,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(extended)},
+        env={**os.environ, "PYTHONPATH": str(extended)},
     )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def in_terminal(columns: int, *command: str, cwd: Path) -> tuple[bytes, int]:
         os.chdir(cwd)
         # An environment of its own: readline sets COLUMNS where os.environ does not see it.
         known = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-        os.execve(command[0], command, known | {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"})
+        os.execve(command[0], command, known | {"TERM": "xterm-256color"})
     ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     seen = b""
     while True:

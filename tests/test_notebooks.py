@@ -27,7 +27,6 @@ def test_every_notebook_has_a_short_form() -> None:
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     text = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
     for setting, value in SHORT[name].items():

@@ -48,9 +48,10 @@ def test_transcript_and_python_work_as_written(
         brief = [*BRIEF, *(() if "data=table" in arguments else FEW)]
         done = subprocess.run(
             [Path(sys.executable).with_name(program), *arguments, *brief],
-            capture_output=True, text=True, check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stderr}"
         printed += done.stdout
     assert len(labels(OUTPUT)) > 8
@@ -58,7 +59,7 @@ def test_transcript_and_python_work_as_written(
     for code in (PYTHON, *MORE_PYTHON):
         subprocess.run(
             [sys.executable, "-W", "error", "-c", code], check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+            env={**os.environ, "MPLBACKEND": "agg"},
         )  # fmt: skip
     names = {path.name for path in tmp_path.iterdir()}
     assert {"points.csv", "scores.csv", "compare.md", "flow.gif"} <= names

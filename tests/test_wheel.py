@@ -1,7 +1,6 @@
 """The wheel, installed beside its dependencies and nothing of this checkout."""
 
 import json
-import os
 import subprocess
 import sys
 import sysconfig
@@ -46,7 +45,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
         return subprocess.run(
             [home / "bin" / program, *arguments],
             cwd=elsewhere,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=120,

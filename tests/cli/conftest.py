@@ -1,6 +1,5 @@
 """The folders of two tiny runs, and the command `flowrun` on them."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,8 +48,7 @@ def launch_flowrun() -> Callable[..., subprocess.Popen[str]]:
 
     def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         program = Path(sys.executable).with_name("flowrun")
-        return subprocess.Popen([program, *arguments], env=environment, text=True, **pipes)
+        return subprocess.Popen([program, *arguments], text=True, **pipes)
 
     return start

@@ -51,7 +51,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-        patch.setenv("OMP_NUM_THREADS", "1")
         started = subprocess.run([SCRIPTS / "start.sh", folder], capture_output=True, text=True)
         if started.returncode:
             pytest.skip(f"Slurm does not start here: {started.stderr}")
