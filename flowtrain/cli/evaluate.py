@@ -34,7 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--points", metavar="FILE", type=Path,
         help="measure the NLL of these points instead: .csv, .tsv, .npy, .npz or .parquet",
     )  # fmt: skip
-    shared.add_columns_options(command)
+    shared.add_file_options(command)
     command.add_argument("--json", metavar="FILE", help="write the metrics; - is standard output")
 
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     to_file = options.json not in (None, "-")
     if to_file:
         check_output(Path(options.json), (".json",))
-    for name, unset in (("columns", None), ("header", "auto")):
+    for name, unset in (("columns", None), ("header", "auto"), ("missing", "refuse")):
         if options.points is None and getattr(options, name) != unset:
             raise UserError(f"--{name} has no effect without --points")
     with working():
@@ -104,7 +104,9 @@ def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], 
     from flowtrain.cli.points import as_split, read_points
 
     header = shared.header(options)
-    table = read_points(saved, options.points, columns=options.columns, header=header)
+    table = read_points(
+        saved, options.points, columns=options.columns, header=header, missing=options.missing
+    )
     points = as_split(saved, table, options.points)
     with doing(f"evaluating {options.points.name}"):
         metrics = point_metrics(saved, points, batch_size=batch_size)

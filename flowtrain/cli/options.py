@@ -61,8 +61,8 @@ def add_weights_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_columns_options(command: argparse.ArgumentParser) -> None:
-    """Add what selects columns of a file with points."""
+def add_file_options(command: argparse.ArgumentParser) -> None:
+    """Add how a file with points is read."""
     command.add_argument(
         "--columns", metavar="NAMES", type=columns,
         help="those of FILE to use, by name or by position from 0: x,y or 0,2 "
@@ -71,6 +71,10 @@ def add_columns_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--header", choices=("auto", "true", "false"), default="auto",
         help="whether the first line of FILE holds names (default: auto)",
+    )  # fmt: skip
+    command.add_argument(
+        "--missing", choices=("refuse", "drop"), default="refuse",
+        help="what becomes of rows of FILE that lack a value (default: refuse)",
     )  # fmt: skip
 
 

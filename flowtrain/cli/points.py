@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from flowtrain.batching import in_batches
-from flowtrain.data.read import Columns, NoColumnError, Table, read_table
+from flowtrain.data.read import Columns, MissingError, NoColumnError, Table, read_table
 from flowtrain.data.source import unnamed
 from flowtrain.data.splits import Split
 from flowtrain.densities.density import Density
@@ -26,6 +26,7 @@ def read_points(
     *,
     columns: Sequence[str | int] | None,
     header: Literal["auto"] | bool,
+    missing: Literal["refuse", "drop"],
     label: str | int | None = None,
 ) -> Table:
     """Read points that have the dimension of a run's flow, and its conditions beside them.
@@ -39,7 +40,7 @@ def read_points(
         run: that is asked about them.
         path: of the file.
         columns: by name or position, in the run's order; None finds them by the run's names.
-        header: as `read_table` has it.
+        header, missing: as `read_table` has them.
         label: the column of labels.
 
     Raises:
@@ -49,11 +50,17 @@ def read_points(
     chosen = partial(_columns_of, run, path) if by_name else columns
     given = () if run.condition is None or run.context is not None else run.condition.names
     try:
-        table = read_table(path, columns=chosen, header=header, label=label, condition=given)
+        table = read_table(
+            path, columns=chosen, header=header, label=label, condition=given, missing=missing
+        )
     except NoColumnError as error:
         if error.column not in given:
             raise
         raise UserError(f"{error}; it is a condition: name the column so, or say --given") from None
+    except MissingError as error:
+        raise UserError(f"{error}; --missing drop leaves such rows out") from None
+    if table.left_out:
+        log.warning("%s: %s", path, table.left_out)
     found = len(table.columns)
     if found != run.flow.dim:
         names = ", ".join(table.columns[:10]) + ", ..." * (found > 10)

@@ -28,7 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", default="-",
         help="as for sample (default: CSV on standard output)",
     )  # fmt: skip
-    shared.add_columns_options(command)
+    shared.add_file_options(command)
     command.add_argument(
         "--label", metavar="COLUMN", type=shared.column,
         help="of FILE: 1 for anomalies, 0 for the others; reports the AUROC of -log_prob",
@@ -76,8 +76,9 @@ def score(
         shared.refuse_without_points(saved, "that a quantile could be of")
     header = shared.header(options)
     table = read_points(
-        saved, options.file, columns=options.columns, header=header, label=options.label
-    )
+        saved, options.file, columns=options.columns, header=header, missing=options.missing,
+        label=options.label,
+    )  # fmt: skip
     labels = table.labels
     if labels is not None and bool(labels.all() or not labels.any()):
         raise UserError(
@@ -88,6 +89,8 @@ def score(
     columns: dict[str, Sequence[Any]] = dict(zip(table.columns, table.values.T, strict=True))
     if path is None or path.suffix.lower() in MIXED:
         columns = read_cells(Path(options.file).expanduser(), header=header)
+        if table.rows is not None:
+            columns = {name: [each[row] for row in table.rows] for name, each in columns.items()}
     added = ["log_prob", *(["anomaly"] if options.threshold_quantile is not None else [])]
     for name in added:
         if name in columns:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowtrain.data.source import MISSING, not_finite
 from flowtrain.errors import UserError
 from flowtrain.text import listed
 from flowtrain.untrusted import is_number, to_float
@@ -148,9 +149,7 @@ def learned(
     numbers = as_numbers(cells) if cells.dtype.kind != "b" or category is False else None
     if numbers is not None:
         for row in np.flatnonzero(~np.isfinite(numbers))[:1]:
-            raise UserError(
-                f"{_where(name, cells, row)}: {cells[row]} is not finite; mend or drop the row"
-            )
+            raise UserError(f"{_where(name, cells, row)}: {not_finite(numbers[row])}")
     if category is None:
         category = numbers is None or _are_kinds(numbers)
     if category:
@@ -275,9 +274,7 @@ def refuse_missing(name: str, cells: Cells) -> None:
     >>> refuse_missing("smoker", np.array(["yes", "no"]))
     """
     for row in np.flatnonzero(absent(cells))[:1]:
-        raise UserError(
-            f"{_where(name, cells, int(row))}: the value is missing; fill it or drop the row"
-        )
+        raise UserError(f"{_where(name, cells, int(row))}: {MISSING}")
 
 
 def absent(cells: Cells) -> NDArray[np.bool_]:

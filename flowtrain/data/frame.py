@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from flowtrain.data.condition_column import as_numbers, refuse_missing
 from flowtrain.data.read import Table, read_table
+from flowtrain.data.source import not_finite
 from flowtrain.errors import UserError
 from flowtrain.files import writing
 from flowtrain.text import listed
@@ -39,7 +40,7 @@ def as_table(x: Any, columns: Sequence[str | int] | None = None, context: Any = 
     >>> as_table(np.array([1.0, np.nan]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    flowtrain.errors.UserError: x, row (from 0) 1, column 'x0': nan is not finite; mend or drop ...
+    flowtrain.errors.UserError: x, row (from 0) 1, column 'x0': the value is missing; fill it ...
     """
     parts = dict(_parts(x))
     names = list(parts)
@@ -53,7 +54,7 @@ def as_table(x: Any, columns: Sequence[str | int] | None = None, context: Any = 
         raise UserError("x has no rows")
     for row, column in np.argwhere(~np.isfinite(values))[:1]:
         where = f"x, row (from 0) {row}, column {chosen[column]!r}"
-        raise UserError(f"{where}: {values[row, column]} is not finite; mend or drop the row")
+        raise UserError(f"{where}: {not_finite(values[row, column])}")
     given = {} if context is None else dict(_given(context, len(values)))
     if twice := [name for name in given if name in chosen]:
         raise UserError(f"{listed(twice)}: a name of both x and context; rename one")

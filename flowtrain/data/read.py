@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowtrain.data.arrays import open_npy, open_npz, open_parquet
 from flowtrain.data.condition_column import absent
-from flowtrain.data.source import Source, in_more_rows
+from flowtrain.data.source import MISSING, Source, in_more_rows, not_finite
 from flowtrain.data.text_file import DELIMITERS, holds_nothing, holds_number, open_text
 from flowtrain.errors import UserError
 from flowtrain.progress import doing
@@ -36,7 +36,7 @@ class NoColumnError(UserError):
 
 
 class MissingError(UserError):
-    """A file with a row that lacks a value.
+    """A file with a row that lacks a value, of the points or of their condition.
 
     >>> str(MissingError("points.csv, line 2, column 'age': the value is missing"))
     "points.csv, line 2, column 'age': the value is missing"
@@ -56,7 +56,8 @@ class Table:
             as they stand there.
         categorical: the names of those that are categories, all others being numbers; None leaves
             it to their values.
-        left_out: what to say of the rows that are not there as they lack a value, if any.
+        rows: positions in the file of the rows that are there; None is all.
+        left_out: what to say of the others, which lack a value.
         fingerprint: of the rows as they were read.
 
     >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
@@ -70,6 +71,7 @@ class Table:
     levels: int | None = None
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     categorical: tuple[str, ...] | None = None
+    rows: Sequence[int] | None = None
     left_out: str | None = None
     fingerprint: str | None = None
 
@@ -139,32 +141,32 @@ def read_table(
     if not len(rows):
         raise UserError(f"{path}: no rows of numbers")
 
-    left_out = None
-    if missing == "drop":
-        kept, left_out = _complete(values, cells, [names[i] for i in [*wanted, *given]])
+    taken = [names[i] for i in [*wanted, *given]]
+
+    def where(row: int, column: int) -> str:
+        return f"{path}, {source.unit} {rows[row]}, column {taken[column]!r}"
+
+    kept = left_out = None
+    lacking = np.stack([*np.isnan(values).T, *map(absent, cells)], axis=1)
+    if lacking.any():
+        if missing == "refuse":
+            more = in_more_rows(int(lacking.any(1).sum()) - 1)
+            raise MissingError(f"{where(*np.argwhere(lacking)[0])}: {MISSING}{more}")
+        kept, left_out = _complete(lacking, taken)
         if not kept:
             raise UserError(f"{path}: {left_out}")
         values, cells = values[kept], [column[kept] for column in cells]
         rows = [rows[row] for row in kept]
-
-    def where(row: int, column: int) -> str:
-        return f"{path}, {source.unit} {rows[row]}, column {names[wanted[column]]!r}"
-
-    refused = ~np.isfinite(values)
-    for row, column in np.argwhere(refused)[:1]:
-        more = in_more_rows(int(refused.any(1).sum()) - 1)
-        if np.isnan(values[row, column]):
-            told = "the value is missing; fill it or drop the row"
-            raise MissingError(f"{where(row, column)}: {told}{more}")
-        told = f"{values[row, column]} is not finite; mend or drop the row"
-        raise UserError(f"{where(row, column)}: {told}{more}")
+    infinite = np.isinf(values)
+    for row, column in np.argwhere(infinite)[:1]:
+        more = in_more_rows(int(infinite.any(1).sum()) - 1)
+        raise UserError(f"{where(row, column)}: {not_finite(values[row, column])}{more}")
     labels = None
     if label_index is not None:
         values, flags = np.ascontiguousarray(values[:, :-1]), values[:, -1]
         for row in np.flatnonzero((flags != 0) & (flags != 1))[:1]:
-            raise UserError(
-                f"{where(row, -1)}: {flags[row]:g} is no label; use 0 (normal) and 1 (anomaly)"
-            )
+            told = f"{flags[row]:g} is no label; use 0 (normal) and 1 (anomaly)"
+            raise UserError(f"{where(row, len(chosen))}: {told}")
         labels = torch.from_numpy(flags == 1)
     return Table(
         torch.from_numpy(values),
@@ -172,18 +174,14 @@ def read_table(
         labels,
         given=dict(zip((names[i] for i in given), cells, strict=True)),
         categorical=kinds,
+        rows=kept,
         left_out=left_out,
     )
 
 
-def _complete(
-    values: NDArray[np.float64], cells: list[NDArray[Any]], names: list[str]
-) -> tuple[list[int], str | None]:
-    """Return which rows lack nothing, and what to say of the others, if there are any."""
-    lacking = np.stack([*np.isnan(values).T, *map(absent, cells)], axis=1)
+def _complete(lacking: NDArray[np.bool_], names: list[str]) -> tuple[list[int], str]:
+    """Return which rows (n, k) lack nothing, and what to say of the others."""
     kept: list[int] = np.flatnonzero(~np.any(lacking, axis=1)).tolist()
-    if len(kept) == len(lacking):
-        return kept, None
     most = lacking.sum(0).argmax()
     return kept, (
         f"{len(lacking) - len(kept):,} of {len(lacking):,} rows lack a value and are left out; "

@@ -1,5 +1,6 @@
 """What every kind of file is to a reader: columns with names, and a way to take some of them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What to do with a column that holds no numbers.
+# What to do with a column that holds no numbers, and with a cell that holds nothing.
 LEAVE_OUT = "choose the other columns, or take it as a condition"
+MISSING = "the value is missing; fill it or drop the row"
 # The numbers asked for, (n, k), nan where one is missing, the others as they stand there, (n,)
 # each, and where each row lies.
 Read = tuple[NDArray[np.float64], list[NDArray[Any]], Sequence[int]]
@@ -39,6 +41,15 @@ class Source:
     cells: Callable[[], list[Any]]
     read: Callable[[list[int], list[int]], Read]
     unit: str
+
+
+def not_finite(value: float) -> str:
+    """Say why a value is refused that is no finite number.
+
+    >>> not_finite(math.inf)
+    'inf is not finite; mend or drop the row'
+    """
+    return MISSING if math.isnan(value) else f"{value} is not finite; mend or drop the row"
 
 
 def in_more_rows(more: int) -> str:

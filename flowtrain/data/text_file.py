@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowtrain.data.source import LEAVE_OUT, Read, Source, unnamed
 from flowtrain.errors import UserError
@@ -104,7 +105,14 @@ def _read_text(
             text.append(row[position])
         lines.append(line)
     values = np.array(numbers).reshape(len(lines), len(chosen))
-    return values, [np.array(text, dtype=object) for text in texts], lines
+    return values, [_cells(text) for text in texts], lines
+
+
+def _cells(texts: list[str]) -> NDArray[Any]:
+    """Return a column as it stands there; beside numbers NA is no text, but a missing number."""
+    if all(holds_nothing(cell) or holds_number(cell) for cell in texts):
+        texts = ["" if holds_nothing(cell) else cell for cell in texts]
+    return np.array(texts, dtype=object)
 
 
 def _number(path: Path, where: str, cell: str) -> float:

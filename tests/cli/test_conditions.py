@@ -179,7 +179,7 @@ def test_a_component_is_given_by_its_number_and_its_kl_is_exact(
          "no-age.csv: no column 'age'; it has 'height', 'weight', 'species'; it is a condition"),
         ("score rat.csv", "table", "rat.csv: condition 'species', row (from 0) 1: 'rat' is unkno"),
         ("evaluate --points rat.csv", "table", "'rat' is unknown; known: 'cat', 'dog', 'fox'"),
-        ("score empty.csv", "table", "condition 'age', row (from 0) 1: the value is missing"),
+        ("score empty.csv", "table", "empty.csv, line 3, column 'age': the value is missing; fill"),
     ],
 )  # fmt: skip
 def test_a_condition_that_does_not_fit_is_told_in_one_line(

@@ -159,6 +159,7 @@ MISTAKES = [
     ("evaluate C --rtol -1", "evaluation.solver.rtol: -1.0 is refused: it should be greater than"),
     ("evaluate R --columns x0", "--columns has no effect without --points"),
     ("evaluate R --header true", "--header has no effect without --points"),
+    ("evaluate R --missing drop", "--missing has no effect without --points"),
     ("evaluate R --json folder", "folder: this is a folder; name a file"),
     ("evaluate R --json out.txt", "out.txt: .txt is unknown; use .json"),
     ("evaluate R --points three.csv", "R models 2 columns, three.csv has 3: x0, x1, x2; choose"),

@@ -56,6 +56,28 @@ def test_each_row_has_its_log_density(
     assert np.array_equal(scores[:, 2].astype(np.float32), expected.numpy())
 
 
+def test_rows_that_lack_a_value_are_left_out_where_that_is_asked_for(
+    flowrun: Flowrun,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "holes.csv").write_text("who,a,b\nAda,0.50,1\nBob,,2\nEve,0.25,NA\nUna,1,-1\n")
+    (tmp_path / "whole.csv").write_text("who,a,b\nAda,0.50,1\nUna,1,-1\n")
+    asked = ("--columns", "a,b")
+    refused = flowrun("score", folders["realnvp"], "holes.csv", *asked)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.endswith("so is one in 1 more row; --missing drop leaves such rows out\n")
+    drop = (*asked, "--missing", "drop")
+    told = flowrun("score", folders["realnvp"], "holes.csv", *drop)
+    assert told.stdout == flowrun("score", folders["realnvp"], "whole.csv", *asked).stdout
+    assert caplog.messages == ["holes.csv: 2 of 4 rows lack a value and are left out; 1 lack 'a'"]
+    points = ("evaluate", folders["realnvp"], *drop, "--json", "-", "--points")
+    found = [json.loads(flowrun(*points, f"{name}.csv").stdout) for name in ("holes", "whole")]
+    assert found[0]["rows"] == 2
+    assert found[0]["metrics"] == found[1]["metrics"]
+
+
 def test_the_file_that_is_read_is_not_written_over(
     flowrun: Flowrun, folders: dict[str, Path], points: torch.Tensor, tmp_path: Path
 ) -> None:

@@ -74,12 +74,12 @@ def test_data_frames_with_names_and_missing_values(library: str) -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        ([[1.0, np.nan]], "x, row (from 0) 0, column 'x1': nan is not finite; "
-         "mend or drop the row"),
+        ([[1.0, np.nan]], "x, row (from 0) 0, column 'x1': the value is missing; "
+         "fill it or drop the row"),
         ([1.0, -np.inf], "x, row (from 0) 1, column 'x0': -inf is not finite; "
          "mend or drop the row"),
-        (np.ma.masked_equal([1.0, 2.0], 2.0), "x, row (from 0) 1, column 'x0': nan is not finite; "
-         "mend or drop the row"),
+        (np.ma.masked_equal([1.0, 2.0], 2.0), "x, row (from 0) 1, column 'x0': the value is "
+         "missing; fill it or drop the row"),
         (np.zeros((0, 2)), "x has no rows"),
         (np.zeros((2, 0)), "x: no column is chosen; it has none"),
         (np.zeros((2, 2, 2)), "x has shape (2, 2, 2); use (rows, columns)"),

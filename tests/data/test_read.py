@@ -162,8 +162,8 @@ def test_conditions_are_taken_out_and_may_be_text(
     tmp_path: Path, columns: list[str | int] | None, condition: list[str | int]
 ) -> None:
     text, arrays, frame = (tmp_path / f"points{s}" for s in (".csv", ".npz", ".parquet"))
-    text.write_text("a,who,b,age\n1,Ada,2,31\n3,,4,28\n5,Bob,6,45\n")
-    columns_of = {"a": [1.0, 3, 5], "who": ["Ada", "", "Bob"], "b": [2.0, 4, 6]}
+    text.write_text("a,who,b,age\n1,Ada,2,31\n3,Cid,4,28\n5,Bob,6,45\n")
+    columns_of = {"a": [1.0, 3, 5], "who": ["Ada", "Cid", "Bob"], "b": [2.0, 4, 6]}
     columns_of["age"] = [31, 28, 45]
     arrays.write_bytes(npz(**{name: np.array(part) for name, part in columns_of.items()}))
     frame.write_bytes(parquet(*columns_of.values(), names=[*columns_of]))
@@ -172,7 +172,7 @@ def test_conditions_are_taken_out_and_may_be_text(
         assert table.columns == ("a", "b")
         assert table.values.tolist() == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
         assert [*table.given] == ["who", "age"]
-        assert table.given["who"].tolist() == ["Ada", "", "Bob"]
+        assert table.given["who"].tolist() == ["Ada", "Cid", "Bob"]
         assert [float(age) for age in table.given["age"]] == [31.0, 28.0, 45.0]
 
 
@@ -201,6 +201,18 @@ def test_rows_that_lack_a_value_are_left_out_where_that_is_asked_for(tmp_path: P
     full = tmp_path / "full.csv"
     full.write_text("a,b\n1,2\n3,4\n")
     assert read_table(full, columns=None, header="auto", missing="drop").left_out is None
+
+
+def test_a_condition_without_a_value_is_refused_as_a_number_is(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("a,who,code,age\n1,Ada,NA,31\n2,,DE,28\n3,Bob,FR, NA\n4,,DE,nan\n")
+    read = partial(read_table, path, columns=["a"], header="auto")
+    lacking = "the value is missing; fill it or drop the row; so is one in 1 more row"
+    assert refusal(lambda: read(condition=["who"])) == f"{path}, line 3, column 'who': {lacking}"
+    assert refusal(lambda: read(condition=["age"])) == f"{path}, line 4, column 'age': {lacking}"
+    ages = read(condition=["age", "code"], missing="drop")
+    assert [float(age) for age in ages.given["age"]] == [31.0, 28.0]
+    assert ages.given["code"].tolist() == ["NA", "DE"]  # a text among texts
 
 
 def test_where_every_row_lacks_a_value_the_emptiest_column_is_named(tmp_path: Path) -> None:
@@ -326,7 +338,7 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "different rows": (".npz", npz(a=XY, b=XY[:2, 0]), ": the arrays differ in rows: 'a' has 3, '"),
     "a number in npz": (".npz", npz(a=XY, b=3.0), ": array 'b' has shape (); use (rows,) or (rows"),
     "names meet": (".npz", npz(a=XY, a1=XY[:, 0]), ": two arrays give a column 'a1'; rename one"),
-    "inf in npz": (".npz", npz(a=HOLE[:, 0], b=1 / HOLE[:, 1] * math.inf), ", row (from 0) 0, col"),
+    "inf in npz": (".npz", npz(a=XY[:, 0], b=XY[:, 1] * math.inf), ", row (from 0) 0, col"),
     "nan in parquet": (".parquet", parquet([1.0, 2], [3, math.nan]), ", row (from 0) 1, column 'y"),
     "null in parquet": (".parquet", parquet([1, None], [3, 4]), ", row (from 0) 1, column 'x'"),
     "text in parquet": (".parquet", parquet([1, 2], ["a", "b"]), ", column 'y': string is no kind"),
