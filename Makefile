@@ -106,7 +106,7 @@ tables-bench: install ## Held-out NLL of tables with the defaults, beside zuko's
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/tables.py $(ARGS)
 
-adjoint-memory: install ## Print the README's table of memory against evaluations
+adjoint-memory: install ## Print docs/results.md's table of memory against evaluations
 	$(BIN)/python benchmarks/adjoint_memory.py
 
 replicas: install ## Print docs/scaling.md's table: a step of several replicas beside single ones

@@ -32,7 +32,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--what", choices=WHAT,
         help="; ".join(f"{name}: {shown}" for name, shown in WHAT.items())
-        + " (default: density; marginals for a table; conditions for p(x | c))",
+        + " (default: density; marginals of a table or beyond the plane; conditions of a known "
+        "p(x | c); images of digits)",
     )  # fmt: skip
     command.add_argument(
         "-o", "--output", metavar="FILE", type=Path,
