@@ -21,7 +21,8 @@ from flowtrain.flows.flow import Flow
 from flowtrain.live import console_lines, handling
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.load import load
-from flowtrain.runs.lock import owner
+from flowtrain.runs.lock import locked, owner
+from flowtrain.text import for_hydra
 from flowtrain.training.trainer import train as train_config
 
 log = logging.getLogger("flowtrain")
@@ -124,15 +125,19 @@ def fit(
     given = ["data=table", "data.path=points.npz", f"model={model}"]
     if seconds is not None:
         given.append(f"trainer.max_seconds={seconds}")
-    if other := [each for each in overrides if each.startswith(("data=", "resume="))]:
-        raise ConfigError(f"{other[0]}: fit begins a run on x; see train")
+    if table.given:
+        given.append(f"data.condition=[{','.join(map(for_hydra, table.given))}]")
+    own = ("data=", "data.path=", "data.condition=", "resume=")
+    if other := [each for each in overrides if each.lstrip("+~").startswith(own)]:
+        raise ConfigError(f"{other[0]}: fit begins a run on x, given context; see train")
     composed = compose([*given, *overrides], folder=folder)
-    points = (composed.folder / "points.npz").absolute()
-    if not (points.exists() and RunFolder(composed.folder).begun):
-        save_points(points, table)
-    elif not holds(points, table):
-        raise UserError(f"{composed.folder}: this folder holds a run on other points")
-    composed.raw["data"] |= {"path": str(points), "condition": [*table.given] or None}
+    points = RunFolder(composed.folder).points.absolute()
+    with locked(composed.folder):  # no other process's points are written over
+        if not (points.exists() and RunFolder(composed.folder).begun):
+            save_points(points, table)
+        elif not holds(points, table):
+            raise UserError(f"{composed.folder}: this folder holds a run on other points")
+    composed.raw["data"]["path"] = str(points)
     return _run(composed, quiet=quiet)
 
 

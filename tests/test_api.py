@@ -196,6 +196,32 @@ def test_the_run_of_fit_is_resumed_and_evaluated_like_any_other(
     assert trained.folder == tmp_path / "run"
 
 
+def test_the_run_of_fit_may_be_moved(x: np.ndarray, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"model": "affine", "overrides": FEW, "quiet": True}
+    trained = flowtrain.fit(x, folder=tmp_path / "a", **few)
+    points = open_run(tmp_path / "a").splits.test.x
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert torch.equal(open_run(tmp_path / "b").splits.test.x, points)
+    assert flowtrain.fit(x, folder=tmp_path / "b", **few).metrics == trained.metrics
+
+
+def test_points_of_a_run_at_work_are_not_written_over(x: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "points.npz").write_bytes(b"another's")
+    with locked(tmp_path), pytest.raises(LockedError, match="is at work there"):
+        flowtrain.fit(x, folder=tmp_path, quiet=True)
+    assert (tmp_path / "points.npz").read_bytes() == b"another's"
+
+
+def test_fit_takes_which_conditions_are_categories(x: np.ndarray, tmp_path: Path) -> None:
+    code, size = np.arange(300) % 3 + 0.5, np.random.default_rng(1).normal(size=300)
+    overrides = [*FEW, "data.categorical=[c0]"]
+    trained = flowtrain.fit(
+        x, context=np.stack([code, size], 1), model="affine", folder=tmp_path, quiet=True,
+        overrides=overrides,
+    )  # fmt: skip
+    assert trained.flow.context_dim == 4
+
+
 def test_seconds_bound_the_training(x: np.ndarray, tmp_path: Path) -> None:
     overrides = ["trainer.max_steps=1000000", "trainer.figures=false"]
     flowtrain.fit(x, model="affine", seconds=0.5, folder=tmp_path, overrides=overrides, quiet=True)
@@ -208,7 +234,9 @@ def test_seconds_bound_the_training(x: np.ndarray, tmp_path: Path) -> None:
         ({"x": [[1.0, None]]}, "None is no number"),
         ({"model": "splin"}, "model: no option 'splin'; did you mean spline"),
         ({"seconds": 0}, "trainer.max_seconds: 0 is refused"),
-        ({"overrides": ["data=moons"]}, "data=moons: fit begins a run on x; see train"),
+        ({"overrides": ["data=moons"]}, "data=moons: fit begins a run on x, given context; see"),
+        ({"overrides": ["++data.path=b.csv"]}, "data.path=b.csv: fit begins a run on x, given"),
+        ({"overrides": ["data.condition=[x1]"]}, "data.condition=.*: fit begins a run on x, given"),
         ({"columns": ["height"]}, "x has no column 'height'"),
     ],
 )

@@ -77,7 +77,7 @@ def refuse_wrong_folder(arguments: Sequence[str]) -> None:
     """Refuse a folder where it has no effect, and one without a name.
 
     That of a run has none for a sweep, nor for a run that goes on in its own; a sweep's has none
-    for a single run.
+    for a single run. Several runs do not go on as a sweep.
 
     Raises:
         UserError: as said.
@@ -91,6 +91,11 @@ def refuse_wrong_folder(arguments: Sequence[str]) -> None:
         )
     if "hydra.run.dir=" in arguments:
         raise UserError("hydra.run.dir: it is empty; name a folder, . for this one")
+    if "resume" in keys and several_runs(arguments):
+        raise UserError(
+            "resume: one run goes on at a time, without -m; a sweep goes on by "
+            "flowtrain -m resume_sweep=FOLDER"
+        )
     if {"resume", "hydra.run.dir"} <= keys:
         raise UserError("resume: a run goes on in its own folder: leave hydra.run.dir out")
 

@@ -34,7 +34,9 @@ def understood(arguments: list[str]) -> list[str]:
     """
     sweep = several_runs(arguments)
     bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
-    path = re.compile(r"(data\.path|objective\.teacher|hydra\.run\.dir)=([^'\"\[{].*)", re.DOTALL)
+    path = re.compile(
+        r"(data\.path|objective\.teacher|hydra\.(?:run|sweep)\.dir)=([^'\"\[{].*)", re.DOTALL
+    )
     rewritten = []
     for argument in arguments:
         if FREE.match(argument):
@@ -43,8 +45,10 @@ def understood(arguments: list[str]) -> list[str]:
             folder = followed(match[2])
             if not sweep or folder != match[2]:
                 argument = f"{match[1]}={for_hydra(folder)}"
-        elif (match := path.fullmatch(argument)) and not sweep and _is_foreign(match[2]):
-            argument = f"{match[1]}={for_hydra(os.path.expanduser(match[2]))}"
+        elif match := path.fullmatch(argument):
+            place = followed(match[2])
+            if place != match[2] or (not sweep and _is_foreign(place)):
+                argument = f"{match[1]}={for_hydra(os.path.expanduser(place))}"
         rewritten.append(argument)
     return rewritten
 

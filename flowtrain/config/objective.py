@@ -21,6 +21,7 @@ class Objective(Section):
         integrates_path: whether it can penalise the path of a continuous flow.
         needs_velocity: whether it trains a velocity, so that it fits continuous flows alone.
         needs_density: whether it asks the data for their log-density, at the flow's own samples.
+        needs_teacher: whether it learns from another run.
         stackable: whether its losses of several flows can be computed as one, if it solves no ODE.
         criterion: the metric by which the best weights are chosen, the lower the better.
 
@@ -33,6 +34,7 @@ class Objective(Section):
     integrates_path: ClassVar[bool] = False
     needs_velocity: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
     stackable: ClassVar[bool] = False
     criterion: ClassVar[str] = "nll/val"
     name: str
@@ -153,6 +155,7 @@ class FlowMatchingThenLikelihood(FlowMatching):
 class Reflow(Objective):
     owner: ClassVar[str] = "flowtrain.training.reflow:reflow"
     needs_velocity: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
     name: Literal["reflow"]
     teacher: Annotated[str, Field(min_length=1)]
     pairs: Count

@@ -93,7 +93,7 @@ def class_gaussian_nll(
         train_context, test_context: equal rows are a class, (n, c) and (m, c).
 
     Returns:
-        None where a class has fewer than two training rows.
+        None where a class has fewer than three training rows: their spread says nothing.
 
     Raises:
         UserError: a column is constant over the training rows.
@@ -109,7 +109,7 @@ def class_gaussian_nll(
     contexts = torch.cat([train_context, test_context]).cpu()
     classes, which = torch.unique(contexts, dim=0, return_inverse=True)
     own, own_test = which.split([len(z), len(z_test)])
-    if torch.bincount(own, minlength=len(classes)).min() < 2:
+    if torch.bincount(own, minlength=len(classes)).min() < 3:
         return None
     means = torch.stack([z[own == kind].mean(0) for kind in range(len(classes))])
     residual, residual_test = z - means[own], z_test - means[own_test]
@@ -120,10 +120,10 @@ def class_gaussian_nll(
         for each in (residual, residual_test)
     )
     nll = torch.empty(len(z_test), dtype=z.dtype)
-    for kind in range(len(classes)):
+    for kind in own_test.unique().tolist():
         shrunk = LedoitWolf(assume_centered=True).fit(w[own == kind].numpy()).covariance_
         law = torch.distributions.MultivariateNormal(
-            torch.zeros_like(means[0]), torch.from_numpy(shrunk)
+            torch.zeros_like(means[0]), torch.from_numpy(shrunk) + RIDGE * torch.eye(len(shrunk))
         )
         nll[own_test == kind] = -law.log_prob(w_test[own_test == kind])
     return _score(nll + root.diagonal().log().sum() + log_scale)

@@ -52,6 +52,11 @@ class RunFolder:
         """What the run said, and when."""
         return self.path / "flowtrain.log"
 
+    @property
+    def points(self) -> Path:
+        """The points in memory that a run was given."""
+        return self.path / "points.npz"
+
     def refuse_links(self) -> None:
         """Refuse a folder in which a link stands where a run writes: it writes only inside.
 

@@ -1,5 +1,6 @@
 """Load a finished run: its folder is enough, and no code that the folder names runs unasked."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,13 +78,17 @@ class SavedRun:
         """
         if self.context is not None and self.density is not None:
             return split_data(self.config, self.density, self.flow.device)
-        path = getattr(self.config.data, "path", None)
+        config, path = self.config, getattr(self.config.data, "path", None)
         if path is not None and not Path(path).exists():
-            raise UserError(
-                f"{self.folder}: its table is no more at {path}; put it back, as its rows are not "
-                "kept in the run"
-            )
-        splits = build_splits(self.config, self.flow.device)
+            kept = RunFolder(self.folder).points
+            if not (kept.name == Path(path).name and kept.is_file()):  # the folder has not moved
+                raise UserError(
+                    f"{self.folder}: its table is no more at {path}; put it back, as its rows are "
+                    "not kept in the run"
+                )
+            raw = config.model_dump()
+            config = validate({**raw, "data": {**raw["data"], "path": str(kept)}})
+        splits = build_splits(config, self.flow.device)
         if self.named and splits.train.columns != self.named:
             raise UserError(
                 f"{self.folder}: its table has changed since: the run learned "
@@ -187,7 +192,7 @@ def open_run(
     *,
     replica: int | None = None,
     device: str = "cpu",
-    trust_code: bool = False,
+    trust_code: bool | Collection[str] = False,
 ) -> SavedRun:
     """Open the folder of a run, finished or not.
 
@@ -196,7 +201,8 @@ def open_run(
         checkpoint: "best" (on the validation points) or "last".
         replica: of a folder of replicas, the number of one of them; None is their mixture.
         device: of the flow: auto, cpu, mps, cuda or cuda:<index>.
-        trust_code: allow the code that the run names, where it used a piece of its user's own.
+        trust_code: allow the code that the run names, where it used a piece of its user's own; or
+            which of it.
 
     Raises:
         CheckpointError: the folder holds no such checkpoint, or it cannot be read.
@@ -225,7 +231,12 @@ def open_run(
 
 
 def _opened(
-    folder: Path, file: Path, state: dict[str, Any], *, device: str, trust_code: bool
+    folder: Path,
+    file: Path,
+    state: dict[str, Any],
+    *,
+    device: str,
+    trust_code: bool | Collection[str],
 ) -> SavedRun:
     """Return the run that a state is of.
 
@@ -239,11 +250,16 @@ def _opened(
         config = validate(state["config"])
     except UserError as error:
         raise CheckpointError(f"{file}: its config is refused: {one_line(str(error))}") from None
-    if config.own_code and not trust_code:
+    if isinstance(trust_code, bool):
+        trusted = {*config.own_code.values()} if trust_code else set()
+        advice = "say --trust-code (flowrun) or trust_code=True (Python)"
+    else:
+        trusted, advice = {*trust_code}, "name it for this run, too"
+    if not trusted >= {*config.own_code.values()}:
         named = ", ".join(f"{key}={target}" for key, target in config.own_code.items())
         raise UserError(
             f"{folder}: this run uses code of its user's own, {named}: if you trust that code, "
-            "say --trust-code (flowrun) or trust_code=True (Python)"
+            f"{advice}"
         )
     blank = blank_whitening(config, state["dim"])  # it is among the loaded buffers
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flowtrain.config.own_code import IMPORT_STRING
 from flowtrain.errors import UserError
+from flowtrain.runs.latest import followed
 from flowtrain.sweeps.plan import read_record
 from flowtrain.text import for_hydra
 
@@ -14,6 +15,7 @@ CODE = re.compile(IMPORT_STRING.strip("^$"))
 # Of Hydra's own settings a folder may say no more than how its sweeper asks for jobs: the rest
 # could name code, and commands for a batch system.
 SWEEPER = re.compile(r"hydra\.sweeper\.[a-z]\w*(\.[\w.]+)?=")
+FROM_HERE = ("data.path", "init_from", "objective.teacher")  # paths; and so is code
 
 
 def typed_again(arguments: Sequence[str]) -> list[str]:
@@ -26,7 +28,8 @@ def typed_again(arguments: Sequence[str]) -> list[str]:
         arguments: of the command line.
 
     Raises:
-        UserError: the folder holds no sweep, or it names code, and it is not trusted.
+        UserError: the folder holds no sweep, or names code that is not trusted, or files by paths
+            from another working directory.
 
     >>> from flowtrain.sweeps.plan import write_record
     >>> write_record(tmp_path, ["model=spline", "seed=0,1"], {})
@@ -38,24 +41,37 @@ def typed_again(arguments: Sequence[str]) -> list[str]:
     named = [each for each in arguments if each.startswith(f"{KEY}=")]
     if not named:
         return list(arguments)
-    folder = Path(named[-1].partition("=")[2].strip("'\""))
+    folder = Path(followed(named[-1].partition("=")[2].strip("'\"")))
     trusted = "trust_code=true" in arguments
     left = {*named, "trust_code=true", "-m", "--multirun"}
     more = [each for each in arguments if each not in left]
-    typed = {_key(each) for each in more}
+    typed, here = {_key(each) for each in more}, str(Path.cwd())
     recorded = []
-    for each in read_record(folder)["arguments"]:
+    record = read_record(folder)
+    for each in record["arguments"]:
         key, _, value = each.partition("=")
         if _key(each).startswith(("hydra", "--", "-")) and not SWEEPER.match(each):
             continue
-        if CODE.search(value) and not trusted:
+        code = CODE.search(value.replace("\\", "")) or "${" in value  # as Hydra will read it
+        if code and not trusted:
             raise UserError(
                 f"{folder}: this sweep may use code of its user's own, {key}={value}: if you "
                 "trust that code, add trust_code=true"
             )
-        if _key(each) not in typed:
-            recorded.append(each)
+        if _key(each) in typed:
+            continue
+        from_there = code or (_key(each) in FROM_HERE and not _absolute(value))
+        if from_there and record.get("directory", here) != here:
+            raise UserError(
+                f"{folder}: this sweep names {key}={value} from {record['directory']}: go there, "
+                f"or say {key} anew"
+            )
+        recorded.append(each)
     return ["-m", *recorded, *more, f"hydra.sweep.dir={for_hydra(str(folder))}"]
+
+
+def _absolute(paths: str) -> bool:
+    return all(each.lstrip("'\"").startswith(("/", "~")) for each in paths.split(","))
 
 
 def _key(argument: str) -> str:

@@ -16,7 +16,7 @@ from flowtrain.runs.standing import ENDED, state_of
 from flowtrain.untrusted import read_json, read_yaml
 
 ELSEWHERE = frozenset({"launcher", "sweep"})  # they say where and how jobs run, not what they are
-LATER = ELSEWHERE | {*marked(Config, Mark.RESUMABLE)}
+LATER = ELSEWHERE | ({*marked(Config, Mark.RESUMABLE)} - {"data.path"})
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def plan(sweep: Path, asked: Iterable[Sequence[str]]) -> list[Job]:
     """
     wanted = [tuple(overrides) for overrides in asked]
     held = read_jobs(sweep)
-    ignored = LATER if _all_differ(wanted, LATER) else ELSEWHERE
+    distinct = _all_differ(wanted, LATER) and _all_differ([*held.values()], LATER)
+    ignored = LATER if distinct else ELSEWHERE
     known = {_identity(overrides, ignored): name for name, overrides in held.items()}
     jobs = []
     for overrides in wanted:
@@ -99,7 +100,7 @@ def read_jobs(sweep: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read_record(sweep: Path) -> dict[str, Any]:
-    """Return what a sweep's folder records: `arguments` as typed, and `jobs`.
+    """Return what a sweep's folder records: `arguments` as typed, the `directory`, and `jobs`.
 
     Raises:
         UserError: there is no record, or it is damaged.
@@ -119,6 +120,7 @@ def read_record(sweep: Path) -> dict[str, Any]:
         isinstance(jobs, dict)
         and all(_is_name(name) and _are_texts(given) for name, given in jobs.items())
         and _are_texts(record.get("arguments"))
+        and isinstance(record.get("directory", ""), str)
     ):
         raise UserError(f"{file} is damaged: it should hold the sweep's arguments and its jobs")
     found: dict[str, Any] = record
@@ -140,7 +142,11 @@ def write_record(sweep: Path, arguments: Sequence[str], jobs: Mapping[str, Seque
     >>> read_jobs(tmp_path)
     {'0': ('seed=0',)}
     """
-    content = {"arguments": [*arguments], "jobs": {name: [*each] for name, each in jobs.items()}}
+    content = {
+        "arguments": [*arguments],
+        "directory": str(Path.cwd()),  # where paths among them begin
+        "jobs": {name: [*each] for name, each in jobs.items()},
+    }
     with writing(sweep / SWEEP) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 

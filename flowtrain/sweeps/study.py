@@ -124,7 +124,9 @@ def next_trials(
         at_once: trials at a time.
     """
     trials = study.get_trials(deepcopy=False)
-    begun = [trial for trial in trials if trial.state.name == "RUNNING"]
+    begun = [
+        _whole(study, settings, trial, space) for trial in trials if trial.state.name == "RUNNING"
+    ]
     asked = sum(trial.state.name != "WAITING" for trial in trials)
     points = _grid(space, settings.n_trials) if settings.sampler == "grid" else None
     last = settings.n_trials if points is None else len(points)
@@ -135,6 +137,17 @@ def next_trials(
             study.enqueue_trial(points[number])
         begun.append(study.ask(space))
     return begun[:at_once]
+
+
+def _whole(study: Any, settings: Settings, trial: Any, space: dict[str, Any]) -> Any:
+    """Return a trial that has begun, with the values that a process killed in `ask` left open."""
+    if trial.params.keys() >= space.keys():
+        return trial
+    study.sampler = _sampler(settings, trial.number)
+    asked = _optuna().trial.Trial(study, trial._trial_id)
+    for key, each in space.items():  # as `ask` does
+        asked._suggest(key, each)
+    return asked
 
 
 def tell(

@@ -1,5 +1,6 @@
 """Rectified flow: a velocity learned from the ends of another flow's paths, arXiv 2209.03003."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class Reflow:
         return residual.square().sum(-1).mean(), dict
 
 
-def reflow(*, teacher: str, pairs: int) -> Reflow:
+def reflow(*, teacher: str, pairs: int, trusted: Collection[str] = ()) -> Reflow:
     """Open a run and carry base points along its paths, by its evaluation solver.
 
     The pairs are the teacher's, drawn from seed 0: the same for every run that learns from it. Of
@@ -85,14 +86,21 @@ def reflow(*, teacher: str, pairs: int) -> Reflow:
     Args:
         teacher: the folder of a run of a continuous flow.
         pairs: how many.
+        trusted: code of the user's own that the teacher may name, as this run does.
 
     Raises:
-        UserError: the folder holds no run, one whose flow has no paths, or one of another base.
+        UserError: the folder holds no run, one whose flow has no paths, one of another base, or
+            one of other code.
 
     >>> reflow(teacher=str(ffjord_folder), pairs=10).data.shape
     torch.Size([10, 2])
     """
-    run = open_run(Path(teacher))
+    run = open_run(Path(teacher), trust_code=trusted)
+    if run.members:
+        raise ConfigError(
+            f"objective.teacher: {teacher} holds replicas; name one of them: "
+            f"{run.members[0].folder}"
+        )
     if not isinstance(run.flow, ContinuousFlow):
         raise ConfigError(
             f"objective.teacher: {teacher} is a run of {run.config.model.name}, which has no "

@@ -62,6 +62,8 @@ def build_phases(config: Config, flow: Flow) -> list[Phase]:
                 "kinetic": config.regularization.kinetic,
                 "jacobian": config.regularization.jacobian,
             }
+        if section.needs_teacher:
+            settings["trusted"] = {*config.own_code.values()}
         if section.needs_density:
             settings["density"] = build_density(config)
         objective = section.build(**settings)

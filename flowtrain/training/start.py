@@ -58,7 +58,9 @@ def open_or_build(config: Config, folder: RunFolder, saved: dict[str, Any] | Non
             report_failed_start(config, folder, error)
         raise
     if saved is not None:
-        if saved.get("table") not in (None, run.splits.table):
+        known, path = saved.get("table"), saved["config"]["data"].get("path")
+        moved = path != getattr(run.config.data, "path", None)
+        if known != run.splits.table and (known is not None or moved):
             raise ConfigError(
                 f"{folder.path}: its table has changed since: the rows would be dealt anew, and "
                 f"test points be learned; begin a run on it, with init_from={folder.path}"

@@ -39,6 +39,7 @@ from flowtrain.training.replicas import (
     tracked,
 )
 from flowtrain.training.report import headline, headline_of_several, report_of_several
+from flowtrain.training.resume import refuse_unnamed_code
 from flowtrain.training.run import Run
 from flowtrain.training.schedule import evaluation_is_due, progress_fraction
 from flowtrain.training.signals import catch_signals
@@ -54,7 +55,12 @@ Backward = Callable[..., torch.Tensor]
 
 
 def train_replicas(
-    config: Config, whole: RunFolder, *, asked: dict[str, Any], hopeless: Hopeless | None
+    config: Config,
+    whole: RunFolder,
+    *,
+    asked: dict[str, Any],
+    trust_code: bool,
+    hopeless: Hopeless | None,
 ) -> Result:
     """Train the replicas that a config asks for, or go on with those that the folder holds.
 
@@ -62,6 +68,7 @@ def train_replicas(
         config: of the whole; when resuming, only the settings in `asked` are applied.
         whole: their folder, locked by the caller.
         asked: the settings that were named.
+        trust_code: as `train` has it.
         hopeless: as `train` has it; it is told the means.
 
     Raises:
@@ -72,6 +79,8 @@ def train_replicas(
         reconcile(single["config"], asked)  # it refuses: that run has no replicas
     if whole.replicas:
         config = validate(reconcile(held_config(whole).model_dump(), asked))
+        if not trust_code:
+            refuse_unnamed_code(config, asked, whole.path)
     with open_replicas(config, whole) as replicas:
         if ended := ended_before(config, whole, [run.progress for run in replicas.runs]):
             return ended

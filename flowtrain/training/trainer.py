@@ -71,7 +71,9 @@ def train(
     with locked(folder):
         several = asked.get("trainer", {}).get("replicas", 1) > 1
         if several or RunFolder(folder).replicas:
-            return train_replicas(config, RunFolder(folder), asked=asked, hopeless=hopeless)
+            return train_replicas(
+                config, RunFolder(folder), asked=asked, trust_code=trust_code, hopeless=hopeless
+            )
         return _train_one(config, RunFolder(folder), asked, trust_code, hopeless)
 
 

@@ -142,6 +142,11 @@ MISTAKES = [
     (["sweep=optuna", "hydra.sweeper.n_trials=x"], "sweep=optuna: it is for many runs: add -m"),
     (["hydra.job.num=x"], "hydra.job.num=x: Value 'x' of type 'str' could not be converted to I"),
     (["hydra.run.dir="], "hydra.run.dir: it is empty; name a folder, . for this one\n"),
+    (
+        ["-m", "resume=a,b"],
+        "resume: one run goes on at a time, without -m; a sweep goes on by "
+        "flowtrain -m resume_sweep=FOLDER\n",
+    ),
     (["-m", "hydra.run.dir=x"], "hydra.run.dir: a sweep has no such folder; use hydra.sweep.dir\n"),
     (["hydra.sweep.dir=x"], "hydra.sweep.dir: a single run has no such folder; use hydra.run.dir,"),
     (["optimizer.lr=0,01"], "optimizer.lr: 0,01 is two values; a decimal has a point: 0.01\n"),

@@ -417,6 +417,36 @@ def test_no_code_that_only_a_folder_names_runs_unasked(
     assert not {*SOURCES} & {*sys.modules}
 
 
+def test_no_code_that_only_a_folder_of_replicas_names_runs_unasked(
+    flowtrain: Command, tmp_path: Path
+) -> None:
+    kind = "data.target=my_density:Triangle"
+    asked = (*BRIEF, *KINDS[kind], "trainer.replicas=2", "trainer.max_steps=2")
+    assert flowtrain(*asked, "hydra.run.dir=run").returncode == 0
+    forget()
+    told = flowtrain("resume=run", "trainer.max_steps=3")
+    assert told.returncode == 1
+    assert told.stderr == (
+        f"flowtrain: run: this run uses code of its user's own, {kind}: if you trust that code, "
+        "add trust_code=true\n"
+    )
+    assert not {*SOURCES} & {*sys.modules}
+    assert flowtrain("resume=run", "trainer.max_steps=3", "trust_code=true").returncode == 0
+
+
+def test_a_teacher_s_code_is_that_of_its_student(flowtrain: Command, tmp_path: Path) -> None:
+    taught = (*BRIEF, *FFJORD[:3], *TRIANGLE, "trainer.max_steps=2")
+    assert flowtrain(*taught, "objective=flow_matching", "hydra.run.dir=teacher").returncode == 0
+    reflow = ("objective=reflow", "objective.teacher=teacher", "objective.pairs=64")
+    told = flowtrain(*taught, *reflow, "hydra.run.dir=student")
+    assert (told.returncode, told.stderr) == (0, "")
+    forget()
+    other = ("data=gaussian_mixture", "hydra.run.dir=other")
+    told = flowtrain(*BRIEF, *FFJORD[:3], *reflow, *other)
+    assert told.stderr.endswith("if you trust that code, name it for this run, too\n")
+    assert not {*SOURCES} & {*sys.modules}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_code_that_is_trusted_runs(
     flowtrain: Command, flowrun: Command, tmp_path: Path, kind: str

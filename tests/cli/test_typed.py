@@ -15,6 +15,8 @@ def test_a_link_latest_is_followed_before_it_moves(
     (tmp_path / "latest").symlink_to("outputs/a=1,b")
     assert understood(["resume=latest"]) == ["resume='outputs/a=1,b'"]
     assert understood(["-m", "init_from=latest"]) == ["-m", "init_from='outputs/a=1,b'"]
+    for key in ("objective.teacher", "hydra.sweep.dir"):
+        assert understood(["-m", f"{key}=latest"]) == ["-m", f"{key}='outputs/a=1,b'"]
     assert understood(["init_from=outputs/a=1,b"]) == ["init_from='outputs/a=1,b'"]
 
 

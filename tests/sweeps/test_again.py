@@ -48,7 +48,8 @@ def test_hydra_s_own_settings_are_not_taken_from_a_folder(tmp_path: Path, argume
     "argument",
     [
         "data.target=os:system", "+model.field=strange:Field", "data={name:custom,target:os:exec}",
-        "objective.target='strange:Loss'",
+        "objective.target='strange:Loss'", r"data.target=os\:system",
+        "data.target=os:${data.arguments.n}",
     ],
 )  # fmt: skip
 def test_code_is_not_run_unasked(tmp_path: Path, argument: str) -> None:
@@ -57,3 +58,33 @@ def test_code_is_not_run_unasked(tmp_path: Path, argument: str) -> None:
         typed_again([f"resume_sweep={tmp_path}"])
     again = typed_again([f"resume_sweep={tmp_path}", "trust_code=true"])
     assert again == ["-m", argument, "seed=0,1", f"hydra.sweep.dir='{tmp_path}'"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["data.path=points.csv", "data.path=/a.csv,b.csv", "+init_from='outputs/a b'"]
+)
+def test_a_path_is_not_taken_for_one_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "else").mkdir()
+    sweep = tmp_path / "sweep"
+    write_record(sweep, ["data=table", argument, "seed=0,1"], {})
+    assert argument in typed_again([f"resume_sweep={sweep}"])
+    monkeypatch.chdir(tmp_path / "else")
+    with pytest.raises(UserError, match=f"^{sweep}: this sweep names .* from {tmp_path}: go there"):
+        typed_again([f"resume_sweep={sweep}"])
+    anew = f"{argument.partition('=')[0]}=../points.csv"
+    assert anew in typed_again([f"resume_sweep={sweep}", anew])
+    write_record(sweep, ["data.path=/points.csv,~/more.csv", "seed=0,1"], {})
+    monkeypatch.chdir(tmp_path)
+    assert "seed=0,1" in typed_again([f"resume_sweep={sweep}"])
+
+
+def test_the_link_latest_is_followed_before_it_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_record(tmp_path / "outputs" / "sweep", ["seed=0,1"], {})
+    (tmp_path / "latest").symlink_to("outputs/sweep")
+    assert typed_again(["resume_sweep=latest"])[-1] == "hydra.sweep.dir='outputs/sweep'"

@@ -64,6 +64,14 @@ def test_steps_that_are_swept_tell_jobs_apart(tmp_path: Path) -> None:
     write_record(tmp_path, ["trainer.max_steps=5,10"], {"0": asked[0], "1": asked[1]})
     end(tmp_path / "0", "completed")
     assert [(job.name, job.to_run) for job in plan(tmp_path, asked)] == [("0", False), ("1", True)]
+    with pytest.raises(UserError, match="holds another sweep"):
+        plan(tmp_path, [["trainer.max_steps=20"]])
+
+
+def test_another_table_is_another_sweep(tmp_path: Path) -> None:
+    write_record(tmp_path, ["data.path=a.csv"], {"0": ["data.path=a.csv"]})
+    with pytest.raises(UserError, match="holds another sweep"):
+        plan(tmp_path, [["data.path=b.csv"]])
 
 
 def test_the_folder_of_another_sweep_is_refused_in_one_line(sweep: Path) -> None:

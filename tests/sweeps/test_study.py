@@ -114,6 +114,13 @@ def test_a_study_that_stops_asks_what_it_would_have_asked(
     assert [(trial.params, trial.value) for trial in again.trials] == first
 
 
+def test_a_trial_that_was_half_asked_has_every_value(opened: Open, space: Any) -> None:
+    settings = Settings(n_trials=2)
+    opened(settings).ask({"optimizer.lr": space["optimizer.lr"]})  # killed before the other value
+    (trial,) = next_trials(opened(settings), settings, space, at_once=1)
+    assert (trial.number, trial.params.keys()) == (0, space.keys())
+
+
 def test_a_batch_is_told_before_another_is_asked(opened: Open, space: Any, tmp_path: Path) -> None:
     settings = Settings(n_trials=5)
     study = opened(settings)

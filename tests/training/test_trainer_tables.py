@@ -294,3 +294,19 @@ def test_a_table_that_changed_is_dealt_no_second_time(
         _ = open_run(tmp_path / "run").splits
     path.write_text(kept)
     assert train(config, tmp_path / "run", asked=more).step == 4
+
+
+def test_a_run_goes_on_where_its_table_has_moved_to(
+    on_table: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = on_table(2, "trainer.figures=false", "trainer.max_steps=2", model="affine")
+    train(config, tmp_path / "run")
+    path = Path(config.model_dump()["data"]["path"])
+    moved = path.rename(tmp_path / "moved.csv")
+    more = {"trainer": {"max_steps": 4}, "data": {"path": str(moved)}}
+    assert train(config, tmp_path / "run", asked=more).step == 4
+    assert open_run(tmp_path / "run").splits.train.columns == open_run(tmp_path / "run").columns
+    (tmp_path / "other.csv").write_text(moved.read_text().replace("1", "2"))
+    more = {"trainer": {"max_steps": 6}, "data": {"path": str(tmp_path / "other.csv")}}
+    with pytest.raises(ConfigError, match=r"run: its table has changed since"):
+        train(config, tmp_path / "run", asked=more)
