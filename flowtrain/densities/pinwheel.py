@@ -150,12 +150,13 @@ class Pinwheel(Density):
         rows = len(rho)
         row, psi = self._preimages(rho.detach(), theta.detach())
         rho, theta = rho[row], theta[row]
-        # One Newton step outside the search carries the gradient with respect to y.
-        angle, det = self._turned(rho, psi)
-        det = torch.where(det.abs() < 1e-12, 1e-12, det)
+        # Two Newton steps outside the search carry the first and second derivatives by y.
         period = 2 * math.pi / self.arms
-        miss = angle - theta
-        psi = psi - (miss - period * (miss.detach() / period).round()) / det
+        for _ in range(2):
+            angle, det = self._turned(rho, psi)
+            det = torch.where(det.abs() < 1e-12, 1e-12, det)
+            miss = angle - theta
+            psi = psi - (miss - period * (miss.detach() / period).round()) / det
         _, det = self._turned(rho, psi)
         terms = self._log_blade(rho, psi) - det.abs().clamp(min=1e-12).log()
         return logsumexp_by_row(terms, row, rows) - math.log(self.arms)

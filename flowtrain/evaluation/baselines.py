@@ -85,15 +85,15 @@ def class_gaussian_nll(
 ) -> Score | None:
     """Score a Gaussian for each class: its own mean, and its own covariance.
 
-    The covariances are shrunk to the one that the classes have in common, by as much as Ledoit and
-    Wolf (2004) find best: so few rows of a class do no harm.
+    The covariances are shrunk to the one that the classes have in common, as by d + 1 more rows of
+    that one: so few rows of a class do no harm.
 
     Args:
         train, test: rows, (n, d) and (m, d); computed in float64 on the CPU.
         train_context, test_context: equal rows are a class, (n, c) and (m, c).
 
     Returns:
-        None where a class has fewer than three training rows: their spread says nothing.
+        None where a class has fewer than two training rows.
 
     Raises:
         UserError: a column is constant over the training rows.
@@ -103,13 +103,11 @@ def class_gaussian_nll(
     >>> class_gaussian_nll(x, x, context, context).nll < gaussian_nll(x, x).nll - 2
     True
     """
-    from sklearn.covariance import LedoitWolf
-
     z, z_test, log_scale = _standardized(train, test)
     contexts = torch.cat([train_context, test_context]).cpu()
     classes, which = torch.unique(contexts, dim=0, return_inverse=True)
     own, own_test = which.split([len(z), len(z_test)])
-    if torch.bincount(own, minlength=len(classes)).min() < 3:
+    if torch.bincount(own, minlength=len(classes)).min() < 2:
         return None
     means = torch.stack([z[own == kind].mean(0) for kind in range(len(classes))])
     residual, residual_test = z - means[own], z_test - means[own_test]
@@ -119,12 +117,11 @@ def class_gaussian_nll(
         torch.linalg.solve_triangular(root, each.mT, upper=False).mT
         for each in (residual, residual_test)
     )
-    nll = torch.empty(len(z_test), dtype=z.dtype)
+    nll, more = torch.empty(len(z_test), dtype=z.dtype), z.shape[1] + 1
     for kind in own_test.unique().tolist():
-        shrunk = LedoitWolf(assume_centered=True).fit(w[own == kind].numpy()).covariance_
-        law = torch.distributions.MultivariateNormal(
-            torch.zeros_like(means[0]), torch.from_numpy(shrunk) + RIDGE * torch.eye(len(shrunk))
-        )
+        rows = w[own == kind]
+        shrunk = (rows.mT @ rows + more * torch.eye(len(root), dtype=z.dtype)) / (len(rows) + more)
+        law = torch.distributions.MultivariateNormal(torch.zeros_like(means[0]), shrunk)
         nll[own_test == kind] = -law.log_prob(w_test[own_test == kind])
     return _score(nll + root.diagonal().log().sum() + log_scale)
 

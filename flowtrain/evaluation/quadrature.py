@@ -99,8 +99,8 @@ def integrate(
 ) -> tuple[float, float, float]:
     """Return KL(p|q) in nats, the mass of q and the mass of p by one grid over the window of p.
 
-    KL is taken over the nodes that hold all but `TAIL` of the mass: beyond them no sample ever
-    falls, and a log q of -1e16 out there would drown what can be measured.
+    KL is the mean over the nodes that hold all but `TAIL` of the mass that the grid sees: beyond
+    them no sample ever falls, and a log q of -1e16 out there would drown what can be measured.
 
     Args:
         log_prob: log q in nats at nodes, (n, d) in float64 on the CPU -> (n,).
@@ -119,7 +119,8 @@ def integrate(
     with doing(f"quadrature, {' x '.join([str(points)] * density.dim)}"):
         log_q = in_batches(log_prob, nodes, batch_size).cpu().double()
     mass_p = weights * log_p.exp()
-    order = mass_p.argsort(descending=True)
-    inside = order[mass_p[order].cumsum(0) <= 1 - TAIL]
-    kl = mass_p[inside] @ (log_p - log_q)[inside]
-    return float(kl), float(weights @ log_q.exp()), float(mass_p.sum())
+    order, seen = mass_p.argsort(descending=True), mass_p.sum()
+    kept = mass_p[order].cumsum(0) <= (1 - TAIL) * seen
+    inside = order[kept & (mass_p[order] > 0)]
+    kl = mass_p[inside] @ (log_p - log_q)[inside] / seen
+    return float(kl), float(weights @ log_q.exp()), float(seen)

@@ -265,7 +265,7 @@ class CNF(Transform):
             state.to(dtype),
             times,
             solver,
-            parameters=[*weights.values(), *condition],
+            parameters=[*weights.values(), *fixed.values(), *condition],
             path=dim,
         )
         return states.to(state.dtype), evaluations

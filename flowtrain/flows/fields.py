@@ -6,8 +6,9 @@
 double backward and works under no_grad.
 """
 
+import copy
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -205,6 +206,9 @@ class GivenField(nn.Module):
         super().__init__()
         self.field = field
         self.register_buffer("context", context)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GivenField":
+        return GivenField(copy.deepcopy(self.field, memo), self.context.detach().clone())
 
     def forward(self, t: Tensor, z: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
         moved: tuple[Tensor, Tensor] = self.field(t, z, tangents, self.context.expand(len(z), -1))

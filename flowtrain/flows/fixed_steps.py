@@ -57,10 +57,10 @@ def integrate(
 def count_steps(length: float, at_most: float) -> int:
     """Return into how many equal steps of a size at most a length of time is divided.
 
-    >>> count_steps(-1.0, 0.3)
-    4
+    >>> count_steps(-1.0, 0.3), count_steps(1e-9, 0.3)
+    (4, 1)
     """
-    return math.ceil(abs(length) / at_most - 1e-6)  # 1 / 0.05 may be 20.0000003
+    return max(1, math.ceil(abs(length) / at_most - 1e-6))  # 1 / 0.05 may be 20.0000003
 
 
 def _moved(state: Tensor, weights: tuple[float, ...], slopes: list[Tensor], step: float) -> Tensor:

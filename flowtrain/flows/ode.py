@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -215,12 +216,15 @@ def solve(
 
 
 def _equal_steps(at_most: float) -> Callable[[Any, Tensor, Tensor], Tensor]:
-    """Divide the time into equal steps: a shorter last one costs a multistep method its order."""
+    """Divide the time from each moment to the next into equal steps, none of them shorter."""
 
     def grid(function: Any, state: Tensor, times: Tensor) -> Tensor:
-        start, end = times[0].item(), times[-1].item()
-        steps = fixed_steps.count_steps(end - start, at_most)
-        return torch.linspace(start, end, steps + 1, dtype=times.dtype, device=times.device)
+        parts = [times[:1]]
+        for start, end in pairwise(times.tolist()):  # between steps torchdiffeq draws a line
+            steps = fixed_steps.count_steps(end - start, at_most)
+            part = torch.linspace(start, end, steps + 1, dtype=times.dtype, device=times.device)
+            parts.append(part[1:])
+        return torch.cat(parts)
 
     return grid
 

@@ -100,8 +100,8 @@ class Planar(Transform):
 def solve_planar(right: Tensor, inner: Tensor) -> Tensor:
     """Solve a + inner * tanh(a) = right for a, from where it must lie.
 
-    The root is found without a graph; one last step of Newton's method carries the gradients, by
-    the implicit function theorem.
+    The root is found without a graph; two last steps of Newton's method carry its first and second
+    derivatives, by the implicit function theorem.
 
     Args:
         right: (n,).
@@ -119,9 +119,10 @@ def solve_planar(right: Tensor, inner: Tensor) -> Tensor:
             return a + inner * bent - right, 1 + inner * (1 - bent.square())
 
         a = rising_root(excess, right - inner.abs(), right + inner.abs())
-    bent = torch.tanh(a)
-    slope = 1 + inner.detach() * (1 - bent.square())
-    return a - (a + inner * bent - right) / slope
+    for _ in range(2):
+        bent = torch.tanh(a)
+        a = a - (a + inner * bent - right) / (1 + inner * (1 - bent.square()))
+    return a
 
 
 class Radial(Transform):
@@ -172,7 +173,9 @@ class Radial(Transform):
         half = (distance - reach - push) / 2
         # r + b r / (a + r) = |x - c|; a cancelling sum is replaced by its conjugate.
         root = (half.square() + reach * distance).sqrt()
-        before = torch.where(half > 0, half + root, reach * distance / (root - half))
+        beyond = half > 0
+        apart = torch.where(beyond, 1.0, root - half)  # no 0 to divide by, for the gradient's sake
+        before = torch.where(beyond, half + root, reach * distance / apart)
         far = reach + before
         z = centre + away / (1 + push / far)[:, None]
         return z, -_radial_log_det(reach, push, far, x.shape[-1])

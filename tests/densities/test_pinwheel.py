@@ -46,6 +46,22 @@ def pinwheel_by_brute_force(density: Pinwheel, x: Tensor) -> float:
     return float(total) / (2 * np.pi * sds * density.arms)
 
 
+def test_second_derivatives_are_those_of_differences(build: Build, draw: Draw) -> None:
+    density = build("pinwheel")
+    x = draw(density, 5)
+
+    def slope(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        (found,) = torch.autograd.grad(density.log_prob(x).sum(), x, create_graph=True)
+        return found
+
+    for row in x:
+        hessian = torch.autograd.functional.hessian(lambda y: density.log_prob(y[None])[0], row)
+        steps = 1e-5 * torch.eye(2, dtype=torch.float64)
+        expected = (slope(row + steps) - slope(row - steps)).detach() / 2e-5
+        torch.testing.assert_close(hessian, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{}, {"rate": 1.0}, {"rate": 0.6, "arms": 1, "tangential_std": 0.4}, {"rate": 0.0, "arms": 3}],

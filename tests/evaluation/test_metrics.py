@@ -186,6 +186,33 @@ def test_an_absurd_tail_does_not_drown_kl(flow: Flow, gaussian: Density) -> None
     assert quadrature(absurd, gaussian, points=128, batch_size=1000)["mass"] < 1
 
 
+class Exponential(Density):
+    """p(x) = exp(-x) of x >= 0, with a window that begins below 0."""
+
+    dim = 1
+    entropy = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            window=(torch.tensor([-1.0]).double(), torch.tensor([20.0]).double()), resolution=0.05
+        )
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        return -torch.log1p(-torch.rand(n, 1, dtype=torch.float64, generator=generator))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] >= 0, -x[:, 0], -math.inf)
+
+
+@pytest.mark.parametrize("points", [200, 256, 512, 1024])
+def test_kl_is_a_mean_over_the_mass_that_the_grid_sees(points: int) -> None:
+    standardize = Standardize(torch.ones(1), torch.ones(1))
+    flow = affine(standardize, generator=torch.Generator())
+    exact = -1 + math.log(2 * math.pi) / 2 + 0.5  # a normal law of mean and variance 1
+    found = quadrature(flow, Exponential(), points=points, batch_size=4096)
+    assert found["kl"] == pytest.approx(exact, abs=0.1)
+
+
 def test_kl_and_mass_do_not_depend_on_the_batch_size(flow: Flow, gaussian: Density) -> None:
     few, many = (quadrature(flow, gaussian, points=32, batch_size=size) for size in (7, 10_000))
     assert few == pytest.approx(many, rel=1e-12)

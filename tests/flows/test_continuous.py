@@ -336,3 +336,31 @@ def test_waves_are_as_long_in_any_dimension(
 ) -> None:
     flow = make_ffjord(dim, field=Fourier, features=4000, scale=scale)
     assert flow.state_dict()["transforms.0.field.waves"].std() == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_a_condition_has_the_same_gradient_when_it_is_given_before(
+    make_ffjord: Callable[..., ContinuousFlow], adjoint: bool
+) -> None:
+    solver = FixedStep(name="rk4", step_size=0.1, adjoint=adjoint)
+    flow, x = make_ffjord(context_dim=1, solver=solver), torch.ones(3, 2, dtype=torch.float64)
+    grads = []
+    for given in (False, True):
+        context = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+        log_q = flow.given(context).log_prob(x) if given else flow.log_prob(x, context)
+        log_q.sum().backward()
+        assert context.grad is not None
+        grads.append(context.grad)
+    torch.testing.assert_close(*grads)
+    assert grads[0].any()
+
+
+def test_a_condition_with_a_gradient_may_be_solved_in_double_precision(
+    make_ffjord: Callable[..., ContinuousFlow],
+) -> None:
+    solver = FixedStep(name="rk4", step_size=0.1, dtype="float64")
+    flow = make_ffjord(context_dim=1, solver=solver, dtype=torch.float32)
+    at = flow.given(torch.tensor([0.3], requires_grad=True))
+    with torch.no_grad():
+        assert at.log_prob(torch.ones(3, 2)).isfinite().all()
+    assert at.sample(3).shape == (3, 2)

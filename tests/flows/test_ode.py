@@ -71,6 +71,14 @@ DOPRI5 = adaptive()
 ADJOINT = adaptive(adjoint=True)
 
 
+@pytest.mark.parametrize(("method", "error"), [("rk4", 1e-4), ("explicit_adams", 5e-3)])
+def test_a_path_is_as_exact_at_every_moment_as_at_its_end(method: str, error: float) -> None:
+    z, times = start(), torch.linspace(0, 1, 24, dtype=torch.float64)
+    states, _ = solve(swing, z, times, fixed(method, 0.1), parameters=[], path=2)
+    for t, state in zip(times.tolist(), states, strict=True):
+        torch.testing.assert_close(state, swung(z, 0.0, t), rtol=0, atol=error)
+
+
 def test_every_solver_is_walked() -> None:
     methods = {name for section in options(Solver) for name in names(section)}
     assert methods == {*ADAPTIVE, *FIXED, "none"}

@@ -89,6 +89,18 @@ def test_the_root_s_gradients_are_those_of_the_implicit_function() -> None:
     right = torch.tensor([0.3, -2.0], dtype=torch.float64, requires_grad=True)
     inner = torch.tensor(-0.8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(solve_planar, (right, inner))
+    assert torch.autograd.gradgradcheck(solve_planar, (right, inner))
+
+
+def test_a_far_point_spoils_no_gradient() -> None:
+    layer = Radial(2, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.constant_(layer.log_reach, -5.0)
+    x = torch.tensor([[1e6, 0.0], [1.0, 2.0]], requires_grad=True)
+    z, log_det = layer.inverse(x)
+    (z.sum() + log_det.sum()).backward()
+    for each in (x, *layer.parameters()):
+        assert each.grad is not None
+        assert each.grad.isfinite().all()
 
 
 def test_a_point_at_the_centre_has_a_likelihood() -> None:
