@@ -170,7 +170,7 @@ RESUMABLE = {
     "trainer.device", "trainer.threads", "trainer.max_steps", "trainer.max_seconds",
     "trainer.patience", "trainer.max_failures", "trainer.log_every", "trainer.evaluate_every",
     "trainer.figures", "trainer.draw_every", "trainer.animation", "evaluation.grid",
-    "evaluation.batch_size", "trainer.compile", "trainer.capture", *LOGGER,
+    "evaluation.batch_size", "trainer.compile", "trainer.capture", "data.path", *LOGGER,
 }  # fmt: skip
 INCIDENTAL = {
     "seed", "resume", "trust_code", "trainer.device", "trainer.threads", "trainer.log_every",

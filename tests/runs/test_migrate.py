@@ -71,6 +71,9 @@ def test_an_old_run_evaluates_to_the_metrics_that_it_recorded(folder: Path) -> N
         batch_size=run.config.evaluation.batch_size,
     )
     known = recorded(folder)["metrics"]
+    if "kl/test" in known:  # a grid so coarse sees a mass other than 1, over which KL is a mean now
+        error = known.pop("kl_error/test")
+        assert metrics["kl/test"] == pytest.approx(known.pop("kl/test"), rel=0, abs=error)
     found = {tag: metrics[tag] for tag in known}  # later versions measure more
     assert found == pytest.approx(known, rel=0, abs=1e-5)
 
