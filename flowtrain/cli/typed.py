@@ -25,7 +25,8 @@ def understood(arguments: list[str]) -> list[str]:
     """Rewrite what Hydra would take amiss on the command line.
 
     A folder or a table may be named as it is called, although = and , have a meaning to Hydra and
-    other alphabets have none, and the arguments of a class that is not ours may have any key.
+    other alphabets have none, the arguments of a class that is not ours may have any key, and the
+    table of a run that goes on may have moved.
 
     A link `latest` is followed at once, before it points to the run that starts.
 
@@ -33,6 +34,7 @@ def understood(arguments: list[str]) -> list[str]:
     ['++data.arguments.side=2', "resume='outputs/a,b'"]
     """
     sweep = several_runs(arguments)
+    resuming = any(argument.startswith("resume=") for argument in arguments)
     bare = re.compile("(resume|init_from)=([^'\"].*)", re.DOTALL)
     path = re.compile(
         r"(data\.path|objective\.teacher|hydra\.(?:run|sweep)\.dir)=([^'\"\[{].*)", re.DOTALL
@@ -49,6 +51,8 @@ def understood(arguments: list[str]) -> list[str]:
             place = followed(match[2])
             if place != match[2] or (not sweep and _is_foreign(place)):
                 argument = f"{match[1]}={for_hydra(os.path.expanduser(place))}"
+        if resuming and argument.startswith("data.path="):  # its data are no default's
+            argument = f"++{argument}"
         rewritten.append(argument)
     return rewritten
 

@@ -329,6 +329,17 @@ def test_a_data_set_of_one_s_own_is_found_by_config_dir(
     assert "Traceback" not in told.stderr
 
 
+def test_a_run_goes_on_where_its_table_has_moved_to(flowtrain: Flowtrain, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("".join(f"{row % 7},{row}\n" for row in range(60)))
+    few = ("trainer.figures=false", "trainer.device=cpu", "trainer.max_steps=2")
+    asked = ("data=table", "data.path=a.csv", "model=affine", *few, "hydra.run.dir=run")
+    assert flowtrain(*asked).returncode == 0
+    (tmp_path / "a.csv").rename(tmp_path / "b, moved.csv")
+    told = flowtrain("resume=run", "trainer.max_steps=4", "data.path=b, moved.csv")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 4
+
+
 def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
     flowtrain: Flowtrain, tiny_overrides: list[str], tmp_path: Path
 ) -> None:

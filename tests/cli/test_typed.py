@@ -29,6 +29,8 @@ def test_a_link_latest_is_followed_before_it_moves(
         (["data.arguments={side:2}"], ["++data.arguments={side:2}"]),
         (["++data.arguments.side=2"], ["++data.arguments.side=2"]),
         (["resume=a,b=c"], ["resume='a,b=c'"]),
+        (["data.path=b.csv", "resume=a"], ["++data.path=b.csv", "resume='a'"]),
+        (["resume='a'", "data.path='b.csv'"], ["resume='a'", "++data.path='b.csv'"]),
         (["resume='a,b'"], ["resume='a,b'"]),
         (["init_from=a b"], ["init_from='a b'"]),
         (["-m", "init_from=a,b"], ["-m", "init_from=a,b"]),
