@@ -23,7 +23,7 @@ train: install ## Train a first flow, in about a minute; give options with ARGS=
 	$(BIN)/flowtrain model=ffjord objective=flow_matching_then_likelihood data=moons \
 	  trainer.max_steps=6_000 trainer.evaluate_every=2_000 trainer.draw_every=3 $(ARGS)
 
-test: install ## Run the tests (six minutes on two cores)
+test: install ## Run the tests (six to fourteen minutes on two cores)
 	$(BIN)/python -m pytest -n auto
 
 test-extras: ## Run the tests of loggers, exports, searches and other libraries' flows in an environment of their own, .venv-extras

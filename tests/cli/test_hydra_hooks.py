@@ -24,7 +24,7 @@ def test_the_best_recipe_has_finer_splines_where_a_density_needs_them(
     best = compose("experiment=best", f"data={data}")
     finer: dict[str, dict[str, dict[str, float]]] = {
         "rings": {"model": {"bins": 32}},
-        "checkerboard": {"model": {"bins": 32, "bound": 3.0}, "trainer": {"max_steps": 7000}},
+        "checkerboard": {"model": {"bins": 32, "bound": 3.0}, "trainer": {"max_steps": 8500}},
     }
     more = {group: {**plain[group], **changes} for group, changes in finer.get(data, {}).items()}
     assert best == {**plain, **more}
