@@ -56,6 +56,13 @@ class Split:
         context = None if self.context is None else self.context[:n]
         return replace(self, x=self.x[:n], context=context)
 
+    def draw_context(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """Return the conditions of n points drawn anew, (n, c); None where there are none."""
+        if self.context is None:
+            return None
+        rows = torch.randint(len(self.context), (n,), generator=generator)
+        return self.context[rows.to(self.context.device)]
+
 
 class Splits:
     """The three splits of a run, each made when it is first asked for.

@@ -74,10 +74,7 @@ def diagnose(
             f"a diagnosis needs at least {FEWEST} test points, there are {len(test.x)}"
         )
     test = test.first(POINTS)
-    given = None
-    if train.context is not None:  # at conditions of their own law, not of these very points
-        rows = torch.randint(len(train.context), (POINTS,), generator=generator)
-        given = train.context[rows.to(train.context.device)]
+    given = train.draw_context(POINTS, generator)  # of their own law, not of these very points
     samples, log_q_samples = flow.sample_with_log_prob(POINTS, generator, given)
     log_q_samples = log_q_samples.cpu().double()
     log_q, uniform = _carried(flow, test, batch_size=batch_size)

@@ -207,11 +207,9 @@ def without_density(flow: Flow, splits: Splits, nll: float) -> dict[str, float]:
             nll, dim=flow.dim, levels=splits.test.levels
         )
     generator = torch.Generator().manual_seed(0)
-    number, context = min(len(test), POINTS), splits.train.context
-    if context is not None:  # of their own law, not of these very rows: so is the floor's half
-        chosen = torch.randint(len(context), (number,), generator=generator)
-        context = context[chosen.to(context.device)]
-    samples = flow.sample(number, generator, context)
+    number = min(len(test), POINTS)
+    # At conditions of their own law, not of these very rows: so is the half that gives the floor.
+    samples = flow.sample(number, generator, splits.train.draw_context(number, generator))
     return found | sample_distances(samples, test, generator=generator)
 
 

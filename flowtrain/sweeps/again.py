@@ -7,6 +7,7 @@ from pathlib import Path
 from flowtrain.config.own_code import IMPORT_STRING
 from flowtrain.errors import UserError
 from flowtrain.runs.latest import followed
+from flowtrain.runs.settings import PATHS
 from flowtrain.sweeps.plan import read_record
 from flowtrain.text import for_hydra
 
@@ -15,7 +16,7 @@ CODE = re.compile(IMPORT_STRING.strip("^$"))
 # Of Hydra's own settings a folder may say no more than how its sweeper asks for jobs: the rest
 # could name code, and commands for a batch system.
 SWEEPER = re.compile(r"hydra\.sweeper\.[a-z]\w*(\.[\w.]+)?=")
-FROM_HERE = ("data.path", "init_from", "objective.teacher")  # paths; and so is code
+FROM_HERE = (*PATHS, "init_from")  # what is found from the working directory; and so is code
 
 
 def typed_again(arguments: Sequence[str]) -> list[str]:
@@ -45,9 +46,9 @@ def typed_again(arguments: Sequence[str]) -> list[str]:
     trusted = "trust_code=true" in arguments
     left = {*named, "trust_code=true", "-m", "--multirun"}
     more = [each for each in arguments if each not in left]
-    typed, here = {_key(each) for each in more}, str(Path.cwd())
+    typed = {_key(each) for each in more}
     recorded = []
-    record = read_record(folder)
+    record, here = read_record(folder), str(Path.cwd())
     for each in record["arguments"]:
         key, _, value = each.partition("=")
         if _key(each).startswith(("hydra", "--", "-")) and not SWEEPER.match(each):

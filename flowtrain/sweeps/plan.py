@@ -16,6 +16,7 @@ from flowtrain.runs.standing import ENDED, state_of
 from flowtrain.untrusted import read_json, read_yaml
 
 ELSEWHERE = frozenset({"launcher", "sweep"})  # they say where and how jobs run, not what they are
+# Of jobs another path is taken for other rows: a table that has moved is told run by run.
 LATER = ELSEWHERE | ({*marked(Config, Mark.RESUMABLE)} - {"data.path"})
 
 

@@ -114,9 +114,7 @@ def reflow(*, teacher: str, pairs: int, trusted: Collection[str] = ()) -> Reflow
     generator, context = torch.Generator().manual_seed(0), None
     z = run.flow.sample_base(pairs, generator)
     if run.condition is not None:
-        of_data = run.splits.train.context
-        assert of_data is not None
-        context = of_data[torch.randint(len(of_data), (pairs,), generator=generator)]
+        context = run.splits.train.draw_context(pairs, generator)
     with doing("the teacher's pairs"):
         data = in_batches(run.flow.to_data, z, run.config.evaluation.batch_size, context)
     return Reflow(z, data, context, run.condition)
