@@ -98,8 +98,11 @@ class Autoregressive(Transform):
         lowest = 0 if context_dim else 1
         degrees = torch.cat([torch.arange(1, dim + 1), torch.zeros(context_dim, dtype=torch.int64)])
         layers: list[nn.Module] = []
-        for _ in range(depth):
+        if hidden < dim - lowest:  # too few for every degree: some of all, the last among them
+            above = torch.linspace(lowest, dim - 1, hidden).long()
+        else:
             above = torch.arange(hidden) % (dim - lowest) + lowest
+        for _ in range(depth):
             layers.append(MaskedLinear((above[:, None] >= degrees).float()))
             layers.append(ACTIVATIONS[activation]())
             degrees = above

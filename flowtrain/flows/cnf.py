@@ -25,36 +25,64 @@ class Divergence:
     The d basis vectors make it exact; k random probes make it Hutchinson's unbiased estimate
     (arXiv 1810.01367, eq. 7), drawn once per solve and fixed during it.
 
+    Without a generator the probes are signs that each row decides by its own numbers, whatever
+    the noise of training: the estimate is then a function of the row, the same beside any others,
+    and its errors are as independent as rows are.
+
     Args:
         probes: k, how many random probes; None is exact.
-        noise: of the random probes.
+        noise: of the random probes that a generator draws.
 
     >>> probes = Divergence().draw(torch.zeros(5, 2), None)  # exact: the basis of R²
     >>> probes.shape
     torch.Size([2, 5, 2])
     >>> Divergence(probes=1).draw(torch.zeros(5, 64), None).abs().unique()  # random signs
     tensor([1.])
+    >>> one, x = Divergence(probes=1), torch.randn(5, 64)
+    >>> torch.equal(one.draw(x, None)[:, 3:], one.draw(x[3:], None))
+    True
     """
 
     probes: int | None = None
     noise: Literal["rademacher", "gaussian"] = "rademacher"
 
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return the probes of one solve of (n, d), (k, n, d), scaled so that they sum to a trace.
-
-        Without a generator they come from seed 0: a log_prob is then a function of its argument.
-        """
+        """Return the probes of a solve of (n, d), (k, n, d), scaled so that they sum to a trace."""
         n, dim = like.shape
         kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
         if self.probes is None:
             basis: Tensor = torch.eye(dim, **kind)
             return basis[:, None].expand(dim, n, dim)
+        noise: Tensor
         if generator is None:
-            generator = torch.Generator(like.device).manual_seed(0)
-        noise: Tensor = torch.randn(self.probes, n, dim, generator=generator, **kind)
-        if self.noise == "rademacher":
-            noise = noise.sign()
+            noise = _signs_of_rows(like, self.probes).to(**kind)
+        else:
+            noise = torch.randn(self.probes, n, dim, generator=generator, **kind)
+            if self.noise == "rademacher":
+                noise = noise.sign()
         return noise / math.sqrt(self.probes)
+
+
+def _signs_of_rows(rows: Tensor, k: int) -> Tensor:
+    """Return k random signs for every number of (n, d), (k, n, d), decided by the row alone.
+
+    Rows are read as bfloat16, so that hardly any sign depends on how a row was rounded.
+    """
+    dim = rows.shape[1]
+    places = torch.arange(k * dim, device=rows.device).reshape(k, 1, dim)
+    words = rows.bfloat16().view(torch.int16).long()
+    key = _mix(words * 2**32 + places[0]).sum(1)
+    return 1 - 2 * (_mix(key[:, None] + places * _GOLDEN) & 1)
+
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # 2^64 over the golden ratio, as a signed number
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Return numbers whose bits depend on all of x's: SplitMix64, doi 10.1145/2660193.2660195."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64)):
+        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
+    return x ^ (x >> 31 & (1 << 33) - 1)
 
 
 def choose_divergence(
@@ -113,7 +141,8 @@ class Solution:
 class CNF(Transform):
     """A continuous transform: base at t = 0, data at t = 1, log-determinant by the divergence.
 
-    d log_det / dt = tr(df/dz) (arXiv 1806.07366, eq. 8).
+    d log_det / dt = tr(df/dz) (arXiv 1806.07366, eq. 8). Where the trace is estimated, `forward`
+    and `inverse` draw the same probes, from seed 0, so that each undoes the other.
 
     Args:
         field: the vector field, with tangents (`fields`).
@@ -148,11 +177,13 @@ class CNF(Transform):
         self.divergence = divergence
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        solution = self.solve(z, 0.0, 1.0, context=context, log_det=True)
+        seed_0 = torch.Generator(z.device).manual_seed(0)
+        solution = self.solve(z, 0.0, 1.0, context=context, log_det=True, generator=seed_0)
         return solution.end, cast(Tensor, solution.log_det)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        solution = self.solve(x, 1.0, 0.0, context=context, log_det=True)
+        seed_0 = torch.Generator(x.device).manual_seed(0)
+        solution = self.solve(x, 1.0, 0.0, context=context, log_det=True, generator=seed_0)
         return solution.end, cast(Tensor, solution.log_det)
 
     def solve(
@@ -179,7 +210,7 @@ class CNF(Transform):
             log_det: integrate the divergence.
             kinetic: integrate the kinetic energy.
             jacobian: integrate the Jacobian's squared Frobenius norm.
-            generator: draws the probes; without one they come from seed 0.
+            generator: draws the probes; without one each row decides its own (`Divergence`).
             solver: None is the transform's own.
             divergence: None is the transform's own.
 

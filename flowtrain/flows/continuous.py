@@ -103,7 +103,8 @@ class ContinuousFlow(Flow):
 
         Args:
             x: points in data coordinates, (n, d).
-            generator: draws the probes of an estimated divergence; None draws them from seed 0.
+            generator: draws the probes of an estimated divergence; None lets each row decide its
+                own (`Divergence`).
             context: the condition of each point, (n, context_dim), of a flow that has one.
             t: the time in [0, 1] at which the flow is stopped.
             solver: None is the flow's own, that of evaluation.

@@ -65,6 +65,8 @@ def test_log_z_and_entropy_belong_together(posterior: LogisticRegression) -> Non
     surprise = -posterior.log_prob(posterior.sample(10_000, torch.Generator().manual_seed(1)))
     error = float(surprise.std()) / 100
     assert float(surprise.mean()) == pytest.approx(posterior.entropy, abs=5 * error)
+    plain = -posterior.draws.shares @ posterior.log_prob(posterior.draws.points)
+    assert posterior.entropy == pytest.approx(float(plain), abs=0.03)  # three errors of the plain
     near = posterior.approximation
     peak = float(posterior.log_prob(near.mean[None])) + posterior.log_normalizer
     laplace = peak + 31 / 2 * math.log(2 * math.pi) + float(near.root.logdet())

@@ -43,6 +43,30 @@ def test_a_coordinate_depends_on_all_before_it_and_on_nothing_else(
     assert torch.equal(jacobian != 0, torch.ones(dim, dim).tril(-1) > 0)
 
 
+@pytest.mark.parametrize("context_dim", [0, 2])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_fewer_units_than_columns_still_see_the_late_ones(
+    depth: int, context_dim: int, randomize: Randomize
+) -> None:
+    layer = Autoregressive(
+        21,
+        elementwise=Affine(3.0),
+        hidden=6,
+        depth=depth,
+        activation="tanh",
+        context_dim=context_dim,
+    )
+    randomize(layer, torch.Generator().manual_seed(0))
+    x, context = torch.zeros(1, 21), torch.zeros(1, context_dim) if context_dim else None
+
+    def parameters(x: Tensor) -> Tensor:
+        return layer.parameters_at(x, context).sum((0, 2))
+
+    sees = torch.autograd.functional.jacobian(parameters, x)[:, 0] != 0
+    assert not (sees & torch.ones(21, 21).triu().bool()).any()
+    assert torch.equal(sees[-1], torch.arange(21) < 20)  # the last depends on every other
+
+
 def test_a_new_layer_is_the_identity() -> None:
     layer = Autoregressive(4, elementwise=Affine(3.0), hidden=16, depth=2, activation="silu")
     z = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))

@@ -126,11 +126,33 @@ def test_probes_are_drawn_once_a_solve_from_the_given_generator(
     assert not torch.equal(estimate.draw(x, generator), expected)
 
 
-@pytest.mark.parametrize("estimate", ESTIMATES)
-def test_without_a_generator_probes_come_from_seed_0(estimate: Divergence) -> None:
-    z, before = draw(dim=3), torch.get_rng_state()
-    assert torch.equal(estimate.draw(z, None), estimate.draw(z, seeded(0)))
+def test_without_a_generator_each_row_decides_its_own_signs() -> None:
+    x, estimate, before = draw(4000, 3), Divergence(2, "gaussian"), torch.get_rng_state()
+    signs = (estimate.draw(x, None) * 2**0.5).round()
+    assert torch.equal(signs.abs(), torch.ones_like(signs))
+    order = torch.randperm(len(x), generator=seeded())
+    assert torch.equal((estimate.draw(x[order], None) * 2**0.5).round(), signs[:, order])
+    single = (estimate.draw(x.float(), None) * 2**0.5).round()
+    assert (single == signs).double().mean() > 0.999  # a row is read to three digits
     assert torch.equal(torch.get_rng_state(), before)
+    # Independent: the means of signs, and of products of two, of one row or of neighbours, are 0.
+    columns = torch.cat([signs.transpose(0, 1).flatten(1), signs.roll(1, 1)[0]], 1)
+    means = torch.cat([columns.mean(0), torch.triu(columns.T @ columns, 1).flatten() / len(x)])
+    assert means.abs().max() < 4.5 / len(x) ** 0.5
+
+
+def test_an_estimated_log_prob_is_that_of_the_row_alone(make_ffjord: Make) -> None:
+    """Its error is then as independent as rows are, and a standard error over rows is true."""
+    flow, x = make_ffjord(3), draw(400, dim=3)
+    estimated = ContinuousFlow(
+        CNF(flow.cnf.field, dim=3, solver=TIGHT, divergence=Divergence(1)), flow.standardize
+    )
+    log_q = estimated.log_prob(x)
+    parts = torch.cat([estimated.log_prob(rows) for rows in x.split(7)])
+    torch.testing.assert_close(parts, log_q, rtol=0, atol=1e-6)
+    off = log_q - flow.log_prob(x)
+    assert off.std() > 1e-2
+    assert standard_errors_off(off, torch.tensor(0.0)) < 4
 
 
 @pytest.mark.parametrize("estimate", ESTIMATES)
@@ -219,7 +241,9 @@ def test_forward_and_inverse_take_the_transforms_own_solver_and_divergence() -> 
     euler = FixedStep(name="euler", step_size=0.5)
     cnf, z = CNF(Linear(), dim=2, solver=euler, divergence=Divergence(1, "gaussian")), draw()
     for found, (t0, t1) in ((cnf(z), (0.0, 1.0)), (cnf.inverse(z), (1.0, 0.0))):
-        solution = cnf.solve(z, t0, t1, log_det=True, solver=euler, divergence=cnf.divergence)
+        solution = cnf.solve(
+            z, t0, t1, log_det=True, solver=euler, divergence=cnf.divergence, generator=seeded(0)
+        )
         assert torch.equal(found[0], solution.end)
         assert solution.log_det is not None
         assert torch.equal(found[1], solution.log_det)
