@@ -85,10 +85,9 @@ def refuse_wrong_folder(arguments: Sequence[str]) -> None:
     keys = {argument.partition("=")[0].lstrip("+") for argument in arguments}
     if "hydra.run.dir" in keys and several_runs(arguments):
         raise UserError("hydra.run.dir: a sweep has no such folder; use hydra.sweep.dir")
-    if "hydra.sweep.dir" in keys and not several_runs(arguments):
-        raise UserError(
-            "hydra.sweep.dir: a single run has no such folder; use hydra.run.dir, or add -m"
-        )
+    for key in ("hydra.sweep.dir", "hydra.sweep.subdir"):
+        if key in keys and not several_runs(arguments):
+            raise UserError(f"{key}: a single run has no such folder; use hydra.run.dir, or add -m")
     if "hydra.run.dir=" in arguments:
         raise UserError("hydra.run.dir: it is empty; name a folder, . for this one")
     if "resume" in keys and several_runs(arguments):

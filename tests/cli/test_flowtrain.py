@@ -148,6 +148,7 @@ MISTAKES = [
         "flowtrain -m resume_sweep=FOLDER\n",
     ),
     (["-m", "hydra.run.dir=x"], "hydra.run.dir: a sweep has no such folder; use hydra.sweep.dir\n"),
+    (["hydra.sweep.subdir=x"], "hydra.sweep.subdir: a single run has no such folder; use"),
     (["hydra.sweep.dir=x"], "hydra.sweep.dir: a single run has no such folder; use hydra.run.dir,"),
     (["optimizer.lr=0,01"], "optimizer.lr: 0,01 is two values; a decimal has a point: 0.01\n"),
     (["realnvp"], "realnvp: cannot be read as key=value; did you mean model=realnvp?"),
