@@ -11,7 +11,7 @@ from flowtrain.comparison.table import Comparison, Row, as_text
 from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
-from flowtrain.evaluation.checks import of_several, warnings_about
+from flowtrain.evaluation.checks import of_several, start_kept, warnings_about
 from flowtrain.evaluation.tags import JUDGING, better, telling
 
 NAMED = 4  # as many absent runs have a line each on a terminal; more are counted
@@ -148,10 +148,14 @@ def _notes_on_density(runs: list[RunSummary], asked: Sequence[str] | None) -> It
 
 def _warnings(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:
     for run in runs:
-        untrained = run.result.get("best_step") == 0 < run.result.get("step", 0)
-        fresh = run.config.get("init_from") is None
+        kept = start_kept(
+            best_step=run.result.get("best_step"),
+            step=run.result.get("step", 0),
+            init_from=run.config.get("init_from"),
+            whitening=as_text(run.value("model.whitening")),
+        )
         base = as_text(run.value("model.base"))
-        for line in warnings_about(run.metrics, untrained=untrained and fresh, base=base):
+        for line in warnings_about(run.metrics, untrained=kept == "untrained", base=base):
             yield str(run.folder), line
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from flowtrain.evaluation.tags import BASELINES
 
@@ -13,6 +14,25 @@ HOLE = 0.1  # nats of KL that the test points do not see
 LARGE_GAP = 0.01  # nats between two solvers' readings of one likelihood
 REMEDY = "try a lower optimizer.lr, a smaller model, or more frequent evaluations"
 UNFIT = "it fits its training points no better: try another or a larger model, or more steps"
+
+
+def start_kept(
+    *, best_step: int | None, step: int, init_from: str | None, whitening: str
+) -> Literal["untrained", "gaussian"] | None:
+    """Return what the best weights are where training improved on none of its own start.
+
+    Args:
+        best_step: that the best weights are of.
+        step: that training came to.
+        init_from: the run whose weights it began with, if it did.
+        whitening: of the model; but for "columns", a flow begins as the best Gaussian.
+
+    >>> start_kept(best_step=0, step=100, init_from=None, whitening="columns")
+    'untrained'
+    """
+    if best_step != 0 or step == 0 or init_from is not None:
+        return None
+    return "untrained" if whitening == "columns" else "gaussian"
 
 
 def warnings_about(

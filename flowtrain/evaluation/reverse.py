@@ -52,7 +52,7 @@ def reverse(flow: Flow, density: Density | Conditional, *, batch_size: int) -> d
     if isinstance(density, Density) and density.log_normalizer is not None:
         found |= evidence(log_w + density.log_normalizer)
         if not density.normalized:
-            del found["kl_reverse"], found["kl_reverse_error"]
+            found = {name: v for name, v in found.items() if not name.startswith("kl_reverse")}
         if density.log_normalizer_error:
             found["log_normalizer_error"] = density.log_normalizer_error
     return found

@@ -3,7 +3,7 @@
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from flowtrain.data.splits import Splits
 from flowtrain.densities.conditional import Conditional
 from flowtrain.densities.density import Density
 from flowtrain.errors import CheckpointError, ConfigError, TrainingError
+from flowtrain.evaluation.checks import start_kept
 from flowtrain.flows.flow import Flow
 from flowtrain.runs import checkpoint
 from flowtrain.runs.folder import RunFolder
@@ -64,6 +65,16 @@ class Run:
     def parameters(self) -> int:
         """The number of trained weights."""
         return sum(weight.numel() for weight in self.state.flow.parameters())
+
+    @property
+    def start_kept(self) -> Literal["untrained", "gaussian"] | None:
+        """What its best weights are where training improved on none of its own start."""
+        return start_kept(
+            best_step=self.progress.best_step,
+            step=self.progress.step,
+            init_from=self.config.init_from,
+            whitening=self.config.model.whitening,
+        )
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw a batch of the training split: points, (n, d), and their conditions, if any."""

@@ -219,19 +219,23 @@ def run_validations(
         with doing(run.folder.path.name):
             validate_weights(run, tracker)
         tracker.rate(run.progress.step)
-    _warn(runs)
+    _warn(runs, judged=False)
     progress, found = replicas.progress, replicas.spreads
     errors = {"kl_sem/val": found["kl/val"].error, "nll_sem/val": found["nll/val"].error}
     whole.scalars(progress, progress.metrics | errors)
     log.info("step %6d  %s", progress.step, headline_of_several(found))
 
 
-def _warn(runs: Sequence[Run]) -> None:
-    """Warn of figures that cannot be true; of many runs' alike, once."""
+def _warn(runs: Sequence[Run], *, judged: bool) -> None:
+    """Warn of figures that cannot be true, and of training in vain; of many runs' alike, once."""
     found = [
         (run.folder.path.name, line)
         for run in runs
-        for line in warnings_about(run.progress.metrics, base=run.config.model.base)
+        for line in warnings_about(
+            run.progress.metrics,
+            untrained=judged and run.start_kept == "untrained",
+            base=run.config.model.base,
+        )
     ]
     for line in of_several(found):
         log.warning(line)
@@ -247,7 +251,7 @@ def finish(replicas: Replicas, trackers: Sequence[Tracker], whole: Tracker) -> N
         with doing(run.folder.path.name):
             judge(run, tracker)
         run.report("completed")
-    _warn(replicas.runs)
+    _warn(replicas.runs, judged=True)
     config, progress = replicas.config, replicas.progress
     flow = mixture([run.state.eval_flow for run in replicas.runs])
     with doing("their mixture"):

@@ -138,14 +138,12 @@ def finish(run: Run, tracker: Tracker) -> None:
     if config.trainer.animation:
         with doing("drawing the animation"):
             animate(run)
-    untrained = progress.best_step == 0 < progress.step and config.init_from is None
-    gaussian = untrained and config.model.whitening != "columns"
-    if gaussian:
+    kept = run.start_kept
+    if kept == "gaussian":
         log.info(GAUSSIAN_KEPT)
-    doubts = warnings_about(
-        progress.metrics, untrained=untrained and not gaussian, base=config.model.base
-    )
-    for line in doubts:
+    for line in warnings_about(
+        progress.metrics, untrained=kept == "untrained", base=config.model.base
+    ):
         log.warning(line)
     closing = time.monotonic() - began
     for line in final_report(

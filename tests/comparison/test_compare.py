@@ -197,6 +197,19 @@ def test_a_kl_that_cannot_be_true_is_noted() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("whitening", "init_from", "noted"),
+    [("columns", None, True), ("covariance", None, False), ("columns", "outputs/other", False)],
+)
+def test_training_in_vain_is_noted_but_not_of_the_best_gaussian(
+    whitening: str, init_from: str | None, noted: bool
+) -> None:
+    config = {"model": {"name": "realnvp", "whitening": whitening}, "init_from": init_from}
+    vain = run("vain", config=config, kl__test=0.1)
+    vain.result.update(best_step=0, step=10)
+    assert any(line.startswith("vain: no evaluation") for line in compare([vain]).notes) == noted
+
+
 @pytest.mark.parametrize(("number", "told"), [(5, 5), (6, 1)])
 def test_a_warning_about_many_runs_is_told_once(number: int, told: int) -> None:
     runs = [run(f"run{i}", seed=i, kl__test=0.1, mass__test=0.98 - i / 100) for i in range(number)]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from flowtrain.config.solver import Adaptive, FixedStep, Solver
@@ -13,6 +14,7 @@ from flowtrain.densities.checkerboard import Checkerboard
 from flowtrain.densities.density import Density
 from flowtrain.densities.energies import TwoArcs
 from flowtrain.densities.mixtures import GaussianMixture
+from flowtrain.densities.target import Target
 from flowtrain.evaluation.baselines import gaussian_nll, kde_nll
 from flowtrain.evaluation.checks import warnings_about
 from flowtrain.evaluation.metrics import (
@@ -118,6 +120,19 @@ def test_an_energy_has_an_elbo_and_a_log_z_by_weights(flow: Flow) -> None:
     nowhere = evidence(torch.tensor([0.0, -math.inf]))  # p is zero at a sample
     assert nowhere["log_z"] == pytest.approx(-math.log(2))
     assert "elbo" not in nowhere
+
+
+def test_a_law_known_up_to_a_constant_may_end_somewhere() -> None:
+    def cut(x: Tensor) -> Tensor:
+        squares = x.square().sum(1)
+        return torch.where(squares < 288, -squares / 32, -math.inf)
+
+    target = Target(cut, dim=3, window=(-12.0, 12.0))
+    found = reverse(Flow([], Standardize(torch.zeros(3), torch.full((3,), 4.0))), target,
+                    batch_size=10_000)  # fmt: skip
+    assert {*found} == {"ess", "log_z", "log_z_error"}
+    expected = 1.5 * math.log(2 * math.pi * 16) + chi2(3).logcdf(288 / 16)
+    assert abs(found["log_z"] - expected) < 4 * found["log_z_error"] < 0.2
 
 
 def test_the_effective_sample_size_is_the_closed_form(gaussian: Density) -> None:

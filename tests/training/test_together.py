@@ -213,11 +213,15 @@ def test_a_step_that_fails_is_skipped_by_its_replica_alone(
         assert found["metrics"] == wanted["metrics"]
 
 
-def test_patience_ends_each_replica_by_itself(tiny: Tiny, tmp_path: Path) -> None:
+def test_patience_ends_each_replica_by_itself_and_training_in_vain_is_told(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = tiny(
         "optimizer.lr=1e-30", "trainer.patience=2", "trainer.evaluate_every=2", "trainer.replicas=2"
     )
     assert train(config, tmp_path).step == 4
+    told = [line for line in caplog.messages if "no evaluation was better" in line]
+    assert [line[:10] for line in told] == ["replica-0:", "replica-1:"]
 
 
 def test_the_whole_goes_on_with_those_that_have_not_ended(
