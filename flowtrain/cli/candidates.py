@@ -16,7 +16,8 @@ FLAGS = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--config-dir": None,  # a folder
 }  # fmt: skip
-RUNS = ("resume", "init_from", "resume_sweep")  # keys whose value is the folder of a run
+# Keys whose value is the folder of a run.
+RUNS = ("resume", "init_from", "resume_sweep", "objective.teacher")
 FILES = ("data.path", "hydra.run.dir", "hydra.sweep.dir")
 RECIPES = ("experiment", "launcher", "sweep")  # groups without keys of their own
 HIDDEN = (*INNER, "defaults")  # not for a user to choose

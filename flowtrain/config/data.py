@@ -13,7 +13,7 @@ from pydantic import (
 
 from flowtrain.config.messages import describe
 from flowtrain.config.own_code import ImportString, build_own, own_function
-from flowtrain.config.section import Mark, NotNegative, Positive, Section, imported
+from flowtrain.config.section import FullPath, Mark, NotNegative, Positive, Section, imported
 
 
 class Data(Section):
@@ -370,17 +370,12 @@ class Rows(Data):
 class Table(Rows):
     owner: ClassVar[str] = "flowtrain.data.read:read_table"
     name: Literal["table"]
-    path: Annotated[str, Field(min_length=1), Mark.RESUMABLE]  # to the same rows
+    path: Annotated[FullPath, Mark.RESUMABLE]  # to the same rows
     columns: Annotated[list[str | int], Field(min_length=1)] | None
     condition: Annotated[list[str | int], Field(min_length=1)] | None
     categorical: list[str | int] | None
     header: Literal["auto", True, False]
     missing: Literal["refuse", "drop"]
-
-    @field_validator("path")
-    @classmethod
-    def _from_any_folder(cls, path: str) -> str:
-        return str(Path(path).expanduser().absolute())
 
     @model_validator(mode="after")
     def _categories_are_of_the_condition(self) -> Self:

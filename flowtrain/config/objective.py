@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from flowtrain.config.own_code import ImportString, build_own
-from flowtrain.config.section import Count, Fraction, Positive, Section
+from flowtrain.config.section import Count, Fraction, FullPath, Positive, Section
 
 LARGEST_REFERENCE = 1024  # points of a posterior mean by default: the cost grows with their square
 
@@ -157,13 +156,8 @@ class Reflow(Objective):
     needs_velocity: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = True
     name: Literal["reflow"]
-    teacher: Annotated[str, Field(min_length=1)]
+    teacher: FullPath
     pairs: Count
-
-    @field_validator("teacher")
-    @classmethod
-    def _from_any_folder(cls, teacher: str) -> str:
-        return str(Path(teacher).expanduser().absolute())
 
     def held(self, rows: int, dim: int) -> dict[str, int]:
         return {"objective.pairs": 2 * self.pairs * dim}

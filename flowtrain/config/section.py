@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from flowtrain.errors import ConfigError
@@ -36,6 +37,19 @@ class Mark(Enum):
     INCIDENTAL = auto()  # does not change what is learned: no difference in a comparison
     SHAPELESS = auto()  # does not change the function of a model's weights
     SETTLED = auto()  # may be "auto" until the data are read
+    PATH = auto()  # leads to its file from any folder
+
+
+def absolute(path: str) -> str:
+    """Return a path that leads from any folder to where this one does from here.
+
+    >>> absolute("/data/../points.csv")
+    '/data/../points.csv'
+    """
+    return str(Path(path).expanduser().absolute())
+
+
+FullPath = Annotated[str, Field(min_length=1), AfterValidator(absolute), Mark.PATH]
 
 
 class Section(BaseModel):

@@ -1,16 +1,13 @@
 """The settings of a run that goes on: its own, and what is asked for where they may change."""
 
-from pathlib import Path
 from typing import Any
 
 from flowtrain.config.schema import Config
-from flowtrain.config.section import Mark, marked
+from flowtrain.config.section import Mark, absolute, marked
 from flowtrain.errors import CheckpointError, ConfigError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.migrate import load_config
 from flowtrain.runs.result import read_result
-
-PATHS = ("data.path", "objective.teacher")  # typed from any folder
 
 
 def held_config(folder: RunFolder) -> Config:
@@ -100,13 +97,10 @@ def merge(saved: Any, asked: Any, path: str, free: set[str], refused: list[str])
 
 def _absolute(asked: dict[str, Any]) -> dict[str, Any]:
     """Return what is asked for, its paths as a checked config has them."""
-    for key in PATHS:
+    for key in marked(Config, Mark.PATH):
         group, name = key.split(".")
         if isinstance(path := asked.get(group, {}).get(name), str):
-            asked = {
-                **asked,
-                group: {**asked[group], name: str(Path(path).expanduser().absolute())},
-            }
+            asked = {**asked, group: {**asked[group], name: absolute(path)}}
     return asked
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowtrain.config.own_code import IMPORT_STRING
+from flowtrain.config.schema import Config
+from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.runs.latest import followed
-from flowtrain.runs.settings import PATHS
 from flowtrain.sweeps.plan import read_record
 from flowtrain.text import for_hydra
 
@@ -16,7 +17,8 @@ CODE = re.compile(IMPORT_STRING.strip("^$"))
 # Of Hydra's own settings a folder may say no more than how its sweeper asks for jobs: the rest
 # could name code, and commands for a batch system.
 SWEEPER = re.compile(r"hydra\.sweeper\.[a-z]\w*(\.[\w.]+)?=")
-FROM_HERE = (*PATHS, "init_from")  # what is found from the working directory; and so is code
+# What is found from the working directory; and so is code.
+FROM_HERE = (*marked(Config, Mark.PATH), "init_from")
 
 
 def typed_again(arguments: Sequence[str]) -> list[str]:

@@ -55,6 +55,7 @@ def test_every_group_and_each_of_its_options_is_offered() -> None:
         ("flowtrain launcher=basic,s", []),
         ("flowtrain resume=outputs/day/", ["resume=outputs/day/one "]),
         ("flowtrain resume=d", ["resume=data/"]),
+        ("flowtrain objective.teacher=outputs/day/", ["objective.teacher=outputs/day/one "]),
         ("flowtrain data.path=data/", ["data.path=data/p.csv "]),
         ("flowtrain --cfg ", ["all ", "hydra ", "job "]),
         ("flowtrain --config-dir d", ["data/"]),
