@@ -5,7 +5,7 @@ than the step, and no CUDA graph can hold it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -48,8 +48,8 @@ def integrate(
     for number in range(steps):
         slopes: list[Tensor] = []
         for (_, before), each in zip(stages, times, strict=True):
-            slopes.append(function(each[number], _moved(state, before, slopes, step)))
-        state = _moved(state, weights, slopes, step)
+            slopes.append(function(each[number], moved(state, before, slopes, step)))
+        state = moved(state, weights, slopes, step)
         done((number + 1) / steps)
     return state
 
@@ -63,7 +63,12 @@ def count_steps(length: float, at_most: float) -> int:
     return max(1, math.ceil(abs(length) / at_most - 1e-6))  # 1 / 0.05 may be 20.0000003
 
 
-def _moved(state: Tensor, weights: tuple[float, ...], slopes: list[Tensor], step: float) -> Tensor:
+def moved(state: Tensor, weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor:
+    """Return a state moved along slopes, each by its weight in a step.
+
+    >>> moved(torch.zeros(1), (0.5, 0.5), [torch.ones(1), 3 * torch.ones(1)], step=0.1)
+    tensor([0.2000])
+    """
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:
             state = torch.add(state, slope, alpha=weight * step)

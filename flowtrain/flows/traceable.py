@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from flowtrain.config.methods import METHODS
+from flowtrain.flows.fixed_steps import moved
 from flowtrain.flows.flow import Flow, Transform
 from flowtrain.flows.linear import LULinear
 from flowtrain.flows.whiten import Whiten
@@ -121,7 +123,7 @@ class FixedWhiten(Transform):
 
 
 class RungeKutta(Transform):
-    """A continuous transform solved in equal steps of the classical method of order 4.
+    """A continuous transform solved in equal steps of rk4, the method of `solver=rk4`.
 
     Nothing in it depends on values, so that it can be traced. The trace of the Jacobian is exact.
 
@@ -156,19 +158,18 @@ class RungeKutta(Transform):
         basis = torch.eye(self.dim, dtype=z.dtype, device=z.device)[:, None]
         basis = basis.expand(self.dim, z.shape[0], self.dim)
 
-        def rate(t: float, z: Tensor) -> tuple[Tensor, Tensor]:
+        def rate(t: float, state: Tensor) -> Tensor:
             time = torch.full((), t, dtype=z.dtype, device=z.device)
-            velocity, tangents = self.field(time, z, basis, *given)
-            return velocity, (basis * tangents).sum((0, 2))
+            velocity, tangents = self.field(time, state[:, : self.dim], basis, *given)
+            return torch.cat([velocity, (basis * tangents).sum((0, 2))[:, None]], -1)
 
-        log_det = z.new_zeros(z.shape[0])
-        h = (end - start) / self.steps
-        for step in range(self.steps):
-            t = start + step * h
-            v1, d1 = rate(t, z)
-            v2, d2 = rate(t + h / 2, z + h / 2 * v1)
-            v3, d3 = rate(t + h / 2, z + h / 2 * v2)
-            v4, d4 = rate(t + h, z + h * v3)
-            z = z + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
-            log_det = log_det + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
-        return z, log_det
+        stages, weights = METHODS["rk4"]
+        state = torch.cat([z, z.new_zeros(z.shape[0], 1)], -1)
+        step = (end - start) / self.steps
+        for number in range(self.steps):
+            slopes: list[Tensor] = []
+            for at, before in stages:
+                t = start + (number + at) * step
+                slopes.append(rate(t, moved(state, before, slopes, step)))
+            state = moved(state, weights, slopes, step)
+        return state[:, : self.dim], state[:, self.dim]

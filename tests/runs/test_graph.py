@@ -16,10 +16,11 @@ from flowtrain.build import build_flow
 from flowtrain.config.model import BASES, Model
 from flowtrain.config.schema import Config
 from flowtrain.config.section import names, options
-from flowtrain.config.solver import Adaptive
+from flowtrain.config.solver import Adaptive, FixedStep
 from flowtrain.errors import UserError
 from flowtrain.flows.continuous import ContinuousFlow
-from flowtrain.flows.flow import Standardize
+from flowtrain.flows.flow import Flow, Standardize
+from flowtrain.flows.traceable import RungeKutta
 from flowtrain.flows.whiten import Whiten
 from flowtrain.runs.graph import Function, Graph, save_onnx, save_pt2, trace
 from flowtrain.runs.load import SavedRun
@@ -157,6 +158,17 @@ def test_the_error_falls_with_the_fourth_power_of_the_steps(
     ]
     for coarse, fine in pairwise(errors):
         assert 8 < coarse / fine < 32
+
+
+def test_its_steps_are_those_of_the_solver_of_that_name(saved: Callable[..., SavedRun]) -> None:
+    flow = saved("ffjord").flow
+    assert isinstance(flow, ContinuousFlow)
+    x = flow.sample(50, torch.Generator().manual_seed(0))
+    rk4 = flow.with_solver(FixedStep(name="rk4", step_size=0.25))
+    steps = RungeKutta(flow.cnf.field, dim=2, steps=4)
+    drawn = Flow([steps], flow.standardize, flow.base)
+    torch.testing.assert_close(drawn.log_prob(x), rk4.log_prob(x), rtol=0, atol=2e-5)
+    assert (drawn.log_prob(x) - flow.log_prob(x)).abs().max() > 1e-4  # or this compares nothing
 
 
 @pytest.mark.parametrize(
