@@ -115,7 +115,7 @@ def test_a_density_that_cannot_be_is_refused(
 
 
 def test_a_density_whose_entropy_is_out_of_reach_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match="data: the entropy of a density with details of size"):
+    with pytest.raises(ConfigError, match="data: a density with details of size"):
         build_density(tiny("data=eight_gaussians", "data.radius=3e5"))
 
 

@@ -118,5 +118,7 @@ class BlurredCurve(Density):
         # a = -6 erfc(a) is 2 to the last bit, where exp(a²) would overflow for a wide jitter.
         unit = self.sd * math.sqrt(2)
         a, b = ((gap - self.half) / unit).clamp(min=-6), (gap + self.half) / unit
-        scaled: Tensor = torch.special.erfcx(a) - torch.special.erfcx(b) * ((a - b) * (a + b)).exp()
+        # Far out a and b are one number, and their difference is known.
+        apart = (a - b).clamp(max=-2 * self.half / unit)
+        scaled: Tensor = torch.special.erfcx(a) - torch.special.erfcx(b) * (apart * (a + b)).exp()
         return scaled.log() - a.square() - math.log(4 * self.half)

@@ -84,6 +84,23 @@ class Density(ABC):
         """Return the densities that it is a mixture of, each with its weight; none by default."""
         return ()
 
+    @property
+    def grid_points(self) -> list[int]:
+        """The nodes along each axis of a grid that is fine enough for every detail.
+
+        Raises:
+            ValueError: the density is so sharp that the grid would be too large.
+        """
+        low, high = self.window
+        counts = [math.ceil(side / (self.resolution / 2)) for side in (high - low).tolist()]
+        if math.prod(counts) > MAX_NODES:
+            raise ValueError(
+                f"a density with details of size {self.resolution:g} in its window needs "
+                f"{' x '.join(map(str, counts))} nodes: "
+                + ("make it less sharp or less wide" if self.dim <= 2 else "state its entropy")
+            )
+        return counts
+
     @cached_property
     def entropy(self) -> float:
         """Entropy -∫ p log p in nats, to 1e-6.
@@ -91,14 +108,7 @@ class Density(ABC):
         Raises:
             ValueError: the density is so sharp that a grid over its window would be too large.
         """
-        low, high = self.window
-        counts = [math.ceil(side / (self.resolution / 2)) for side in (high - low).tolist()]
-        if math.prod(counts) > MAX_NODES:
-            raise ValueError(
-                f"the entropy of a density with details of size {self.resolution:g} needs "
-                f"{' x '.join(map(str, counts))} nodes: "
-                + ("make it less sharp" if self.dim <= 2 else "state it as a property")
-            )
+        counts = self.grid_points
         (x, x_weights), *others = (
             self._axis_rule(axis, count) for axis, count in enumerate(counts)
         )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowtrain.batching import BLOCK, by_rows
 from flowtrain.densities.density import REACH, Density, box_around, require_positive
-from flowtrain.densities.numerics import draw_kinds, midpoint
+from flowtrain.densities.numerics import draw_kinds, log_ndtr, midpoint
 
 EDGE, SOFTNESS = 4.0, 0.4  # where a wave ends, and how softly
 
@@ -39,8 +40,13 @@ class TwoArcs(Density):
         edge = self.radius + REACH * thickness
         corner = torch.full((2,), edge, dtype=torch.float64)
         super().__init__(window=(-corner, corner), resolution=min(thickness, self.spread) / 2)
-        nodes, weights = self.quadrature(math.ceil(4 * edge / self.resolution))
-        self.log_normalizer = float((weights.log() - self._energy(nodes)).logsumexp(0))
+        points, _ = self.grid_points
+        nodes, weights = midpoint(-edge, edge, points)
+        parts = [
+            by_rows(lambda x: -self._energy(x), torch.cartesian_prod(some, nodes), 8).logsumexp(0)
+            for some in nodes.split(max(1, BLOCK // points))
+        ]
+        self.log_normalizer = float(torch.stack(parts).logsumexp(0) + 2 * weights[0].log())
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         longest = self.radius + REACH * self.thickness
@@ -106,6 +112,8 @@ class Waves(Density):
     2.0821
     """
 
+    log_normalizer: float
+
     def __init__(self, *ridges: Ridge) -> None:
         require_positive(
             **{"thickness": ridges[0].thickness, "second_thickness": ridges[-1].thickness}
@@ -119,7 +127,8 @@ class Waves(Density):
         reach = REACH * float(self.thickness.max())
         corners = [torch.stack([along, ridge.middle(along)], 1) for ridge in ridges]
         low, high = box_around(torch.cat(corners), torch.tensor([0.0, reach], dtype=torch.float64))
-        super().__init__(window=(low, high), resolution=float(self.thickness.min()) / 2)
+        finest = min(float(self.thickness.min()), SOFTNESS)
+        super().__init__(window=(low, high), resolution=finest / 2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(n, dtype=torch.float64, generator=generator)
@@ -139,10 +148,9 @@ class Waves(Density):
     def log_prob(self, x: Tensor) -> Tensor:
         along, across = x.unbind(1)
         # Φ(near) - Φ(far), the uniform law's blurred edges, without cancellation
-        near, far = (
-            torch.special.log_ndtr((side - along.abs()) / SOFTNESS) for side in (EDGE, -EDGE)
-        )
-        inside = near + torch.log1p(-torch.exp(far - near))
+        near, far = (log_ndtr((side - along.abs()) / SOFTNESS) for side in (EDGE, -EDGE))
+        both = near > -EDGE / SOFTNESS  # beyond, the far edge is nothing beside the near one
+        inside = near + torch.log1p(-torch.exp(torch.where(both, far - near, -math.inf)))
         ridges = torch.stack(
             [-((across - r.middle(along)) / r.thickness).square() / 2 for r in self.ridges], 1
         )

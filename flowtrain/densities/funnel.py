@@ -50,7 +50,9 @@ class Funnel(Density):
 
     def log_prob(self, x: Tensor) -> Tensor:
         v, rest = x[:, 0], x[:, 1:]
-        z = torch.cat([v[:, None] / self.spread, (-v / 2).exp()[:, None] * rest], 1)
+        # Never infinite: 0 times that is NaN.
+        stretch = (-v / 2).clamp(max=math.log(torch.finfo(x.dtype).max) - 1).exp()
+        z = torch.cat([v[:, None] / self.spread, stretch[:, None] * rest], 1)
         log_scale = math.log(self.spread) + (self.dim - 1) * v / 2
         log_p: Tensor = -0.5 * (z.square().sum(1) + self.dim * math.log(2 * math.pi)) - log_scale
         return log_p

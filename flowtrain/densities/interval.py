@@ -73,9 +73,14 @@ class Interval:
             name: of the condition.
             at: from a context, (1,), to p(x | c).
         """
+        rule = self.rule(CASES)
+        values = [float(self.decode(c[None])) for c, _ in rule]
+        digits = 4  # or as many as tell the values of a narrow interval apart
+        while digits < 17 and len({f"{value:.{digits}g}" for value in values}) < len(values):
+            digits += 1
         return [
-            Case(f"{name}={float(self.decode(c[None])):.4g}", weight, c, at(c))
-            for c, weight in self.rule(CASES)
+            Case(f"{name}={value:.{digits}g}", weight, c, at(c))
+            for value, (c, weight) in zip(values, rule, strict=True)
         ]
 
     def rule(self, count: int) -> list[tuple[Tensor, float]]:

@@ -19,8 +19,8 @@ class GaussianMixture(Density):
         weights: k positive numbers, normalised by their sum.
 
     Raises:
-        ValueError: shapes disagree, a weight is not positive, or a covariance is not symmetric
-            positive definite.
+        ValueError: shapes disagree, a weight is not positive or nothing beside the others, or a
+            covariance is not symmetric positive definite.
 
     >>> identity = [[1.0, 0.0], [0.0, 1.0]]
     >>> mixture = GaussianMixture(means=[[0.0, 0.0]], covariances=[identity], weights=[1.0])
@@ -57,6 +57,10 @@ class GaussianMixture(Density):
         weight = torch.tensor(weights, dtype=torch.float64)
         weight = weight / weight.max()  # the sum of huge ones would overflow
         self.weights = weight / weight.sum()
+        if (self.weights == 0).any():
+            raise ValueError(
+                f"weights[{int(self.weights.argmin())}] is nothing beside the largest; leave it out"
+            )
         self.covariances = covariance
         self._factors: Tensor = factors
         self._whiten: Tensor = torch.linalg.inv(factors)

@@ -13,9 +13,24 @@ def logsumexp_by_row(terms: Tensor, row: Tensor, rows: int) -> Tensor:
     >>> logsumexp_by_row(torch.zeros(3), row=torch.tensor([0, 0, 1]), rows=2)
     tensor([0.6931, 0.0000])
     """
-    top = terms.new_full((rows,), -math.inf).scatter_reduce(0, row, terms.detach(), "amax")
+    lowest = torch.finfo(terms.dtype).min  # not -inf, whose difference from itself is NaN
+    top = terms.new_full((rows,), lowest).scatter_reduce(0, row, terms.detach(), "amax")
     total = terms.new_zeros(rows).index_add(0, row, (terms - top[row]).exp())
     return top + total.log()
+
+
+def log_ndtr(z: Tensor) -> Tensor:
+    """Return log Φ(z) of the normal law, with the gradient far out, where torch's own is infinite.
+
+    >>> z = torch.tensor([-1e6, 0.0], requires_grad=True)
+    >>> log_ndtr(z).sum().backward()
+    >>> z.grad[0].item()  # of -z² / 2
+    1000000.0
+    """
+    edge = -5.0
+    tail = z.clamp(max=edge)
+    beyond = (torch.special.erfcx(tail * -math.sqrt(0.5)) / 2).log() - tail.square() / 2
+    return torch.where(z < edge, beyond, torch.special.log_ndtr(z.clamp(min=edge)))
 
 
 def draw_kinds(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:

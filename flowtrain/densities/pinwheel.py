@@ -135,7 +135,9 @@ class Pinwheel(Density):
         return psi - twist, 1 + twist * rho * psi.sin()
 
     def _log_prob_rows(self, y: Tensor) -> Tensor:
-        rho = torch.linalg.vector_norm(y, dim=1)
+        # Not infinite: 0 times that is NaN. From here on squares are, and log p is -inf.
+        farthest = math.sqrt(torch.finfo(y.dtype).max)
+        rho = torch.linalg.vector_norm(y, dim=1).clamp(max=farthest)
         theta = torch.atan2(y[:, 1], y[:, 0])
         far = rho > self._wound
         log_p = y.new_empty(len(y))

@@ -125,6 +125,12 @@ def test_entropy_by_monte_carlo(name: str, default: Build, draw: Draw) -> None:
     assert float(surprise.mean()) == pytest.approx(density.entropy, abs=4 * error + 1e-9)
 
 
+@pytest.mark.parametrize("thickness", [1e-4, 1000.0])
+def test_a_constant_that_no_grid_finds_is_refused(thickness: float, build: Build) -> None:
+    with pytest.raises(ValueError, match=r"needs .* nodes: make it less sharp"):
+        build("u1", thickness=thickness)
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -139,6 +145,8 @@ def test_entropy_by_monte_carlo(name: str, default: Build, draw: Draw) -> None:
         ("banana", {"curvature": 20.0}),  # no grid could be fine enough
         ("u1", {"thickness": 0.05}),
         ("u4", {"thickness": 0.05}),
+        ("u2", {"thickness": 10.0}),  # no sharper than its ends
+        ("u1", {"thickness": 10.0}),
     ],
 )
 def test_entropy_of_sharp_densities(
@@ -253,6 +261,23 @@ def test_log_prob_far_away(name: str, dtype: torch.dtype, default: Build) -> Non
     assert not bool(log_p.isnan().any())
     assert float(log_p[-1].max()) < -1e4
     assert bool(log_p.isfinite().all()) == (name != "checkerboard")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", sorted({*SECTIONS} - {"logistic_regression"}))
+def test_log_prob_is_no_nan_as_far_as_numbers_go(
+    name: str, dtype: torch.dtype, default: Build
+) -> None:
+    density, generator = default(name), torch.Generator().manual_seed(0)
+    powers = torch.linspace(3, math.log10(torch.finfo(dtype).max) - 1, 24, dtype=torch.float64)
+    way = torch.randn(24, 8, density.dim, generator=generator, dtype=torch.float64)
+    way[:, 0, 1:] = 0  # along an axis
+    x = (way.sign() * (10 ** powers[:, None, None])).flatten(0, 1).to(dtype).requires_grad_()
+    log_p = density.log_prob(x)
+    assert not bool(log_p.isnan().any())
+    if log_p.requires_grad:  # a checkerboard is constant
+        (slope,) = torch.autograd.grad(log_p[log_p > -math.inf].sum(), x)
+        assert bool(slope[log_p > -math.inf].isfinite().all())
 
 
 @pytest.mark.parametrize("name", SMOOTH)

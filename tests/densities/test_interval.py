@@ -47,6 +47,14 @@ def varied(build: Build, settings_of: Callable[..., dict[str, Any]]) -> Callable
     return make
 
 
+@pytest.mark.parametrize("ends", [(0.0, 3.0), (100.0, 100.3), (6.28, 6.2832)])
+def test_cases_have_names_of_their_own(ends: tuple[float, float], build: Build) -> None:
+    law = Rotations(build("moons"), Interval(*ends))
+    labels = {case.label for case in law.cases}
+    assert len(labels) == len(law.cases)
+    assert ("rotation=0.05957" in labels) == (ends == (0.0, 3.0))  # four digits suffice
+
+
 @pytest.mark.parametrize(("name", "key"), SETTINGS)
 def test_a_density_given_a_setting_is_the_one_built_with_it(
     name: str, key: str, varied: Callable[..., Varied], build: Build

@@ -33,6 +33,7 @@ def test_eight_gaussians_stand_at_the_points_of_the_compass() -> None:
     ("changes", "message"),
     [
         ({"weights": []}, "weights must hold at least one weight"),
+        ({"weights": [1e-300, 1e300, 1.0]}, r"weights\[0\] is nothing beside the largest"),
         ({"weights": [1.0, 0.0, 1.0]}, r"weights\[1\] must be > 0, got 0"),
         ({"means": [[0.0, 0.0]]}, r"means must have shape \(3, 2\)"),
         ({"means": [[0.0], [0.0, 1.0]]}, "means must be a regular nested list"),
