@@ -15,6 +15,8 @@ import pytest
 import torch
 
 import flowtrain
+from flowtrain.comparison.compare import compare
+from flowtrain.comparison.summary import find_runs
 from flowtrain.runs import checkpoint
 from flowtrain.runs.load import open_run
 from flowtrain.runs.lock import LockedError, locked
@@ -194,6 +196,14 @@ def test_the_run_of_fit_is_resumed_and_evaluated_like_any_other(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["step"], result["config"]["data"]["path"]) == (30, f"{tmp_path}/run/points.npz")
     assert trained.folder == tmp_path / "run"
+
+
+def test_two_flows_of_the_same_points_compete(x: np.ndarray, tmp_path: Path) -> None:
+    for model in ("affine", "planar"):
+        flowtrain.fit(x, model=model, folder=tmp_path / model, overrides=FEW, quiet=True)
+    comparison = compare(find_runs([tmp_path]))
+    assert comparison.keys == ("model", "data")
+    assert len(comparison.best("nll/test")) == 1
 
 
 def test_the_run_of_fit_may_be_moved(x: np.ndarray, tmp_path: Path) -> None:

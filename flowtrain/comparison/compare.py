@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from flowtrain.comparison.summary import OWN, RunSummary
+from flowtrain.comparison.summary import OWN, RunSummary, untelling
 from flowtrain.comparison.table import Comparison, Row, as_text
 from flowtrain.config.schema import Config
 from flowtrain.config.section import Mark, marked
@@ -106,7 +106,7 @@ def _chosen_metrics(runs: list[RunSummary], asked: Sequence[str] | None) -> list
 
 def _differing(runs: list[RunSummary]) -> list[str]:
     """Return the keys in which the configs of runs differ, a group's own settings not repeated."""
-    keys = sorted({key for run in runs for key in run.config} - INCIDENTAL)
+    keys = sorted({key for run in runs for key in run.config} - INCIDENTAL - untelling(runs))
     different = [key for key in keys if len({as_text(run.config.get(key)) for run in runs}) > 1]
     named = {key for key in different if f"{key}.name" in different}
     return [key for key in different if not any(key.startswith(f"{group}.") for group in named)]
@@ -114,7 +114,7 @@ def _differing(runs: list[RunSummary]) -> list[str]:
 
 def _once_a_seed(runs: list[RunSummary]) -> list[RunSummary]:
     """Leave out runs that repeat another's settings and seed: they are no further sample."""
-    incidental = INCIDENTAL - {"seed"}
+    incidental = (INCIDENTAL | untelling(runs)) - {"seed"}
     distinct: dict[Any, RunSummary] = {}
     for run in runs:
         settings = {key: as_text(v) for key, v in run.config.items() if key not in incidental}

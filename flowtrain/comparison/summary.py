@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,7 @@ class RunSummary:
     def config(self) -> dict[str, Any]:
         """The run's config, flat by dotted key; a group's own key holds its name.
 
+        A table's `data.rows` is the fingerprint of what was read from it, where it is recorded.
         It is that of result.json. A run of a release that did not write it there has it in its
         last checkpoint, and a job that never began in .hydra; empty where there is none.
         """
@@ -57,6 +58,8 @@ class RunSummary:
         except (CheckpointError, LookupError, TypeError, ValueError, AttributeError):
             flat = {}  # newer than this version, or no config
         names = {key.removesuffix(".name"): v for key, v in flat.items() if key.endswith(".name")}
+        if "table" in self.result:  # a fingerprint, of which this much tells any two apart
+            names["data.rows"] = self.result["table"][:12]
         return flat | names
 
     def value(self, key: str) -> Any:
@@ -82,6 +85,25 @@ class RunSummary:
     def history(self) -> list[dict[str, float | None]]:
         """Return the lines of metrics.jsonl that are whole."""
         return read_history(RunFolder(self.folder))
+
+
+def untelling(runs: Sequence[RunSummary]) -> set[str]:
+    """Return the keys by which the tables of some runs are not to be told apart.
+
+    They go by their rows, wherever these were read from, if every run has recorded them; else by
+    their paths. Rows say nothing more where other columns were chosen of them.
+
+    >>> sorted(untelling([summarise(run_folder)]))  # no table at all
+    ['data.path', 'data.rows']
+    """
+    if any("data.path" in run.config and "data.rows" not in run.config for run in runs):
+        return {"data.rows"}
+    found: dict[Any, set[Any]] = {}
+    for run in runs:
+        chosen = {k: v for k, v in run.data_settings.items() if k not in ("data.path", "data.rows")}
+        found.setdefault(repr(sorted(chosen.items())), set()).add(run.config.get("data.rows"))
+    alike = all(len(rows) == 1 for rows in found.values())
+    return {"data.path", "data.rows"} if alike else {"data.path"}
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunSummary]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from flowtrain.comparison.summary import RunSummary
+from flowtrain.comparison.summary import RunSummary, untelling
 from flowtrain.evaluation.checks import kl_is_negative
 from flowtrain.evaluation.spread import Spread
 from flowtrain.evaluation.tags import better
@@ -43,6 +43,10 @@ class Row:
         """
         found = Spread(tuple(run.metrics[metric] for run in self.runs if metric in run.metrics))
         return (found.mean, found.error) if found.each else (math.nan, math.nan)
+
+    def having(self, metric: str) -> int:
+        """Return how many of the runs have a metric; of the others it is not a number."""
+        return sum(metric in run.metrics for run in self.runs)
 
     def recorded(self, key: str) -> float:
         """Return the mean of a number that every result.json holds, parameters or seconds."""
@@ -82,7 +86,7 @@ class Comparison:
         """Return the positions of the rows with the best mean among those on the same data.
 
         None where neither way is better, where there is nothing to compare with, and none that
-        has a run whose KL cannot be true.
+        has a run whose KL cannot be true, or one that lacks the metric.
         """
         way = better(metric)
         if way is None:
@@ -94,15 +98,17 @@ class Comparison:
                 data = " ".join(sorted({self.data_set(run) for run in row.runs}))
                 rivals.setdefault(data, []).append((mean, position))
         true = [
-            [rival for rival in same if not self._denied(rival[1])]
+            [rival for rival in same if not self._denied(rival[1], metric)]
             for same in rivals.values()
             if len(same) > 1
         ]
         choose = min if way == "lower" else max
         return {choose(same)[1] for same in true if same}
 
-    def _denied(self, position: int) -> bool:
-        return any(kl_is_negative(run.metrics) for run in self.rows[position].runs)
+    def _denied(self, position: int, metric: str) -> bool:
+        row = self.rows[position]
+        lacking = row.having(metric) < len(row.runs)
+        return lacking or any(kl_is_negative(run.metrics) for run in row.runs)
 
     def cells(self, emphasise: Callable[[str], str]) -> Iterator[list[str]]:
         """Yield each row as text, the best figures emphasised."""
@@ -111,6 +117,8 @@ class Comparison:
             figures = []
             for metric in self.metrics:
                 text = _figure(*row.mean(metric))
+                if 0 < (having := row.having(metric)) < len(row.runs):
+                    text += f" ({having} of {len(row.runs)})"
                 figures.append(emphasise(text) if position in best[metric] else text)
             parameters, seconds = row.recorded("parameters"), row.recorded("seconds")
             yield [
@@ -169,15 +177,18 @@ class Comparison:
     @cached_property
     def _telling(self) -> dict[str, list[str]]:
         """For the data of each name, the settings in which the runs' data differ."""
-        found: dict[str, dict[str, set[str]]] = {}
+        named: dict[str, list[RunSummary]] = {}
         for run in (run for row in self.rows for run in row.runs):
-            values = found.setdefault(as_text(run.value("data")), {})
-            for key, value in run.data_settings.items():
-                values.setdefault(key, set()).add(as_text(value))
-        return {
-            name: sorted(key for key, texts in values.items() if len(texts) > 1)
-            for name, values in found.items()
-        }
+            named.setdefault(as_text(run.value("data")), []).append(run)
+        telling = {}
+        for name, runs in named.items():
+            values: dict[str, set[str]] = {}
+            for run in runs:
+                for key, value in run.data_settings.items():
+                    values.setdefault(key, set()).add(as_text(value))
+            different = {key for key, texts in values.items() if len(texts) > 1}
+            telling[name] = sorted(different - untelling(runs))
+        return telling
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -239,5 +250,11 @@ def as_text(value: Any) -> str:
 def _figure(mean: float, error: float) -> str:
     if math.isnan(mean):
         return ABSENT
-    number = ".4f" if abs(mean) < 1e4 else ".4g"
-    return f"{mean:{number}}" + ("" if math.isnan(error) else f" ± {error:{number}}")
+    return _number(mean) + ("" if math.isnan(error) else f" ± {_number(error)}")
+
+
+def _number(value: float) -> str:
+    size = abs(value)
+    if 0 < size < 5e-5:  # four decimals would be zeros
+        return f"{value:.1e}"
+    return f"{value:.4f}" if size < 1e4 else f"{value:.1f}" if size < 1e7 else f"{value:.4g}"

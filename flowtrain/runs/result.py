@@ -116,7 +116,9 @@ def _is_result(content: Any) -> bool:
         isinstance(status := content.get("status"), str)
         and status.isidentifier()
         and all(type(content.get(key, 0)) is int for key in ("seed", "step", "best_step"))
-        and all(isinstance(content.get(key, ""), str) for key in ("model", "data", "error"))
+        and all(
+            isinstance(content.get(key, ""), str) for key in ("model", "data", "error", "table")
+        )
         and all(is_number(content.get(key, 0)) for key in ("parameters", "seconds", "step"))
         and isinstance(metrics, dict)
         and all(value is None or is_number(value) for value in metrics.values())

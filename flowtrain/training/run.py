@@ -110,12 +110,13 @@ class Run:
 
     def report(self, status: str, **more: Any) -> None:
         """Write result.json."""
-        progress = self.progress
+        progress, table = self.progress, self.splits.table
         write_result(
             self.folder,
             status=status,
             **more,
             **named(self.config),
+            **({} if table is None else {"table": table}),
             parameters=self.parameters,
             step=progress.step,
             best_step=progress.best_step,

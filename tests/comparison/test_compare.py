@@ -132,6 +132,39 @@ def test_tables_go_by_their_files(group_by: list[str] | None) -> None:
     assert names == {"one", "twenty"}
 
 
+@pytest.mark.parametrize(
+    ("paths", "tables", "keys", "best"),
+    [
+        (("/a/x.csv", "/b/x.csv"), ("1f" * 16, "1f" * 16), ("model", "data"), {0}),  # moved
+        (("/a/x.csv", "/a/x.csv"), ("1f" * 16, "2e" * 16), ("model", "data", "data.rows"), set()),
+        (("/a/x.csv", "/b/x.csv"), ("1f" * 16, None), ("model", "data", "data.path"), set()),
+        (("/a/x.csv", "/a/x.csv"), (None, None), ("model", "data"), {0}),  # of older runs
+    ],
+)
+def test_tables_of_one_name_go_by_their_rows(
+    paths: tuple[str, str], tables: tuple[str | None, ...], keys: tuple[str, ...], best: set[int]
+) -> None:
+    runs = [
+        run(model, model=model, data={"name": "table", "path": path}, nll__test=nll)
+        for model, path, nll in zip(("ffjord", "spline"), paths, (1.0, 2.0), strict=True)
+    ]
+    for each, table in zip(runs, tables, strict=True):
+        each.result.update({} if table is None else {"table": table})
+    comparison = compare(runs)
+    assert comparison.keys == keys
+    assert comparison.best("nll/test") == best
+
+
+def test_other_columns_of_a_table_need_no_column_for_their_rows() -> None:
+    runs = [
+        run(name, data={"name": "table", "path": "/a/x.csv", "columns": [name]}, nll__test=1.0)
+        for name in ("u", "v")
+    ]
+    for each in runs:
+        each.result["table"] = each.folder.name * 32
+    assert compare(runs).keys == ("model", "data", "data.columns")
+
+
 def test_another_split_of_a_table_is_another_data_set() -> None:
     def rows(seed: int) -> dict[str, Any]:
         return {"splits": {"name": "random", "val": 0.1, "test": 0.1, "seed": seed}}

@@ -126,10 +126,22 @@ def test_a_value_of_a_config_is_shown_as_it_is_typed(value: Any, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(12.3456, "12.3456"), (-3.0, "-3.0000"), (98765.4321, "9.877e+04")]
-)
+    ("number", "text"),
+    [
+        (12.3456, "12.3456"), (-3.0, "-3.0000"), (98765.4321, "98765.4"), (6.5e8, "6.5e+08"),
+        (0.00012, "0.0001"), (2e-6, "2.0e-06"), (0.0, "0.0000"),
+    ],
+)  # fmt: skip
 def test_a_figure_has_four_decimals_until_they_are_absurd(number: float, text: str) -> None:
     assert [cells[2] for cells in table(row("a", run(kl__test=number))).cells(bold)] == [text]
+
+
+def test_a_seed_without_a_figure_is_counted_and_its_row_is_not_the_best() -> None:
+    lacking = row("a", *(run(kl__test=kl) for kl in (0.010, None, 0.012)))
+    comparison = table(lacking, row("b", *(run(kl__test=0.02) for _ in range(3))))
+    assert [cells[2] for cells in comparison.cells(bold)] == [
+        "0.0110 ± 0.0010 (2 of 3)", "*0.0200 ± 0.0000*",
+    ]  # fmt: skip
 
 
 def test_markdown_and_csv_hold_the_table() -> None:
