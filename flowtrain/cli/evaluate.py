@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,14 @@ def measure(options: argparse.Namespace) -> tuple["SavedRun", dict[str, float], 
             )
         return saved, metrics, None
     from flowtrain.cli.points import as_split, read_points
+    from flowtrain.data.dequantize import spread
 
     header = shared.header(options)
     table = read_points(
         saved, options.points, columns=options.columns, header=header, missing=options.missing
     )
+    if saved.grid:  # as the run's own rows were, or the two NLLs would not compare
+        table = replace(table, values=spread(table.values, saved.grid))
     points = as_split(saved, table, options.points)
     with doing(f"evaluating {options.points.name}"):
         metrics = point_metrics(saved, points, batch_size=batch_size)
@@ -128,7 +132,8 @@ def print_report(
             told["KL(data | model)"] = (
                 f"{_with_error(metrics, 'kl')}, if the points follow the density of the run's data"
             )
-        told["points"] = f"{rows:,} rows of {options.points}"
+        noised = ", spread over the cells of the run's columns" if saved.grid else ""
+        told["points"] = f"{rows:,} rows of {options.points}{noised}"
     parameters = sum(weight.numel() for weight in saved.flow.parameters())
     told |= {
         "parameters": f"{parameters:,}",

@@ -103,6 +103,11 @@ def score(
     lines = [
         f"scored {len(log_q):,} rows of {options.file} by {used}: {shared.about(saved, options)}"
     ]
+    if saved.grid:
+        lines.append(
+            "log_prob is of the rows as written, in the middle of their cells: the run's NLL is of "
+            "rows that were spread over them, as that of flowrun evaluate --points is"
+        )
     columns["log_prob"] = cast("Sequence[Any]", log_q)
     if options.threshold_quantile is not None:
         quantile = options.threshold_quantile
@@ -138,12 +143,15 @@ def write(path: Path | None, columns: dict[str, Sequence[Any]]) -> None:
 
 
 def threshold(saved: "SavedRun", quantile: float, *, batch_size: int) -> tuple[float, int]:
-    """Return the quantile of log q over the run's own validation points, and their number."""
+    """Return the quantile of log q over the run's own validation points, and their number.
+
+    They are taken as they were written, as the rows of the file are.
+    """
     import numpy as np
 
     from flowtrain.cli.points import log_likelihood
 
-    log_q = log_likelihood(saved, saved.splits.val, batch_size=batch_size)
+    log_q = log_likelihood(saved, saved.as_written().splits.val, batch_size=batch_size)
     return float(np.quantile(log_q.double().numpy(), quantile, method="lower")), len(log_q)
 
 

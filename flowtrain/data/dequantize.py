@@ -1,6 +1,7 @@
 """Whole and rounded numbers spread over the cells they stand for: so they have a density."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,14 +40,12 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
     >>> bool(((table.values - values)[:, 0].abs() <= 0.5).all()), notes[0][:32]
     (True, "dequantised: 'count' (step 1). N")
     """
-    values = table.values.numpy()
-    steps = np.array([grid_step(column) for column in values.T])
+    steps = [grid_step(column) for column in table.values.numpy().T]
     on_grid = np.flatnonzero(steps)
-    notes = []
+    spread_table, notes = table, []
     if len(on_grid):
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.rand(values.shape, generator=generator, dtype=torch.float64) - 0.5
-        values = values + steps * noise.numpy()
+        values = spread(table.values, steps, seed=seed)
+        spread_table = replace(table, values=values, grid=tuple(steps))
         named = ", ".join(f"{table.columns[i]!r} (step {steps[i]:g})" for i in on_grid[:10])
         more = ", ..." * (len(on_grid) > 10)
         worth = sum(math.log(1 / steps[i]) for i in on_grid)
@@ -56,7 +55,8 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
         )
         if copies := _copies(table.values):
             notes.append(copies)
-    tied = [len(np.unique(column)) < (1 - TIED) * len(column) for column in values.T]
+    spread_columns = spread_table.values.numpy().T
+    tied = [len(np.unique(column)) < (1 - TIED) * len(column) for column in spread_columns]
     if odd := [name for name, some in zip(table.columns, tied, strict=True) if some]:
         notes.append(
             f"values repeat, but lie on no grid: {listed(odd)}; a flow can raise its likelihood "
@@ -74,7 +74,25 @@ def dequantize(table: Table, *, seed: int = 0) -> tuple[Table, list[str]]:
             f"rises by the same step from row to row, as the number of a row: {listed(numbers)}; "
             "choose the other columns if it is one"
         )
-    return replace(table, values=torch.from_numpy(values)), notes
+    return spread_table, notes
+
+
+def spread(values: Tensor, grid: Sequence[float], *, seed: int = 0) -> Tensor:
+    """Return values (n, d) in float64 with uniform noise of each column's step around them.
+
+    Args:
+        values: as written.
+        grid: the step of each column, (d,); 0 leaves one as it is.
+        seed: of the noise.
+
+    >>> x = torch.ones(100, 2, dtype=torch.float64)
+    >>> moved = spread(x, [0.5, 0.0]) - x
+    >>> bool((moved[:, 0].abs() <= 0.25).all()), moved[:, 1].any().item()
+    (True, False)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(values.shape, generator=generator, dtype=torch.float64) - 0.5
+    return values + torch.tensor(grid, dtype=torch.float64) * noise
 
 
 def _copies(values: Tensor) -> str | None:

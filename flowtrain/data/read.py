@@ -59,6 +59,8 @@ class Table:
         rows: positions in the file of the rows that are there; None is all.
         left_out: what to say of the others, which lack a value.
         fingerprint: of the rows as they were read.
+        grid: the step between values of each column before they were spread over their cells, 0 of
+            a column that lies on no grid; none where nothing was spread.
 
     >>> table = Table(torch.zeros(3, 2, dtype=torch.float64), columns=("height", "width"))
     >>> table.values.shape, table.columns, table.labels
@@ -74,6 +76,7 @@ class Table:
     rows: Sequence[int] | None = None
     left_out: str | None = None
     fingerprint: str | None = None
+    grid: tuple[float, ...] = ()
 
     def marked(self) -> "Table":
         """Return the table with the fingerprint of its rows, by which a change is found."""

@@ -26,6 +26,7 @@ class Split:
         density: what they were sampled from; None where it is not known.
         columns: names of a table's d columns.
         levels: that each value had before it was dequantised; None for others.
+        grid: of a table whose columns were spread over their cells, as `Table` has it.
         context: what the points are conditional on, (n, c), in their type and on their device;
             None where they are on nothing.
         condition: what turned a user's words into that context.
@@ -41,6 +42,7 @@ class Split:
     density: Density | Conditional | None = None
     columns: tuple[str, ...] = ()
     levels: int | None = None
+    grid: tuple[float, ...] = ()
     context: Tensor | None = None
     condition: ContextEncoder | None = None
 
@@ -240,6 +242,7 @@ def split_table(
             table.values[rows[name]].to(device=device, dtype=dtype),
             columns=table.columns,
             levels=table.levels,
+            grid=table.grid,
             context=None if context is None else context[rows[name]].to(device, dtype),
             condition=condition,
         )

@@ -58,6 +58,7 @@ class SavedRun:
     step: int
     named: tuple[str, ...] = ()  # columns of the table that it learned; release 0.1 saved none
     table: str | None = None  # the fingerprint of that table; older runs saved none
+    grid: tuple[float, ...] = ()  # the steps over which its columns were spread, if they were
     condition: ContextEncoder | None = None
     context: Tensor | None = None
     members: tuple["SavedRun", ...] = ()
@@ -140,6 +141,14 @@ class SavedRun:
         if not self.members:
             return f"seed {first}"
         return f"seeds {first} to {self.members[-1].config.seed}"
+
+    def as_written(self) -> "SavedRun":
+        """Return this run with the rows of its table as they were written, not spread by noise."""
+        if not self.grid:
+            return self
+        raw = self.config.model_dump()
+        config = validate({**raw, "data": {**raw["data"], "dequantize": False}})
+        return replace(self, config=config)
 
     def with_solver(self, settings: dict[str, Any]) -> "SavedRun":
         """Return this run, weights shared, evaluated by the solver that these settings name.
@@ -274,10 +283,12 @@ def _opened(
         raise CheckpointError(f"{file}: {error}") from None
     flow = flow.eval().to(pick_device(device, config.points_dtype))
     flow.condition = condition
-    columns = state.get("columns", ())
+    columns, grid = (
+        tuple(each) if len(each := state.get(key, ())) == flow.dim else ()
+        for key in ("columns", "grid")
+    )
     step = state["progress"]["step"]
-    names = tuple(columns) if len(columns) == flow.dim else ()
-    return SavedRun(folder, config, flow, step, names, state.get("table"), condition)
+    return SavedRun(folder, config, flow, step, columns, state.get("table"), grid, condition)
 
 
 def _mixed(folder: Path, members: tuple[SavedRun, ...]) -> SavedRun:
@@ -285,4 +296,6 @@ def _mixed(folder: Path, members: tuple[SavedRun, ...]) -> SavedRun:
     first = members[0]
     flow = mixture([member.flow for member in members]).eval()
     step = max(member.step for member in members)
-    return SavedRun(folder, first.config, flow, step, first.named, first.table, members=members)
+    return SavedRun(
+        folder, first.config, flow, step, first.named, first.table, first.grid, members=members
+    )

@@ -43,6 +43,7 @@ def about(saved: SavedRun) -> dict[str, Any]:
         "step": saved.step,
         "dim": saved.flow.dim,
         "columns": list(saved.columns),
+        "grid": list(saved.grid),
         **({} if saved.condition is None else {"condition": saved.condition.state()}),
         "config": saved_config(saved.config),
     }
@@ -96,6 +97,7 @@ def read_weights(path: Path) -> dict[str, Any]:
                     "model": weights,
                     "ema": None,
                     "columns": told.get("columns", []),
+                    "grid": told.get("grid", []),
                     "condition": told.get("condition"),
                     "progress": {"step": told["step"]},
                 }

@@ -96,6 +96,7 @@ class Run:
             )
         state = self.state.state_dict(saved_config(self.config))
         state["columns"] = list(self.splits.val.columns)
+        state["grid"] = list(self.splits.val.grid)
         if self.splits.table is not None:
             state["table"] = self.splits.table
         if (condition := self.splits.val.condition) is not None:

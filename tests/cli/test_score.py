@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import flowtrain
+from flowtrain.cli.compose import compose
 from flowtrain.config.schema import validate
+from flowtrain.data.dequantize import spread
 from flowtrain.data.read import read_table
 from flowtrain.runs.load import open_run
 from flowtrain.training.trainer import train
@@ -130,6 +132,36 @@ def test_rows_less_likely_than_the_validation_points_are_anomalies(
     assert anomaly[60:].all()
     assert f"{int(anomaly.sum())} of 80 rows" in told.stderr
     assert "AUROC of -log_prob: 1.0000, 20 anomalies of 80 rows" in told.stderr
+
+
+def test_rows_on_a_grid_are_judged_as_the_run_s_own_are(flowrun: Flowrun, tmp_path: Path) -> None:
+    """By NLL both are spread over their cells; by a quantile both are taken as written."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.poisson(4, 500), rng.integers(0, 2, 500), rng.normal(size=500)], 1)
+    text = [",".join(map(repr, row)) for row in rows.tolist()]
+    (tmp_path / "rows.csv").write_text("\n".join(["count,flag,length", *text]))
+    composed = compose([
+        "data=table", f"data.path={tmp_path}/rows.csv", "model=affine", "trainer.max_steps=5",
+        "trainer.evaluate_every=5", "trainer.figures=false", "trainer.device=cpu",
+    ])  # fmt: skip
+    train(validate(composed.raw), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.grid == (1.0, 1.0, 0.0)
+    flow, written = run.flow, run.as_written().splits
+    assert bool((written.val.x[:, :2] == written.val.x[:, :2].round()).all())
+
+    scored = flowrun("score", "run", "rows.csv", "--threshold-quantile", "0.2", "-o", "s.csv")
+    assert "log_prob is of the rows as written, in the middle of their cells" in scored.stderr
+    log_q, anomaly = read_table(tmp_path / "s.csv", columns=None, header="auto").values[:, 3:].T
+    with torch.no_grad():
+        limit = np.quantile(flow.log_prob(written.val.x).numpy(), 0.2, method="lower")
+        spread_out = spread(torch.from_numpy(rows), run.grid).to(flow.points_dtype)
+        nll = -float(flow.log_prob(spread_out).mean())
+    assert torch.equal(anomaly.bool(), log_q < float(limit))
+
+    told = flowrun("evaluate", "run", "--points", "rows.csv", "--json", "-")
+    assert json.loads(told.stdout)["metrics"]["nll/points"] == pytest.approx(nll, abs=1e-9)
+    assert nll > 0.05 - float(log_q.mean())  # or there is no difference to make
 
 
 def test_the_auroc_counts_a_point_of_no_density_as_the_oddest(
