@@ -17,6 +17,19 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
+class Loader(yaml.SafeLoader):
+    """Of mkdocs.yml, where `!ENV [NAME, default]` reads a variable."""
+
+
+Loader.add_constructor("!ENV", lambda loader, node: loader.construct_sequence(node)[-1])
+
+
+def menu() -> Any:
+    """Return the menu of the site."""
+    with (ROOT / "mkdocs.yml").open(encoding="utf-8") as file:
+        return yaml.load(file, Loader)["nav"]
+
+
 def pages(menu: Any) -> list[str]:
     """Return the files that a menu of mkdocs names."""
     match menu:
@@ -28,9 +41,8 @@ def pages(menu: Any) -> list[str]:
 
 
 def test_every_page_is_in_the_menu() -> None:
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     written = [*DOCS.rglob("*.md"), *(DOCS / "notebooks").glob("*.py")]
-    missing = {str(path.relative_to(DOCS)) for path in written} - {*pages(settings["nav"])}
+    missing = {str(path.relative_to(DOCS)) for path in written} - {*pages(menu())}
     assert missing == set()
 
 
@@ -46,8 +58,7 @@ def test_links_of_notebooks_lead_to_pages_of_the_site() -> None:
 
 
 def test_every_room_but_the_command_line_has_a_page() -> None:
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    listed = {page for page in pages(settings["nav"]) if page.startswith("api/")}
+    listed = {page for page in pages(menu()) if page.startswith("api/")}
     rooms = {path.parent.name for path in (ROOT / "flowtrain").glob("*/__init__.py")} - {"cli"}
     assert listed == {"api/index.md", *(f"api/{room}.md" for room in rooms)}
 
