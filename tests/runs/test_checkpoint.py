@@ -274,7 +274,8 @@ def test_a_run_saves_plain_containers_and_everything_it_needs(
         state = torch.load(tmp_path / "checkpoints" / f"{name}.pt", weights_only=True)
         assert {type(part) for part in parts(state)} - {*PLAIN} <= {type(state["model"])}
         assert {*state} == {
-            "config", "dim", "model", "ema", "optimizer", "generator", "progress", "columns", "grid",
+            "config", "dim", "model", "ema", "optimizer", "generator", "progress", "columns",
+            "grid",
         }  # fmt: skip
         assert state["config"] == {"schema": SCHEMA, **config.model_dump()}
         assert checkpoint.read(tmp_path / "checkpoints" / f"{name}.pt")["config"] == (
