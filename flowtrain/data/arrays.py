@@ -1,5 +1,6 @@
 """Points of a file of numbers: NPY, NPZ or Parquet."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,4 +144,7 @@ def open_parquet(path: Path, _: object) -> Source:
     def cells() -> list[Any]:
         return [column.to_pylist() for column in table.columns]
 
-    return Source(table.column_names, cells, read, "row (from 0)")
+    # What pandas calls the rows' numbers, where its index has no name.
+    index = re.compile(r"__index_level_\d+__")
+    names = ["" if index.fullmatch(name) else name for name in table.column_names]
+    return Source(names, cells, read, "row (from 0)")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowtrain.data.source import MISSING, not_finite
 from flowtrain.errors import UserError
+from flowtrain.flows.statistics import mean_and_deviation
 from flowtrain.text import listed
 from flowtrain.untrusted import is_number, to_float
 
@@ -187,10 +188,15 @@ def _category(name: str, found: list[Any], *, texts: bool) -> Category:
 
 
 def _number(name: str, values: Floats) -> Number:
-    std = float(values.std())  # of a constant, maybe a rounding above 0
-    if values.min() == values.max() or not 0 < std < math.inf:
+    if values.min() == values.max():  # its deviation may be a rounding above 0
         raise _constant(name)
-    return Number(name, float(values.mean()), std, float(values.min()), float(values.max()))
+    mean, std = (float(each[0]) for each in mean_and_deviation(values[:, None]))
+    if not 0 < std < math.inf:
+        raise UserError(
+            f"condition {name!r} spans from {values.min():g} to {values.max():g}, more than "
+            "float64 can tell; rescale it"
+        )
+    return Number(name, mean, std, float(values.min()), float(values.max()))
 
 
 def _constant(name: str) -> UserError:

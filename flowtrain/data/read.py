@@ -1,8 +1,10 @@
 """Points of a user's file: CSV, TSV, NPY, NPZ or Parquet."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,7 +136,9 @@ def read_table(
     kinds = None if categorical is None else _among(path, names, given, categorical)
     guessed = header == "auto" and path.suffix.lower() in DELIMITERS
     heads = [names[i] for i in chosen if not holds_nothing(names[i])]
-    if guessed and heads and all(map(holds_number, heads)):
+    numbers = [head for head in heads if holds_number(head)]
+    words = [head for head in heads if re.search(r"\w", head)]  # "-" and "?" are none
+    if guessed and numbers and numbers == words:
         raise UserError(
             f"{path}, line 1: numbers beside text: say whether it is a header, header=true or false"
         )
@@ -235,27 +239,37 @@ def _choose(
 ) -> tuple[list[int], int | None, list[int]]:
     """Return the positions of the value columns, the label's, and those of the condition."""
     place: dict[str, int] = {}
+    again: dict[int, int] = {}  # from a column to another of its name
     for position, name in enumerate(names):
-        if place.setdefault(name, position) != position:
-            raise UserError(
-                f"{path}: columns {place[name]} and {position} are both named {name!r}; rename one"
-            )
-    labelled = None if label is None else _position(path, place, label)
-    given = [_position(path, place, key) for key in condition]
+        if (first := place.setdefault(name, position)) != position:
+            again |= {first: position, position: first}
+    at = partial(_position, path, place, columns=len(names))
+    labelled = None if label is None else at(label)
+    given = [at(key) for key in condition]
     taken = dict.fromkeys(given, "a condition")
     if labelled is not None:
         taken[labelled] = "the label"
     if columns is None:
         chosen = [position for position in range(len(names)) if position not in taken]
-        if any(not names[position] for position in chosen):
+        if nameless := [position for position in chosen if not names[position]]:
+            others = listed([name for name in names if name])
             raise UserError(
-                f"{path}: column {names.index('')} has no name, as an index that pandas writes; "
-                f"choose the others: {listed([name for name in names if name])}"
+                f"{path}: column {nameless[0]} has no name, as an index that pandas writes; "
+                f"choose the others: {others}"
+                if len(nameless) == 1
+                else f"{path}: columns {nameless[0]} and {nameless[1]} have no name; choose the "
+                f"others: {others}"
             )
     else:
-        chosen = [_position(path, place, key) for key in columns]
+        chosen = [at(key) for key in columns]
     if not chosen:
         raise UserError(f"{path}: no column is chosen; it has {listed(names)}")
+    for position in (*chosen, *given, *([] if labelled is None else [labelled])):
+        if position in again:
+            one, other = sorted((position, again[position]))
+            raise UserError(
+                f"{path}: columns {one} and {other} are both named {names[one]!r}; rename one"
+            )
     for what, positions in (("data", chosen), ("a condition", given)):
         once: set[int] = set()
         for position in positions:
@@ -273,7 +287,7 @@ def _among(
 ) -> tuple[str, ...]:
     """Return the names of the columns that are categories; each is one of the condition."""
     place = {name: position for position, name in enumerate(names)}
-    found = [_position(path, place, key) for key in categorical]
+    found = [_position(path, place, key, columns=len(names)) for key in categorical]
     for position in found:
         if position not in given:
             raise UserError(
@@ -283,15 +297,16 @@ def _among(
     return tuple(names[position] for position in found)
 
 
-def _position(path: Path, place: dict[str, int], key: str | int) -> int:
+def _position(path: Path, place: dict[str, int], key: str | int, *, columns: int) -> int:
     if isinstance(key, str):
         if key not in place:
             raise NoColumnError(
                 f"{path}: no column {key!r}; it has {listed(list(place))}", column=key
             )
         return place[key]
-    if not 0 <= key < len(place):
-        raise UserError(f"{path}: no column {key}; its {len(place)} columns count from 0")
+    if not 0 <= key < columns:
+        named = f"; for the one of that name write '{key}'" if str(key) in place else ""
+        raise UserError(f"{path}: no column {key}; its {columns} columns count from 0{named}")
     return key
 
 

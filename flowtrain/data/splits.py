@@ -1,5 +1,6 @@
 """Train, validation and test points: sampled from a density, or a table split at random."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -284,9 +285,15 @@ def split_rows(n: int, *, val: float, test: float, seed: int) -> dict[str, Tenso
     sizes = {"train": n - sum(sizes.values())} | sizes
     for name, size in sizes.items():
         if size < 2:
+            if n < 6:
+                advice = "these are too few rows"
+            elif name == "train":
+                advice = "lower splits.val or splits.test"
+            else:
+                advice = f"raise splits.{name} to {math.ceil(200 / n) / 100:g}"
             raise UserError(
-                f"{n} rows with val={val:g} and test={test:g} leave "
-                f"{max(size, 0)} for {name}; each split needs 2"
+                f"{n} row{'s' * (n > 1)} with val={val:g} and test={test:g} leave "
+                f"{max(size, 0)} for {name}; each split needs 2: {advice}"
             )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return dict(zip(sizes, order.split(list(sizes.values())), strict=True))

@@ -43,7 +43,8 @@ def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from None
-    rows = _rows(path, text.rstrip("\r\n "))
+    blanks = "\r\n " if path.suffix.lower() == ".tsv" else "\r\n \t"
+    rows = _rows(path, text.rstrip(blanks))
     line, first = next(rows, (1, []))
     if not first:
         raise UserError(f"{path}: " + ("line 1 is blank" if text.strip() else "the file is empty"))
@@ -66,9 +67,11 @@ def open_text(path: Path, header: Literal["auto"] | bool) -> Source:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each row of cells with the line it begins on, as an editor counts them."""
-    delimiter, first = DELIMITERS[path.suffix.lower()], text.partition("\n")[0]
+    delimiter = DELIMITERS[path.suffix.lower()]
+    first = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
     if delimiter == "," and ";" in first and "," not in first:
         delimiter = ";"
+    csv.field_size_limit(2**31 - 1)  # a column that nobody chose may hold anything
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 1
@@ -91,10 +94,12 @@ def _read_text(
 ) -> Read:
     numbers, lines = array("d"), array("q")
     texts: list[list[str]] = [[] for _ in others]
-    for line, row in rows:
+    for line, cells in rows:
+        row = cells or [""]  # of a single column, a missing value
         if len(row) != len(names):
             found = f"{len(row)} cell{'s' * (len(row) > 1)}, not {len(names)} as in line 1"
-            raise UserError(f"{path}, line {line}: {found if row else 'blank'}")
+            blank = len(row) == 1 and not row[0].strip()
+            raise UserError(f"{path}, line {line}: {'blank; delete it' if blank else found}")
         try:
             numbers.extend([to_float(row[position]) for position in chosen])
         except ValueError:  # a boolean, no value, or a mistake

@@ -107,6 +107,7 @@ def test_all_columns_that_are_not_named_are_numbers() -> None:
         (np.arange(101.0), ["kind"], "has 101 kinds, at most 100 are taken; leave it a number"),
         (np.array([1.0, np.inf]), ["kind"], ", row (from 0) 1: inf is not finite; mend or drop"),
         (np.array([3, 3]), ["kind"], "is the same in every training row; leave it out"),
+        (np.array([1e308, -1e308]), [], "spans from -1e+308 to 1e+308, more than"),
         (np.full(7, 0.1), [], "is the same in every training row; leave it out"),
         (np.array(["1", "2_0"]), [], ", row (from 0) 1: '2_0' is no number; mend it, or name kind"),
         (np.array(["1", "2O"]), [], ", row (from 0) 1: '2O' is no number; mend it, or name kind in "
@@ -119,6 +120,13 @@ def test_what_cannot_be_what_it_is_said_to_be_is_refused(
     told = refusal(lambda: ContextEncoder.fit({"kind": cells}, categorical=categorical))
     assert told.startswith("condition 'kind'")
     assert expected in told
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_condition_may_be_of_any_size(scale: float) -> None:
+    cells = scale * np.random.default_rng(0).normal(size=200)
+    context = ContextEncoder.fit({"c": cells}, categorical=[]).encode({"c": cells})
+    assert (float(context.mean()), float(context.std())) == pytest.approx((0, 1), abs=1e-2)
 
 
 @pytest.mark.parametrize("given", [1, "1", "1.0", 1.0, np.int64(1), " 1 ", torch.tensor(1)])

@@ -156,6 +156,36 @@ def test_a_first_row_of_numbers_is_not_lost_to_a_text_beside_them(tmp_path: Path
     assert read(path, [0, 1], header=True).values.tolist() == [[3.0, 4.0]]
 
 
+def test_columns_that_are_not_chosen_may_hold_anything(tmp_path: Path) -> None:
+    path, long = tmp_path / "points.csv", "x" * 200_000
+    path.write_text(f"a,b,b,,\n1,2,,,{long}\n3,4,,,\n \t\n")
+    assert read(path, ["a"]).values.tolist() == [[1.0], [3.0]]
+    with pytest.raises(UserError, match="columns 1 and 2 are both named 'b'; rename one"):
+        read(path, ["b"])
+
+
+def test_a_blank_line_of_a_single_column_is_a_missing_value(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("a\n1\n\n3\n")
+    found = read_table(path, columns=None, header="auto", missing="drop")
+    assert (found.values.tolist(), found.rows) == ([[1.0], [3.0]], [0, 2])
+
+
+def test_a_quoted_comma_separates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text('"Temp, C";Hum\n1.5;2\n3;4\n')
+    assert read(path).columns == ("Temp, C", "Hum")
+
+
+def test_a_column_whose_name_is_a_number_is_named_in_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("2019,2020,k\n1,2,3\n4,5,6\n")
+    assert read(path, ["2020"], header=True).values.tolist() == [[2.0], [5.0]]
+    message = "no column 2020; its 3 columns count from 0; for the one of that name write '2020'"
+    with pytest.raises(UserError, match=message):
+        read(path, [2020], header=True)
+
+
 @pytest.mark.parametrize("condition", [["who", "age"], [1, 3]])
 @pytest.mark.parametrize("columns", [None, ["a", "b"]])
 def test_conditions_are_taken_out_and_may_be_text(
@@ -271,7 +301,10 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "only a BOM": (".csv", b"\xef\xbb\xbf", ": the file is empty"),
     "a header alone": (".csv", b"a,b\n", ": no rows of numbers"),
     "first line blank": (".csv", b"\na,b\n1,2", ": line 1 is blank"),
-    "blank in between": (".csv", b"a,b\n1,2\n\n3,4", ", line 3: blank"),
+    "blank in between": (".csv", b"a,b\n1,2\n\n3,4", ", line 3: blank; delete it"),
+    "blanks in between": (".csv", b"a,b\n1,2\n  \n3,4", ", line 3: blank; delete it"),
+    "blank in a column": (".csv", b"a\n1\n\n3\n", ", line 3, column 'a': the value is missing"),
+    "a dash in the first row": (".csv", b"1,-,3\n4,5,6", ", line 1: numbers beside text: say"),
     "short row": (".csv", b"a,b\n1,2\n3\n", ", line 3: 1 cell, not 2 as in line 1"),
     "long row": (".csv", b"1,2\r\n3,4\r\n5,6,7\r\n", ", line 3: 3 cells, not 2 as in line 1"),
     "text": (".csv", b"a,b\n1,2\n3,four\n", ", line 3, column 'b': 'four' is no number"),
@@ -314,6 +347,12 @@ MISTAKES: dict[str, tuple[str, bytes, str]] = {
     "open quote": (".csv", b'a,b\n1,2\n"3,4\n5,6\n', ", line 3: a quoted cell does not end"),
     "text after a quote": (".csv", b'a,b\n"1"x,2\n', ", line 2: a quoted cell does not end, or te"),
     "names twice": (".csv", b"a,b,a\n1,2,3\n", ": columns 0 and 2 are both named 'a'; rename one"),
+    "an index of pandas": (
+        ".parquet", parquet(*XY.T, names=("a", "__index_level_0__")), ": column 1 has no name"
+    ),
+    "names missing": (
+        ".csv", b"a,b,,\n1,2,,\n", ": columns 2 and 3 have no name; choose the others: 'a', 'b'"
+    ),
     "an index": (".csv", b",a,b\n0,1,2\n", ": column 0 has no name, as an index"),
     "3-D": (".npy", npy(np.zeros((2, 3, 4))), ": the array has shape (2, 3, 4); use (rows,) or"),
     "0-D": (".npy", npy(np.zeros(())), ": the array has shape (); use (rows,) or (rows, columns)"),

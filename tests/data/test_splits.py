@@ -50,11 +50,16 @@ def test_split_rows_deals_every_row_once_by_its_seed() -> None:
 @pytest.mark.parametrize(
     ("rows", "val", "test", "expected"),
     [
-        (12, 0.1, 0.2, "leave 1 for val; each split needs 2"),
-        (12, 0.2, 0.0, "leave 0 for test; each split needs 2"),
-        (10, 0.5, 0.5, "leave 0 for train; each split needs 2"),
+        (12, 0.1, 0.2, "leave 1 for val; each split needs 2: raise splits.val to 0.17"),
+        (12, 0.2, 0.0, "leave 0 for test; each split needs 2: raise splits.test to 0.17"),
+        (10, 0.5, 0.5, "leave 0 for train; each split needs 2: lower splits.val or splits.test"),
         (10, 0.8, 0.8, "leave 0 for train; each split needs 2"),
-        (1, 0.1, 0.1, "1 rows with val=0.1 and test=0.1 leave 1 for train"),
+        (
+            1,
+            0.1,
+            0.1,
+            "1 row with val=0.1 and test=0.1 leave 1 for train; each split needs 2: these",
+        ),
     ],
 )
 def test_split_rows_refuses_splits_without_rows(
@@ -130,7 +135,7 @@ def test_a_table_too_short_for_its_splits_is_refused_before_one_is_asked_for() -
     table = Table(torch.zeros(10, 2), ("a", "b"))
     settings: dict[str, Any] = {"seeds": SEEDS, "device": CPU, "dtype": torch.float32}
     message = refusal(lambda: split_table(table, val=0.5, test=0.5, seed=0, **settings))
-    assert message == "10 rows with val=0.5 and test=0.5 leave 0 for train; each split needs 2"
+    assert message.startswith("10 rows with val=0.5 and test=0.5 leave 0 for train; each split")
 
 
 # --- rows with what they are conditional on -----------------------------------------------------
