@@ -120,8 +120,10 @@ def grid_step(values: NDArray[np.float64]) -> float:
     0.0
     """
     levels = np.unique(values)
-    # What differs by a few roundings is one level: 0.1 + 0.2 and 0.3.
-    apart = np.diff(levels) > 16 * np.spacing(np.abs(levels).max())
+    # What differs by a few roundings is one level: 0.1 + 0.2 and 0.3. They are those of the usual
+    # size: beside a single 1e30 all other values would be one.
+    usual = np.median(np.abs(values[values != 0])) if values.any() else 0.0
+    apart = np.diff(levels) > 16 * np.spacing(np.maximum(np.abs(levels[1:]), usual))
     levels = levels[np.append(True, apart)]
     if not 1 < len(levels) <= (1 - TIED) * len(values):
         return 0.0

@@ -29,6 +29,8 @@ def drawn(n: int = 400) -> np.ndarray:
         (np.where(drawn() > 0, 1e-5 * drawn(), 0.0), 0.0),  # all of them next to a whole number
         (7 + 1e-5 * np.repeat(drawn(), 2), 0.0),
         (np.repeat([0.1 + 0.2, 0.3, 0.4, 0.1], 100), 0.1),  # the first two differ by a rounding
+        (np.append(drawn(), 1e30), 0.0),  # beside which the others are one rounding
+        (np.repeat([0.0, 0.1 * 3 - 0.3, 0.1, 0.2], 100), 0.1),  # so do these, next to 0
         (np.ones(400), 0.0),
         (np.arange(400.0), 0.0),  # none is repeated: as good as a density already
     ],
