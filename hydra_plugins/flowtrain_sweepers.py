@@ -70,13 +70,14 @@ class GridSweeper(Sweeper):
         from flowtrain.live import shown
         from flowtrain.progress import doing
         from flowtrain.runs.lock import locked
-        from flowtrain.sweeps.plan import plan, read_jobs
+        from flowtrain.sweeps.plan import plan, read_jobs, refuse_folder
         from flowtrain.sweeps.report import opening, refuse_failures
 
         folder = Path(self.config.hydra.sweep.dir)
         choices = self._choices(arguments)
         asked = [*itertools.product(*choices.values())]
         same = [key.lstrip("+~") for key, values in choices.items() if len(values) == 1]
+        varied = [key for key, values in choices.items() if len(values) > 1]
         with leaving_no_empty(folder), locked(folder):
             jobs, names = plan(folder, asked), read_jobs(folder)
             todo: dict[str, Sequence[str]] = {}
@@ -89,8 +90,9 @@ class GridSweeper(Sweeper):
                         if not name:  # a new one
                             composed = self._composed(job.overrides, number=len(names))
                             name = self._name(composed, job.overrides, same)
+                            refuse_folder(name, names)
                             if len(reasons) == len(todo):  # none so far would begin
-                                reasons += refusal(composed)
+                                reasons += refusal(composed, varied)
                         names[name] = todo[name] = job.overrides
             if todo and len(reasons) == len(todo):  # no job would begin
                 raise UserError("\n".join(dict.fromkeys(reasons)))
@@ -270,8 +272,14 @@ def closing_report(folder: Path) -> Iterator[None]:
         compare_sweep(folder)
 
 
-def refusal(composed: DictConfig) -> list[str]:
-    """Return why a job's config will be refused, in a list that is empty if it will not."""
+def refusal(composed: DictConfig, varied: Sequence[str]) -> list[str]:
+    """Return why a job should not begin, in a list that is empty if it should.
+
+    Args:
+        composed: its config.
+        varied: keys that tell the jobs apart, and so must have an effect.
+    """
+    from flowtrain.cli.typed import refuse_idle_settings
     from flowtrain.config.schema import validate
     from flowtrain.errors import UserError
 
@@ -279,7 +287,8 @@ def refusal(composed: DictConfig) -> list[str]:
         composed, [key for key in map(str, composed) if key != "hydra"]
     )
     try:
-        validate(OmegaConf.to_container(settings, resolve=True))  # type: ignore[arg-type]
+        config = validate(OmegaConf.to_container(settings, resolve=True))  # type: ignore[arg-type]
+        refuse_idle_settings(config, varied)
     except UserError as error:
         return [str(error)]
     except OmegaConfBaseException:  # the job tells it better

@@ -182,6 +182,8 @@ def _solved_by(saved: "SavedRun", options: argparse.Namespace) -> "SavedRun":
 
     own = saved.config.evaluation.solver.model_dump()
     defaults = own
+    if options.solver == "none":
+        raise UserError("--solver: none solves nothing, and a continuous flow needs a solver")
     if options.solver is not None:
         try:
             defaults = compose_option("solver", options.solver)
@@ -196,4 +198,5 @@ def _solved_by(saved: "SavedRun", options: argparse.Namespace) -> "SavedRun":
     kept = {name: value for name, value in own.items() if name in defaults and name != "name"}
     if options.solver not in (None, defaults["name"]):
         kept = {}  # a preset, as dopri5_tight: its settings are what it is
-    return saved.with_solver({**defaults, **kept, **given})
+    with shared.of_options("evaluation.solver."):
+        return saved.with_solver({**defaults, **kept, **given})

@@ -60,6 +60,13 @@ class Parser(argparse.ArgumentParser):
             message = f"{told}, did you mean '{near[0]}'" if near else message
         self.exit(2, f"flowrun: {message}; see {self.prog} --help\n")
 
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Refuse arguments that are none of this parser's, with the nearest option of the first."""
+        known = [name for action in self._actions for name in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        hint = f", did you mean {near[0]}" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
 
 class _OneLine(logging.Formatter):
     """Writes a record in one line that a terminal may show."""
@@ -81,15 +88,17 @@ def main() -> None:
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
-    if arguments[:1] == [completion.ASKED]:
-        completion.answer(arguments[1:])
-        return 0
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    if options.run_command is None:
-        parser.print_help()
-        return 0
     try:
+        if arguments[:1] == [completion.ASKED]:
+            completion.answer(arguments[1:])
+            return 0
+        parser = build_parser()
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            (options.parser or parser).refuse(unknown)
+        if options.run_command is None:
+            parser.print_help()
+            return 0
         contextvars.copy_context().run(options.run_command, options)  # what it sets ends with it
         sys.stdout.flush()
     except UserError as error:
@@ -108,7 +117,7 @@ def execute(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser; `run_command` of its result carries out the chosen command."""
     parser = Parser(
         prog="flowrun",
@@ -116,13 +125,13 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"flowrun {__version__}")
-    parser.set_defaults(run_command=None)
+    parser.set_defaults(run_command=None, parser=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in COMMANDS:
         name, summary = module.__name__.rpartition(".")[2], module.SUMMARY
         about = f"{summary[0].upper()}{summary[1:]}."
         command = commands.add_parser(name, help=summary, description=about, allow_abbrev=False)
-        command.set_defaults(run_command=module.run)
+        command.set_defaults(run_command=module.run, parser=command)
         module.add_options(command)
     return parser
 

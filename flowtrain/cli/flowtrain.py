@@ -31,7 +31,7 @@ from flowtrain.cli.refusals import (
     refuse_wrong_folder,
 )
 from flowtrain.cli.streams import mend_streams
-from flowtrain.cli.typed import checked, overridden, understood
+from flowtrain.cli.typed import checked, overridden, refuse_idle_settings, understood
 from flowtrain.config import CONF
 from flowtrain.errors import UserError
 from flowtrain.live import console_lines
@@ -148,6 +148,8 @@ def train_composed(composed: DictConfig) -> float:
     raw: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     asked = overridden(raw, hydra_config.overrides.task)
     config = checked(raw, asked)
+    if config.resume is None and hydra_config.mode == RunMode.RUN:
+        refuse_idle_settings(config, hydra_config.overrides.task)
 
     # A sign of life before torch is imported, on the console and in the log.
     opening = "resuming" if config.resume else f"{config.model.name} on {config.data.title} in"

@@ -7,7 +7,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from flowtrain.cli.typed import checked, overridden
+from flowtrain.cli.typed import checked, overridden, refuse_idle_settings
 from flowtrain.errors import UserError
 from flowtrain.runs.existing import existing_checkpoint
 from flowtrain.runs.folder import RunFolder
@@ -37,7 +37,6 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
         UserError: for an invalid config, or a folder to take over that holds no run.
     """
     from flowtrain.config.memory import refuse_beyond_memory
-    from flowtrain.config.schema import refuse_idle
 
     raw: dict[str, Any] = OmegaConf.to_container(
         OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), resolve=True
@@ -48,8 +47,7 @@ def run_folder(resume: str | None, new: str, *, _root_: DictConfig) -> str:
     if dim is not None:
         refuse_beyond_memory(config, dim)
     if resume is None:
-        typed = [each.lstrip("+").partition("=")[0] for each in overrides]
-        refuse_idle(config, dim=dim, typed=typed)
+        refuse_idle_settings(config, overrides)
     for key in ("resume", "init_from"):
         if raw[key] is not None:
             check_taken_over(key, Path(raw[key]))

@@ -28,7 +28,9 @@ def fit_launcher(config: DictConfig) -> None:
     if kind == "SlurmLauncher" and shutil.which("srun") is None:
         raise UserError("launcher=slurm: there is no Slurm on this machine: no srun was found")
     if kind == "JoblibLauncher":
-        launcher.n_jobs = _processes(launcher.n_jobs, threads=config.trainer.threads or 1)
+        asked = config.trainer.threads  # not checked yet
+        threads = asked if type(asked) is int and asked > 0 else 1
+        launcher.n_jobs = _processes(launcher.n_jobs, threads=threads)
 
 
 def jobs_at_once(config: DictConfig) -> int:

@@ -33,6 +33,8 @@ def explain(error: BaseException, arguments: Sequence[str] | None = None) -> str
         return _unreadable(error.override, arguments)
     if several := re.match("Ambiguous value for argument '([^=]+)=(.*)'", message):
         key, values = several.groups()
+        if re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", values):
+            return f"{key}: {values} is several values; for one write {values.replace(',', '')}"
         if re.fullmatch(r"\d+,0\d+", values):
             return (
                 f"{key}: {values} is two values; a decimal has a point: {values.replace(',', '.')}"
@@ -88,7 +90,7 @@ def _unreadable(override: str, arguments: Sequence[str]) -> str:
         which = f"; quote a value with other than plain letters in it: \"{key}='{value}'\""
     elif override in commands_of_flowrun():
         which = f"; it is a command of flowrun: flowrun {' '.join(arguments)}"
-    elif Path(override).is_dir():
+    elif override and Path(override).is_dir():
         which = f"; to go on with a run, type resume={override}"
     return f"{override}: cannot be read as key=value{which}"
 

@@ -3,11 +3,12 @@
 import argparse
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtrain.errors import UserError
+from flowtrain.errors import ConfigError, UserError
 from flowtrain.progress import doing
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
@@ -113,7 +114,7 @@ def open_chosen(
         from flowtrain.batching import go_side_by_side
         from flowtrain.build import batches_at_once
         from flowtrain.runs.load import open_run
-    with doing("opening the run"):
+    with doing("opening the run"), of_options("trainer."):
         run = open_run(
             options.run, options.checkpoint, device=options.device, trust_code=options.trust_code
         )
@@ -135,6 +136,23 @@ def open_chosen(
         what = "name one with --given" if hasattr(options, "given") else "this command takes p(x)"
         raise UserError(f"{run.folder} is a run of p(x | c), c: {condition}; {what}")
     return run, options.batch_size or run.config.evaluation.batch_size
+
+
+@contextmanager
+def of_options(prefix: str) -> Iterator[None]:
+    """Tell a refused setting by the option that gave it.
+
+    Args:
+        prefix: of the keys of settings that are options here.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        key, colon, rest = str(error).partition(":")
+        if not key.startswith(prefix):
+            raise
+        option = key.removeprefix(prefix).replace("_", "-")
+        raise UserError(f"--{option}{colon}{rest}") from None
 
 
 def refuse_replicas(folder: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowtrain.runs.load import SavedRun
 
 SUMMARY = "draw a figure of a run, for a slide or a paper"
+GRID = 256  # points per axis
 WHAT = {
     "conditions": "p(x | c) for several c, exact density, model density, samples",
     "density": "data, exact density, model density, samples",
@@ -44,7 +45,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="dots per inch, 20 to 1200 (default: 300)",
     )  # fmt: skip
     command.add_argument(
-        "--grid", metavar="POINTS", type=shared.at_least(8, at_most=2048), default=256,
+        "--grid", metavar="POINTS", type=shared.at_least(8, at_most=2048),
         help="at which the densities are evaluated, per axis, 8 to 2048 (default: 256)",
     )  # fmt: skip
     command.add_argument(
@@ -75,13 +76,17 @@ def _write(options: argparse.Namespace) -> tuple[Path, str]:
     if options.output is not None:
         check_output(options.output, (".png", ".pdf", ".svg"))
     curves = options.what == "curves"  # they are of replicas, too
+    if curves and (options.given or options.grid is not None):
+        name = "--given" if options.given else "--grid"
+        raise UserError(f"{name}: curves are of the whole training; leave it out")
     saved, batch_size = shared.open_chosen(options, conditional=True, mixture=curves)
     with doing("drawing"):
         figure, what = _figure(saved, options, batch_size)
         path = options.output or RunFolder(saved.folder).figure(f"{what}.png")
         with writing(path) as file:
             save_figure(figure, file, path.suffix, dpi=options.dpi)
-    return path, shared.about(saved, options)
+    of_training = f"the training of {saved.name} in {saved.folder}"
+    return path, of_training if curves else shared.about(saved, options)
 
 
 def _figure(
@@ -106,6 +111,11 @@ def _figure(
     if options.columns and what != "marginals":
         raise UserError("--columns are those of --what marginals")
     if what not in names:
+        if what == "images":
+            raise UserError(
+                f"--what images is drawn of scikit-learn's digits, and {saved.folder} is of "
+                f"{saved.config.data.title}; choose from {', '.join([*names, 'curves'])}"
+            )
         kind = "a continuous flow" if what in ("paths", "field") else "a flow"
         given = " given a condition" if saved.flow.context_dim else ""
         raise UserError(
@@ -116,7 +126,7 @@ def _figure(
     shown = _positions(options.columns, data.columns or saved.columns)
     figure = pictures.draw(
         what, saved.flow, data, title=title, seed=options.seed, batch_size=batch_size,
-        side=options.grid, shown=shown,
+        side=options.grid or GRID, shown=shown,
     )  # fmt: skip
     return figure, what
 

@@ -47,11 +47,17 @@ def _refuse_unknown_options(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.partition("=")
         group = key.partition("@")[0]
+        if group in GROUPS and value.startswith("["):
+            raise UserError(
+                f"{argument}: a list is no option; name one, or several by commas behind -m"
+            )
         if group not in GROUPS or not re.fullmatch(rf"[A-Za-z_][\w./-]*({listed})?", value):
             continue
         known = options_of(group)
         for option in value.split(","):
-            if option.removesuffix(".yaml") not in (*known, "null"):
+            if option == "null":
+                raise UserError(f"{argument}: null is no option; for the default leave {group} out")
+            if option not in known:
                 raise UserError(no_option(f"{group}/{option}", known, arguments))
 
 
@@ -63,14 +69,26 @@ class _Flags(argparse.ArgumentParser):
 
 
 def refuse_unknown_flags(arguments: Sequence[str]) -> None:
-    """Refuse what begins with a dash and is no flag of Hydra, or lacks its value.
+    """Refuse what begins with a dash and is no flag of Hydra, lacks its value, or has no effect.
 
     Raises:
         UserError: as said.
     """
     from hydra._internal.utils import get_args_parser
 
-    _Flags(parents=[get_args_parser()], add_help=False).parse_args([*arguments])
+    parser = _Flags(parents=[get_args_parser()], add_help=False, allow_abbrev=False)
+    found = parser.parse_args([*arguments])
+    flags = {
+        "--run": found.run, "-m": found.multirun, "--cfg": found.cfg, "--info": found.info,
+        "--shell-completion": found.shell_completion,
+    }  # fmt: skip
+    given = [flag for flag, value in flags.items() if value]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: one at a time")
+    if found.resolve and not found.cfg:
+        raise UserError("--resolve: it is for --cfg job")
+    if found.experimental_rerun:
+        raise UserError("--experimental-rerun: a run goes on by resume=FOLDER")
 
 
 def refuse_wrong_folder(arguments: Sequence[str]) -> None:
@@ -88,8 +106,11 @@ def refuse_wrong_folder(arguments: Sequence[str]) -> None:
     for key in ("hydra.sweep.dir", "hydra.sweep.subdir"):
         if key in keys and not several_runs(arguments):
             raise UserError(f"{key}: a single run has no such folder; use hydra.run.dir, or add -m")
-    if "hydra.run.dir=" in arguments:
-        raise UserError("hydra.run.dir: it is empty; name a folder, . for this one")
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if f"{key}=" in arguments:
+            raise UserError(f"{key}: it is empty; name a folder, . for this one")
+    if "hydra.job.chdir=true" in [argument.lower() for argument in arguments]:
+        raise UserError("hydra.job.chdir: a run stays where it was started; leave it out")
     if "resume" in keys and several_runs(arguments):
         raise UserError(
             "resume: one run goes on at a time, without -m; a sweep goes on by "

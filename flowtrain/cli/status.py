@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SUMMARY = "how every job of a sweep stands, and where it runs"
+EVERY = 2  # seconds between two looks
 TEXTS = ("state", "job", "where, why")  # columns that are flush left
 LONGEST_REASON = 80  # letters; the run's log and the comparison have the rest
 # What needs an eye comes first in a list that moves.
@@ -37,15 +38,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="keep it up to date until every job has ended, or Ctrl-C",
     )  # fmt: skip
     command.add_argument(
-        "--every", metavar="SECONDS", type=shared.at_least(1), default=2,
+        "--every", metavar="SECONDS", type=shared.at_least(1),
         help="seconds between two looks of --watch (default: 2)",
     )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a line for each job and a total; or keep them in sight."""
+    if options.every is not None and not options.watch:
+        raise UserError("--every: it is for --watch; leave it out, or add that")
     if options.watch:
-        watch(options.sweep, options.every)
+        watch(options.sweep, options.every or EVERY)
         return
     jobs = look(options.sweep)
     shown = figures_of(jobs)

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
 def measure(options: argparse.Namespace) -> tuple["SavedRun", list["FewSteps"], float]:
     """Return the run, what its sampler gives by each number of steps, and its straightness."""
     lacking = "takes no steps; name a run of a continuous flow"
-    saved, _ = shared.open_chosen(options, continuous=lacking)
+    saved, batch_size = shared.open_chosen(options, continuous=lacking)
     from flowtrain.evaluation.few_steps import few_steps, straightness
     from flowtrain.flows.continuous import ContinuousFlow
 
@@ -76,8 +76,11 @@ def measure(options: argparse.Namespace) -> tuple["SavedRun", list["FewSteps"], 
         for steps in options.steps:
             with part(before / total, (before + steps) / total):
                 found.append(
-                    few_steps(saved.flow, saved.density, z, steps=steps, method=options.solver)
-                )
+                    few_steps(
+                        saved.flow, saved.density, z, steps=steps, method=options.solver,
+                        batch_size=batch_size,
+                    )
+                )  # fmt: skip
             before += steps
     with doing("straightness"):
         return saved, found, straightness(saved.flow, z[:2_000])

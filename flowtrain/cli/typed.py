@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from flowtrain.cli.keys import several_runs
+from flowtrain.cli.messages import GROUPS
 from flowtrain.errors import CheckpointError, ConfigError
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.latest import followed
@@ -41,20 +42,28 @@ def understood(arguments: list[str]) -> list[str]:
     )
     rewritten = []
     for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.partition("@")[0] in GROUPS and not value.startswith(("'", '"', "[", "{")):
+            argument = re.sub(r"\.yaml(?=,|$)", "", argument)  # a file goes by its name
         if FREE.match(argument):
             argument = f"++{argument}"
         elif match := bare.fullmatch(argument):
-            folder = followed(match[2])
+            folder = _at_home(followed(match[2]), sweep)
             if not sweep or folder != match[2]:
                 argument = f"{match[1]}={for_hydra(folder)}"
         elif match := path.fullmatch(argument):
-            place = followed(match[2])
+            place = _at_home(followed(match[2]), sweep)
             if place != match[2] or (not sweep and _is_foreign(place)):
-                argument = f"{match[1]}={for_hydra(os.path.expanduser(place))}"
+                argument = f"{match[1]}={for_hydra(place)}"
         if resuming and argument.startswith("data.path="):  # its data are no default's
             argument = f"++{argument}"
         rewritten.append(argument)
     return rewritten
+
+
+def _at_home(path: str, sweep: bool) -> str:
+    """Return a path with the home folder for a ~, which not every shell puts there."""
+    return path if sweep and "," in path else os.path.expanduser(path)
 
 
 def _is_foreign(path: str) -> bool:
@@ -79,6 +88,22 @@ def overridden(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     del asked["resume"]
     asked.pop("trust_code", None)
     return asked
+
+
+def refuse_idle_settings(config: "Config", overrides: Sequence[str]) -> None:
+    """Refuse settings that were typed for a new run and have no effect there.
+
+    Args:
+        config: of the run.
+        overrides: as Hydra has them.
+
+    Raises:
+        ConfigError: as said.
+    """
+    from flowtrain.config.schema import refuse_idle
+
+    typed = [each.lstrip("+").partition("=")[0] for each in overrides]
+    refuse_idle(config, dim=config.data.dimensions, typed=typed)
 
 
 def checked(raw: dict[str, Any], asked: dict[str, Any]) -> "Config":

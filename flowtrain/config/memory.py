@@ -40,7 +40,8 @@ def least_memory(config: Config, dim: int) -> dict[str, int]:
     # the weights, their gradients and Adam's two moments
     weights = model.weights(dim) * 4 * number
     # what a step backpropagates through; of a field, at each evaluation
-    step = {"trainer.batch_size": rows * model.units(dim) * config.solver.kept * number}
+    kept = model.units(dim) * config.solver.kept * number
+    step = {"trainer.batch_size": rows * (kept + 8 + dim * number)}  # beside indices and points
     for key, numbers in config.objective.held(rows, dim).items():
         step[key] = step.get(key, 0) + numbers * number
     one_more = weights + points * dim * number + sum(step.values())

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from flowtrain.batching import in_batches
 from flowtrain.config.methods import METHODS
 from flowtrain.config.solver import FixedStep
 from flowtrain.densities.density import Density
@@ -36,7 +37,13 @@ class FewSteps:
 
 @torch.no_grad()
 def few_steps(
-    flow: ContinuousFlow, density: Density, z: Tensor, *, steps: int, method: str
+    flow: ContinuousFlow,
+    density: Density,
+    z: Tensor,
+    *,
+    steps: int,
+    method: str,
+    batch_size: int = 10_000,
 ) -> FewSteps:
     """Measure the law of a sampler that takes equal steps, exactly: no ODE is assumed solved.
 
@@ -49,6 +56,7 @@ def few_steps(
         z: base points, (n, d).
         steps: how many, at least 1.
         method: a name of `METHODS`.
+        batch_size: rows at a time.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = open_run(ffjord_folder)
@@ -59,25 +67,33 @@ def few_steps(
     """
     one = FixedStep(name=method, step_size=1.0)  # type: ignore[arg-type] # the section checks it
     times = torch.linspace(0, 1, steps + 1).tolist()
-    log_q, folded = flow.base.log_prob(z), torch.zeros(len(z), dtype=torch.bool, device=z.device)
-    state = z
-    for start, end in pairwise(times):
-        before = state.detach().requires_grad_()
-        with torch.enable_grad():
-            after = flow.cnf.solve(before, start, end, solver=one).end
-            rows = [
-                torch.autograd.grad(column.sum(), before, retain_graph=True)[0]
-                for column in after.unbind(-1)
-            ]
-        sign, log_det = torch.stack(rows, 1).slogdet()
-        log_q, folded = log_q - log_det, folded | (sign < 0)
-        state = after.detach()
-    x, log_det = flow.standardize(state)
-    log_w = density.log_prob(x.cpu().double()) - (log_q - log_det).cpu().double()
+
+    def weighed(z: Tensor) -> Tensor:
+        log_q, folded = (
+            flow.base.log_prob(z),
+            torch.zeros(len(z), dtype=torch.bool, device=z.device),
+        )
+        state = z
+        for start, end in pairwise(times):
+            before = state.detach().requires_grad_()
+            with torch.enable_grad():
+                after = flow.cnf.solve(before, start, end, solver=one).end
+                rows = [
+                    torch.autograd.grad(column.sum(), before, retain_graph=True)[0]
+                    for column in after.unbind(-1)
+                ]
+            sign, log_det = torch.stack(rows, 1).slogdet()
+            log_q, folded = log_q - log_det, folded | (sign < 0)
+            state = after.detach()
+        x, log_det = flow.standardize(state)
+        log_w = density.log_prob(x.cpu().double()) - (log_q - log_det).cpu().double()
+        return torch.stack([log_w, folded.cpu().double()], 1)
+
+    log_w, folded = in_batches(weighed, z, batch_size).unbind(1)
     return FewSteps(
         steps=steps,
         evaluations=len(METHODS[method][0]) * steps,
-        folded=float(folded.double().mean()),
+        folded=float(folded.mean()),
         metrics=weights_of(log_w),
     )
 

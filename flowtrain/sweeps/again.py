@@ -44,7 +44,7 @@ def typed_again(arguments: Sequence[str]) -> list[str]:
     named = [each for each in arguments if each.startswith(f"{KEY}=")]
     if not named:
         return list(arguments)
-    folder = Path(followed(named[-1].partition("=")[2].strip("'\"")))
+    folder = Path(followed(named[-1].partition("=")[2].strip("'\""))).expanduser()
     trusted = "trust_code=true" in arguments
     left = {*named, "trust_code=true", "-m", "--multirun"}
     more = [each for each in arguments if each not in left]

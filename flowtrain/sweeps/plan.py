@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,29 @@ def _all_differ(jobs: list[tuple[str, ...]], ignored: frozenset[str]) -> bool:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
+
+
+def refuse_folder(name: str, taken: Container[str]) -> None:
+    """Refuse a name that a user gave to a job's folder, if no folder of a sweep may have it.
+
+    Args:
+        name: of the folder.
+        taken: the names of the other jobs' folders.
+
+    Raises:
+        UserError: it is a path, hidden, or another job's.
+
+    >>> refuse_folder("seed=1", taken=["seed=0"])
+    """
+    if not _is_name(name):
+        raise UserError(
+            f"hydra.sweep.subdir: {name!r} is no name of a folder: no / in it, no first ."
+        )
+    if name in taken:
+        raise UserError(
+            f"hydra.sweep.subdir: two jobs have the folder {name!r}; put in what they differ in, "
+            "as ${seed}"
+        )
 
 
 def _is_name(text: str) -> bool:

@@ -103,7 +103,7 @@ def test_a_solver_that_solves_nothing_is_refused_in_one_line(
 ) -> None:
     told = flowrun("evaluate", folders["ffjord"], "--solver", "none")
     assert told.returncode == 1
-    assert told.stderr.startswith("flowrun: evaluation.solver: ffjord needs a solver")
+    assert told.stderr.startswith("flowrun: --solver: none solves nothing")
     assert len(told.stderr.splitlines()) == 1
 
 

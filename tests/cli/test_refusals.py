@@ -122,7 +122,7 @@ def test_a_mistyped_key_is_refused_with_the_nearest(arguments: list[str], told: 
         ["resume='outputs/a,b=c'", "trainer.max_steps=1"],
         ["model=realnvp,spline"],
         ["-m", "model=choice(realnvp,spline)"],
-        ["model=realnvp.yaml", "experiment=null", "data=${oc.env:DATA}"],
+        ["data=${oc.env:DATA}"],
         ["hydra.searchpath=[file://mine]", "model=mine", "model.own=1"],
         ["--config-dir", "mine", "of.ones.own=1"],
         ["--config-dir=mine", "of.ones.own=1"],

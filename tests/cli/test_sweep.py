@@ -145,9 +145,23 @@ def test_the_subfolders_of_a_sweep_may_be_named_by_the_user(
     assert sorted(states(tmp_path / "sweep")) == ["0-mine", "1-mine", "2-mine"]
 
 
+def test_what_tells_jobs_apart_must_have_an_effect(flowtrain: Flowtrain, tmp_path: Path) -> None:
+    idle = ("data=table", "data.path=p.csv", "model=affine")
+    (tmp_path / "p.csv").write_text("\n".join(["a,b", *(f"{i},{i * i % 7}.5" for i in range(40))]))
+    told = flowtrain("-m", "hydra.sweep.dir=s", "evaluation.grid=32,64", *idle)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("flowtrain: evaluation.grid: table has no known density")
+    assert not (tmp_path / "s").exists()
+    alone = flowtrain("hydra.run.dir=r", "evaluation.grid=32", *idle)
+    assert alone.returncode == 1
+    assert alone.stderr.startswith("flowtrain: evaluation.grid: table has no known density")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["hydra.sweep.subdir=mine"], "hydra.sweep.subdir: two jobs have the folder 'mine'; put"),
+        (["hydra.sweep.subdir=${seed}/a"], "hydra.sweep.subdir: '0/a' is no name of a folder: no"),
         (["launcher=lsf"], "launcher: no option 'lsf'; choose from basic, joblib, slurm"),
         (["seed=range(3,3)"], "seed=range(3,3): there is nothing to choose from"),
         (["optimizer.lr=interval(1e-4,1e-2)"], "optimizer.lr=interval(1e-4,1e-2): an interval"),
@@ -163,7 +177,8 @@ def test_the_subfolders_of_a_sweep_may_be_named_by_the_user(
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     flowtrain: Flowtrain, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    told = flowtrain("-m", "hydra.sweep.dir=of/mine/sweep", *arguments)
+    several = [] if any(each.startswith("seed=") for each in arguments) else ["seed=0,1"]
+    told = flowtrain("-m", "hydra.sweep.dir=of/mine/sweep", *several, *arguments)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith(f"flowtrain: {message}")
     assert len(told.stderr.splitlines()) == 1
