@@ -56,8 +56,7 @@ def run(options: argparse.Namespace) -> None:
 def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
     """Write the diagnosis; return it and its folder."""
     with doing("loading torch"):
-        from flowtrain.batching import in_batches
-        from flowtrain.evaluation.diagnose import POINTS, diagnose
+        from flowtrain.evaluation.diagnose import diagnose
         from flowtrain.evaluation.diagnosis_figure import diagnosis_figure
         from flowtrain.evaluation.images import save_figure
         from flowtrain.files import json_text, writing
@@ -65,14 +64,12 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
     saved, batch_size = shared.open_chosen(options, conditional=True)
     shared.refuse_without_points(saved, "to diagnose by")
     folder = options.output or saved.folder
-    generator = shared.seeded(options)
-    test, train = saved.splits.test.first(POINTS), saved.splits.train
     density = saved.law if saved.context is None else saved.density
     try:
         with doing("diagnosing"):
-            found = diagnose(
-                saved.flow, test, train,
-                columns=saved.columns, density=density, generator=generator,
+            found, evidence = diagnose(
+                saved.flow, saved.splits.test, saved.splits.train,
+                columns=saved.columns, density=density, generator=shared.seeded(options),
                 batch_size=batch_size,
             )  # fmt: skip
     except ValueError as error:
@@ -81,12 +78,7 @@ def _write(options: argparse.Namespace) -> tuple["Diagnosis", Path]:
     with doing("drawing"):
         figure = diagnosis_figure(
             found,
-            u=in_batches(
-                lambda *points: saved.flow.base.cdf(saved.flow.inverse(*points)[0]),
-                test.x, batch_size, test.context,
-            ),
-            test=test.x,
-            samples=saved.flow.sample(len(test.x), generator, test.context),
+            evidence,
             columns=saved.columns,
             title=f"{saved.name}, seed {config.seed}, step {saved.step:,}",
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,24 @@ FEWEST_OF_GROUP = 10
 WORST = 5  # points that are named
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the tests were made of, for a picture of them.
+
+    Attributes:
+        u: the test points carried to the base, by its distribution function, (n, d).
+        points: that were tested, (n, d).
+        samples: of the model, that they were held against, (m, d).
+
+    >>> Evidence(u=torch.zeros(5, 2), points=torch.ones(5, 2), samples=torch.ones(9, 2)).u.shape
+    torch.Size([5, 2])
+    """
+
+    u: Tensor
+    points: Tensor
+    samples: Tensor
+
+
 def diagnose(
     flow: Flow,
     test: Split,
@@ -36,7 +55,7 @@ def diagnose(
     density: Density | Conditional | None,
     generator: torch.Generator,
     batch_size: int,
-) -> Diagnosis:
+) -> tuple[Diagnosis, Evidence]:
     """Test a flow against points that it has not seen.
 
     The region of highest density to level a holds a part a of the model's mass. If the points are
@@ -56,16 +75,19 @@ def diagnose(
         generator: draws the samples, and splits what the classifier is shown.
         batch_size: rows at a time.
 
+    Returns:
+        what the tests found, and what they were made of.
+
     Raises:
         ValueError: there are fewer than 20 test points.
 
     >>> from flowtrain.runs.load import open_run
     >>> run = open_run(run_folder)
-    >>> found = diagnose(
+    >>> found, evidence = diagnose(
     ...     run.flow, run.splits.test, run.splits.train, columns=run.columns,
     ...     density=run.density, generator=torch.Generator().manual_seed(0), batch_size=1024)
-    >>> found.points, len(found.coverage), len(found.base)
-    (64, 19, 2)
+    >>> found.points, len(found.coverage), evidence.u.shape
+    (64, 19, torch.Size([64, 2]))
     >>> all(good for good, _ in found.findings())  # after six steps it is no good flow
     False
     """
@@ -88,7 +110,7 @@ def diagnose(
     judged = min(len(test.x), len(train.x), JUDGED)
     worst = log_q.argsort()[:WORST]
     known = {} if density is None else reverse(flow, density, batch_size=batch_size)
-    return Diagnosis(
+    found = Diagnosis(
         points=len(test.x),
         coverage=coverage,
         coverage_p_value=coverage_p_value,
@@ -106,6 +128,7 @@ def diagnose(
         ess=known.get("ess"),
         kl_reverse=known.get("kl_reverse"),
     )
+    return found, Evidence(uniform, test.x, samples)
 
 
 def _carried(flow: Flow, points: Split, *, batch_size: int) -> tuple[Tensor, Tensor]:

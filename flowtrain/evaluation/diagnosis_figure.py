@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from flowtrain.evaluation.diagnose import POINTS
+from flowtrain.evaluation.diagnose import POINTS, Evidence
 from flowtrain.evaluation.diagnosis import Column, Diagnosis, Group
 from flowtrain.text import for_figure, one_line
 
@@ -26,34 +26,24 @@ Words = list[tuple[bool, list[str]]]
 
 
 def diagnosis_figure(
-    found: Diagnosis,
-    *,
-    u: Tensor,
-    test: Tensor,
-    samples: Tensor,
-    columns: Sequence[str],
-    title: str,
+    found: Diagnosis, evidence: Evidence, *, columns: Sequence[str], title: str
 ) -> Figure:
     """Draw a diagnosis on one page.
 
     Args:
         found: what the tests say.
-        u: the test points carried to the base, by its distribution function, (n, d).
-        test: the points that were tested, (n, d).
-        samples: of the model, (m, d).
+        evidence: what they were made of.
         columns: d names.
         title: a line above the panels.
 
     >>> from flowtrain.evaluation.diagnose import diagnose
     >>> from flowtrain.runs.load import open_run
     >>> run, generator = open_run(run_folder), torch.Generator().manual_seed(0)
-    >>> x, samples = run.splits.test.x, run.flow.sample(64, generator)
-    >>> found = diagnose(
+    >>> found, evidence = diagnose(
     ...     run.flow, run.splits.test, run.splits.train, columns=run.columns, density=run.density,
     ...     generator=generator, batch_size=1024)
     >>> figure = diagnosis_figure(
-    ...     found, u=run.flow.base.cdf(run.flow.inverse(x)[0].detach()), test=x, samples=samples,
-    ...     columns=run.columns, title="six steps of RealNVP")
+    ...     found, evidence, columns=run.columns, title="six steps of RealNVP")
     >>> [axes.get_title() for axes in figure.axes][:2]
     ['coverage (gray: 99% of chance)', 'points in the base (dashed: its law)']
     """
@@ -61,10 +51,10 @@ def diagnosis_figure(
     figure.suptitle(title, fontsize=12)
     axes = (_with_conditions if found.by_condition else _without_conditions)(figure, found)
     _coverage(axes["coverage"], found)
-    _base(axes["base"], u)
+    _base(axes["base"], evidence.u)
     _marginals(axes["marginals"], found.columns)
     _tails(axes["tails"], found.columns)
-    _worst(axes["worst"], found, test, samples, columns)
+    _worst(axes["worst"], found, evidence.points, evidence.samples, columns)
     return figure
 
 
@@ -174,7 +164,8 @@ def _farthest(columns: Sequence[Column]) -> list[Column]:
 def _worst(
     axes: Axes, found: Diagnosis, test: Tensor, samples: Tensor, columns: Sequence[str]
 ) -> None:
-    x, y = (points[:SHOWN].double().cpu().numpy() for points in (test, samples))
+    shown = min(SHOWN, len(test), len(samples))  # as many of both
+    x, y = (points[:shown].double().cpu().numpy() for points in (test, samples))
     if x.shape[1] == 1:
         axes.hist([x[:, 0], y[:, 0]], bins=30, density=True, label=["points", "samples"])
     else:

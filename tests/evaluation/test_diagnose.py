@@ -34,7 +34,7 @@ def diagnosis(flow: Flow, x: Tensor, *, known: bool = True) -> Diagnosis:
         flow, Split(x), Split(normal(20_000, 7)), columns=("a", "b"),
         density=density if known else None,
         generator=torch.Generator().manual_seed(0), batch_size=5_000,
-    )  # fmt: skip
+    )[0]  # fmt: skip
 
 
 def gaussian(mean: float, std: float) -> Flow:
@@ -129,7 +129,7 @@ def test_a_fault_at_one_condition_is_found_there() -> None:
 
     layer = ConditionalLinear(dim=2, context_dim=4).double()  # still the identity
     flow = Flow([layer], Standardize(torch.zeros(2), torch.ones(2)).double())
-    found = diagnose(
+    found, _ = diagnose(
         flow, split(3_000, 1), split(6_000, 2), columns=("a", "b"), density=None,
         generator=torch.Generator().manual_seed(0), batch_size=5_000,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from flowtrain.data.splits import Split
-from flowtrain.evaluation.diagnose import diagnose
+from flowtrain.evaluation.diagnose import Evidence, diagnose
 from flowtrain.evaluation.diagnosis import Column, Diagnosis, Group
 from flowtrain.evaluation.diagnosis_figure import LINES, diagnosis_figure
 from flowtrain.evaluation.images import pixels
@@ -21,7 +21,7 @@ def test_the_page_holds_every_finding_and_the_worst_columns(dim: int) -> None:
     columns = [
         f"${{column_{index}$" for index in range(dim)
     ]  # no formula, though it looks like one
-    found = diagnose(
+    found, evidence = diagnose(
         flow,
         Split(x),
         Split(train),
@@ -30,10 +30,8 @@ def test_the_page_holds_every_finding_and_the_worst_columns(dim: int) -> None:
         generator=generator,
         batch_size=50,
     )
-    figure = diagnosis_figure(
-        found, u=flow.base.cdf(flow.inverse(x)[0]), test=x, samples=flow.sample(30, generator),
-        columns=columns, title="demo",
-    )  # fmt: skip
+    assert torch.equal(evidence.points, x)
+    figure = diagnosis_figure(found, evidence, columns=columns, title="demo")
     pixels(figure)
     named = {axes.get_label(): axes for axes in figure.axes}
     assert [*named] == ["coverage", "base", "marginals", "tails", "worst"]
@@ -64,9 +62,7 @@ def test_conditions_stand_in_the_order_of_the_table(many: int) -> None:
         worst_log_prob=[-9.0], by_condition=groups,
     )  # fmt: skip
     points = torch.linspace(0, 1, 40)[:, None]
-    figure = diagnosis_figure(
-        found, u=points, test=points, samples=points, columns=["x"], title="demo"
-    )
+    figure = diagnosis_figure(found, Evidence(points, points, points), columns=["x"], title="demo")
     pixels(figure)
     (axes,) = [axes for axes in figure.axes if axes.get_label() == "conditions"]
     legend = axes.get_legend()
