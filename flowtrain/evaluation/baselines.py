@@ -1,7 +1,6 @@
 """What a flow must beat on held-out points: Gaussians, and a kernel density estimate."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,22 +15,11 @@ TEST = 10_000
 LEFT_OUT = 500  # rows that choose the bandwidth, each left out in turn: another two seconds
 
 
-class Score(NamedTuple):
-    """Mean NLL of held-out rows and its standard error, in nats and in the data's coordinates.
+def gaussian_nll(train: Tensor, test: Tensor) -> float:
+    """Return the NLL of held-out rows, in nats, under the Gaussian of maximum likelihood.
 
-    >>> Score(nll=2.5, error=0.01).nll
-    2.5
-    """
-
-    nll: float
-    error: float
-
-
-def gaussian_nll(train: Tensor, test: Tensor) -> Score:
-    """Score the Gaussian of maximum likelihood: the mean and full covariance of the training rows.
-
-    RIDGE of each column's variance is added to it, so that the density exists where a column is a
-    combination of others.
+    It has the mean and full covariance of the training rows. RIDGE of each column's variance is
+    added to it, so that the density exists where a column is a combination of others.
 
     Args:
         train, test: rows, (n, d) and (m, d); computed in float64 on the CPU.
@@ -40,7 +28,7 @@ def gaussian_nll(train: Tensor, test: Tensor) -> Score:
         UserError: a column is constant over the training rows.
 
     >>> train, test = torch.tensor([[-1.0], [1.0]]), torch.zeros(2, 1)
-    >>> round(gaussian_nll(train, test).nll, 4)  # ½ log 2π, at the mean of N(0, 1)
+    >>> round(gaussian_nll(train, test), 4)  # ½ log 2π, at the mean of N(0, 1)
     0.9189
     """
     from sklearn.mixture import GaussianMixture
@@ -49,13 +37,15 @@ def gaussian_nll(train: Tensor, test: Tensor) -> Score:
     # With one component there is nothing to start from, and nothing to iterate.
     best = GaussianMixture(1, reg_covar=RIDGE, init_params="random_from_data", random_state=0)
     best.fit(z.numpy())
-    return _score(log_scale - torch.from_numpy(best.score_samples(z_test.numpy())))
+    return float(log_scale) - float(best.score(z_test.numpy()))
 
 
 def linear_gaussian_nll(
     train: Tensor, test: Tensor, train_context: Tensor, test_context: Tensor
-) -> Score:
-    """Score the likeliest Gaussian whose mean is linear in the condition: N(A c + b, Σ).
+) -> float:
+    """Return the NLL, in nats, under the likeliest Gaussian of mean linear in the condition.
+
+    It is N(A c + b, Σ).
 
     Args:
         train, test: rows, (n, d) and (m, d); computed in float64 on the CPU.
@@ -66,7 +56,7 @@ def linear_gaussian_nll(
 
     >>> context = torch.linspace(-1, 1, 100)[:, None]
     >>> x = 3 * context + 0.1 * torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
-    >>> linear_gaussian_nll(x, x, context, context).nll < gaussian_nll(x, x).nll - 2
+    >>> linear_gaussian_nll(x, x, context, context) < gaussian_nll(x, x) - 2
     True
     """
     z, z_test, log_scale = _standardized(train, test)
@@ -77,13 +67,13 @@ def linear_gaussian_nll(
     # One-hot columns add up to the constant: of the solutions that leaves, the smallest.
     slope = torch.linalg.lstsq(c, z, driver="gelsd").solution
     found = gaussian_nll(z - c @ slope, z_test - c_test @ slope)
-    return Score(float(log_scale) + found.nll, found.error)
+    return float(log_scale) + found
 
 
 def class_gaussian_nll(
     train: Tensor, test: Tensor, train_context: Tensor, test_context: Tensor
-) -> Score | None:
-    """Score a Gaussian for each class: its own mean, and its own covariance.
+) -> float | None:
+    """Return the NLL, in nats, under a Gaussian for each class: its own mean and covariance.
 
     The covariances are shrunk to the one that the classes have in common, as by d + 1 more rows of
     that one: so few rows of a class do no harm.
@@ -100,7 +90,7 @@ def class_gaussian_nll(
 
     >>> context = torch.tensor([[0.0], [1.0]]).repeat(50, 1)
     >>> x = 3 * context + 0.1 * torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
-    >>> class_gaussian_nll(x, x, context, context).nll < gaussian_nll(x, x).nll - 2
+    >>> class_gaussian_nll(x, x, context, context) < gaussian_nll(x, x) - 2
     True
     """
     z, z_test, log_scale = _standardized(train, test)
@@ -123,11 +113,11 @@ def class_gaussian_nll(
         shrunk = (rows.mT @ rows + more * torch.eye(len(root), dtype=z.dtype)) / (len(rows) + more)
         law = torch.distributions.MultivariateNormal(torch.zeros_like(means[0]), shrunk)
         nll[own_test == kind] = -law.log_prob(w_test[own_test == kind])
-    return _score(nll + root.diagonal().log().sum() + log_scale)
+    return float(nll.mean() + root.diagonal().log().sum() + log_scale)
 
 
-def kde_nll(train: Tensor, test: Tensor, seed: int) -> Score:
-    """Score a kernel density estimate: an equal Gaussian on each of up to KERNELS training rows.
+def kde_nll(train: Tensor, test: Tensor, seed: int) -> float:
+    """Return the NLL, in nats, under equal Gaussians on each of up to KERNELS training rows.
 
     The kernels are round where every column has mean 0 and deviation 1 over the training rows.
     Their width maximises the likelihood of up to LEFT_OUT training rows, each left out in turn.
@@ -141,14 +131,14 @@ def kde_nll(train: Tensor, test: Tensor, seed: int) -> Score:
 
     >>> from flowtrain.densities import Rings
     >>> x = Rings(radii=[1.0, 2.0], noise=0.1).sample(1000, torch.Generator().manual_seed(0))
-    >>> kde_nll(x[:500], x[500:], seed=0).nll < gaussian_nll(x[:500], x[500:]).nll
+    >>> kde_nll(x[:500], x[500:], seed=0) < gaussian_nll(x[:500], x[500:])
     True
     """
     generator = torch.Generator().manual_seed(seed)
     z, z_test, log_scale = _standardized(train, test)
     z = z[torch.randperm(len(z), generator=generator)[:KERNELS]]
     z_test = z_test[torch.randperm(len(z_test), generator=generator)[:TEST]]
-    return _score(log_scale - kde_log_prob(z, z_test, left_out_bandwidth(z)))
+    return float(log_scale - kde_log_prob(z, z_test, left_out_bandwidth(z)).mean())
 
 
 def kde_log_prob(centres: Tensor, x: Tensor, bandwidth: float) -> Tensor:
@@ -200,7 +190,3 @@ def _standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         column = int((std == 0).nonzero()[0])
         raise UserError(f"column {column} (from 0) is constant over the {len(train)} training rows")
     return (train - mean) / std, (test - mean) / std, std.log().sum()
-
-
-def _score(nll: Tensor) -> Score:
-    return Score(nll.mean().item(), nll.std().item() / len(nll) ** 0.5)

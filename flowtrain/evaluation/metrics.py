@@ -229,15 +229,15 @@ def baselines(train: Split, test: Split) -> dict[str, float]:
     """
     if train.context is None or test.context is None or train.condition is None:
         return {
-            "nll_gaussian": gaussian_nll(train.x, test.x).nll,
-            "nll_kde": kde_nll(train.x, test.x, seed=0).nll,
+            "nll_gaussian": gaussian_nll(train.x, test.x),
+            "nll_kde": kde_nll(train.x, test.x, seed=0),
         }
     rows = (train.x, test.x, train.context, test.context)
-    found = {"nll_gaussian_linear": linear_gaussian_nll(*rows).nll}
+    found = {"nll_gaussian_linear": linear_gaussian_nll(*rows)}
     if all(isinstance(column, Category) for column in train.condition.columns):
         by_class = class_gaussian_nll(*rows)
         if by_class is not None:
-            found["nll_gaussian_by_class"] = by_class.nll
+            found["nll_gaussian_by_class"] = by_class
     return found
 
 

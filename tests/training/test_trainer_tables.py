@@ -79,8 +79,8 @@ def test_a_held_out_nll_stands_beside_its_baselines_and_distances_beside_their_f
     splits = build_splits(config, CPU)
     train_x, test_x = splits.train.x, splits.test.x
     assert (len(train_x), len(splits.val.x), len(test_x)) == (320, 40, 40)
-    assert metrics["nll_gaussian/test"] == gaussian_nll(train_x, test_x).nll
-    assert metrics["nll_kde/test"] == kde_nll(train_x, test_x, seed=0).nll
+    assert metrics["nll_gaussian/test"] == gaussian_nll(train_x, test_x)
+    assert metrics["nll_kde/test"] == kde_nll(train_x, test_x, seed=0)
     floors = {tag for tag in metrics if "_floor/" in tag}
     assert floors == {f"{name}_floor/test" for name in ("energy", "mmd", "sliced_w2")}
     assert {tag.replace("_floor", "") for tag in floors} <= {*metrics}
@@ -109,7 +109,7 @@ def test_a_table_s_nll_is_in_its_own_units(on_table: Callable[..., Config], tmp_
     train(config, tmp_path / "run")
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     splits = build_splits(config, CPU)
-    expected = gaussian_nll(splits.train.x, splits.val.x).nll
+    expected = gaussian_nll(splits.train.x, splits.val.x)
     assert first["nll/val"] == pytest.approx(expected, abs=0.01)  # but for the shrinkage
 
 
@@ -242,7 +242,7 @@ def test_the_baselines_know_the_condition(
     config = given_kind("trainer.max_steps=1")
     metrics = train(config, tmp_path / "run").metrics
     splits = build_splits(config, CPU)
-    blind = gaussian_nll(splits.train.x, splits.test.x).nll
+    blind = gaussian_nll(splits.train.x, splits.test.x)
     assert metrics["nll_gaussian_by_class/test"] < blind - 1  # two widths
     assert metrics["nll_gaussian_linear/test"] == pytest.approx(blind, abs=0.1)  # one mean
     warned = " ".join(warnings_about(metrics))
