@@ -6,6 +6,8 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from flowtrain.evaluation.tags import JUDGING, telling
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.standing import Standing
@@ -90,16 +92,17 @@ def laid_out(
       KL 0.01  outputs/run
     """
     names, *lines = rows = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     kept = len(names)
     while width is not None and kept > whole and sum(widths[:kept]) + 2 * kept - 2 > width:
         kept -= 1
 
     def row(cells: Sequence[str]) -> str:
-        columns = zip(names[:kept], cells, widths, strict=False)
-        return "  ".join(
-            cell.ljust(size) if name in texts else cell.rjust(size) for name, cell, size in columns
-        ).rstrip()
+        padded = []
+        for name, cell, size in zip(names[:kept], cells, widths, strict=False):
+            gap = " " * (size - cell_len(cell))  # a wide letter takes two columns
+            padded.append(f"{cell}{gap}" if name in texts else f"{gap}{cell}")
+        return "  ".join(padded).rstrip()
 
     yield row(names)
     for cells in lines:

@@ -13,6 +13,7 @@ from flowtrain.config.section import Mark, marked
 from flowtrain.errors import UserError
 from flowtrain.evaluation.checks import of_several, start_kept, warnings_about
 from flowtrain.evaluation.tags import JUDGING, better, telling
+from flowtrain.runs.lock import owner
 
 NAMED = 4  # as many absent runs have a line each on a terminal; more are counted
 INCIDENTAL = frozenset(marked(Config, Mark.INCIDENTAL))
@@ -167,8 +168,9 @@ def _counted(runs: list[RunSummary]) -> str:
 def _note_on_absent(run: RunSummary) -> str:
     error = str(run.result.get("error", "")).splitlines()
     hint = f": {error[0]}" if error else ""
-    hint = ", or killed" if run.status == "running" else hint
-    return f"not in the table: {run.folder}: {run.status}{hint}"
+    gone = run.status == "running" and owner(run.folder) is None
+    status = "killed" if gone else run.status
+    return f"not in the table: {run.folder}: {status}{hint}"
 
 
 def _order(comparison: Comparison, sort: str | None) -> Callable[[Row], Any]:

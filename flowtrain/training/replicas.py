@@ -193,9 +193,9 @@ def tracked(replicas: Replicas) -> Iterator[tuple[Tracker, list[Tracker]]]:
         whole = track(replicas.folder, -1 if new else progress.step, progress.last_eval_step)
         if progress.step == 0:
             for run, tracker in zip(replicas.runs, each, strict=True):
-                tracker.text("config", run.config.model_dump())
-            whole.text("config", replicas.config.model_dump())
-            whole.text("environment", environment(replicas.runs[0].device))
+                tracker.logger.text("config", run.config.model_dump())
+            whole.logger.text("config", replicas.config.model_dump())
+            whole.logger.text("environment", environment(replicas.runs[0].device))
         yield whole, each
 
 

@@ -60,7 +60,7 @@ def headline_of_several(found: Mapping[str, Spread]) -> str:
     'NLL 2.5000  KL 0.2000 ± 0.1000 nats, mean of 2'
     """
     nll = found["nll_paired/val" if "nll_paired/val" in found else "nll/val"]
-    kl = found.get("kl/val", nll)
+    kl = found["kl/val"]
     return f"NLL {nll.mean:.4f}  KL {kl.mean:.4f} ± {kl.error:.4f} nats, mean of {len(kl.each)}"
 
 

@@ -257,7 +257,7 @@ def finish(replicas: Replicas, trackers: Sequence[Tracker], whole: Tracker) -> N
     with doing("their mixture"):
         together = mixture_metrics(flow, replicas.runs[0])
     whole.scalars(progress, {tag: v for tag, v in progress.metrics.items() if "/test" in tag})
-    whole.summary(config.model_dump(), progress.metrics)
+    whole.logger.summary(config.model_dump(), progress.metrics)
     if config.trainer.figures:
         title = f"{len(replicas.runs)} x {config.model.name} on {config.data.title}, their mixture"
         with doing("drawing the mixture"):

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from flowtrain.config.logger import Logger as LoggerSection
 from flowtrain.config.logger import TensorBoard
@@ -16,9 +16,6 @@ from flowtrain.training.loggers import Logger
 from flowtrain.training.pace import Pace
 from flowtrain.training.state import Progress
 from flowtrain.untrusted import read_records
-
-if TYPE_CHECKING:
-    import numpy as np
 
 log = logging.getLogger("flowtrain")
 
@@ -81,18 +78,6 @@ class Tracker:
         self.metrics.flush()
         if is_evaluation(values):  # a checkpoint follows, which promises that its history is there
             os.fsync(self.metrics.fileno())
-
-    def picture(self, step: int, tag: str, image: "np.ndarray") -> None:
-        """Show rendered pixels, (height, width, 3)."""
-        self.logger.picture(step, tag, image)
-
-    def text(self, tag: str, content: dict[str, Any]) -> None:
-        """Show nested settings."""
-        self.logger.text(tag, content)
-
-    def summary(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Enter a completed run among others, with the metrics of its best weights."""
-        self.logger.summary(config, metrics)
 
     def rate(self, step: int) -> float:
         """Return the steps per second since the last call."""

@@ -113,8 +113,8 @@ def _train_one(
         side_by_side(batches_at_once(config, run.device)),
     ):
         if progress.step == 0:
-            tracker.text("config", config.model_dump())
-            tracker.text("environment", environment(run.device))
+            tracker.logger.text("config", config.model_dump())
+            tracker.logger.text("environment", environment(run.device))
         status = _train_to_the_end(run, tracker, caught, hopeless)
     if status == "completed":  # told when all has been written
         run.report(status)

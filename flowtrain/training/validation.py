@@ -54,7 +54,7 @@ def run_validation(run: Run, tracker: Tracker) -> None:
         with doing(f"drawing step {progress.step:,}"):
             images = draw(run, f"step-{progress.step:06d}", step=progress.step)
         for kind, image in images.items():
-            tracker.picture(progress.step, f"figures/{kind}", image)
+            tracker.logger.picture(progress.step, f"figures/{kind}", image)
         progress.drawing_seconds += time.monotonic() - began
     tracker.rate(progress.step)  # the next rate counts from here: an evaluation is no step
 
@@ -202,4 +202,4 @@ def judge(run: Run, tracker: Tracker) -> None:
     logged = {*last, "nll/entropy"}  # at the last validation
     final = {tag: value for tag, value in progress.metrics.items() if tag not in logged}
     tracker.scalars(progress, final)
-    tracker.summary(config.model_dump(), progress.metrics)
+    tracker.logger.summary(config.model_dump(), progress.metrics)

@@ -43,3 +43,10 @@ def test_numbers_are_flush_right_and_nothing_reaches_the_terminal_raw() -> None:
     assert list(laid_out(rows, None, texts=["name"], whole=2)) == [
         "name         step", r"\x1b[2Ja b      7", "c           1,000",
     ]  # fmt: skip
+
+
+def test_wide_letters_take_two_columns() -> None:
+    rows = [["model", "KL"], ["数据集", "0.1"], ["spline", "0.25"]]
+    assert list(laid_out(rows, None, texts=["model"], whole=2)) == [
+        "model     KL", "数据集   0.1", "spline  0.25",
+    ]  # fmt: skip

@@ -335,7 +335,7 @@ def test_others_than_completed_runs_are_named_below_the_table() -> None:
         for why in (
             "1: failed: 5 steps in a row failed",
             "2: interrupted",
-            "3: running, or killed",
+            "3: killed",
             "4: without a result.json",
         )
     ]
