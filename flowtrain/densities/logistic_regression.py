@@ -64,8 +64,9 @@ class LogisticRegression(Density):
     def entropy(self) -> float:
         """Entropy in nats, to about the error of log Z.
 
-        E (w - m) . grad log p = -d for any m (Stein's identity). What that holds the mean of, and
-        a Gaussian's log p is half of it and a constant, takes most of the chance out of E log p.
+        E (w - m) . grad log p = -d for any m (Stein's identity): half of (w - m) . grad log p + d
+        may be taken off log p, and its mean stays. Of a Gaussian a constant is left; of a law near
+        one, little that chance moves.
         """
         center = self.draws.moments().mean
 

@@ -177,12 +177,12 @@ class CNF(Transform):
         self.divergence = divergence
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        seed_0 = torch.Generator(z.device).manual_seed(0)
+        seed_0 = self._seed_0(z)
         solution = self.solve(z, 0.0, 1.0, context=context, log_det=True, generator=seed_0)
         return solution.end, cast(Tensor, solution.log_det)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        seed_0 = torch.Generator(x.device).manual_seed(0)
+        seed_0 = self._seed_0(x)
         solution = self.solve(x, 1.0, 0.0, context=context, log_det=True, generator=seed_0)
         return solution.end, cast(Tensor, solution.log_det)
 
@@ -250,6 +250,10 @@ class CNF(Transform):
         state = torch.cat([start, start.new_zeros(len(start), 1)], -1)
         states, _ = self._integrate(state, times, probes, ["log_det"], self.solver, context)
         return states[..., : self.dim], states[..., self.dim]
+
+    def _seed_0(self, like: Tensor) -> torch.Generator | None:
+        exact = self.divergence.probes is None  # and no tracer meets a generator
+        return None if exact else torch.Generator(like.device).manual_seed(0)
 
     def _integrate(
         self,
