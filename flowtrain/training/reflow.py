@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from flowtrain.batching import in_batches
-from flowtrain.data.condition import ContextEncoder
 from flowtrain.errors import ConfigError
 from flowtrain.flows.continuous import ContinuousFlow
 from flowtrain.flows.flow import Flow
@@ -17,7 +16,7 @@ from flowtrain.runs.load import open_run
 from flowtrain.training.objectives import Scalars
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reflow:
     """Regression of a velocity on straight lines between a teacher's base and data points.
 
@@ -28,10 +27,9 @@ class Reflow:
     The points of a step are not looked at, only counted: the pairs are all that is learned from.
 
     Args:
-        base: the pairs' base points, (m, d).
-        data: where the teacher carries them, in data coordinates, (m, d).
-        context: of p(x | c), the condition at which it did so, (m, c).
-        condition: what that context stands for.
+        base: the pairs' base points, (m, d), in the type and on the device of the student's.
+        data: where the teacher carries them, in data coordinates, (m, d), likewise.
+        context: of p(x | c), the condition at which it did so, (m, c), likewise.
 
     >>> from flowtrain import load
     >>> flow, generator = load(ffjord_folder), torch.Generator().manual_seed(0)
@@ -44,28 +42,13 @@ class Reflow:
     base: Tensor
     data: Tensor
     context: Tensor | None = None
-    condition: ContextEncoder | None = None
 
     def __call__(
         self, flow: Flow, x: Tensor, generator: torch.Generator, context: Tensor | None = None
     ) -> tuple[Tensor, Scalars]:
         assert isinstance(flow, ContinuousFlow)
-        if flow.dim != self.base.shape[1]:
-            raise ConfigError(
-                f"objective.teacher: its points have {self.base.shape[1]} dimensions, "
-                f"the data {flow.dim}"
-            )
-        if flow.condition != self.condition:
-            own, asked = (each or "none" for each in (self.condition, flow.condition))
-            raise ConfigError(
-                f"objective.teacher: its condition, {own}, is not this run's, {asked}; both need "
-                "the same data and splits"
-            )
         n = len(x)
         chosen = torch.randint(len(self.base), (n,), generator=generator, device=x.device)
-        self.base, self.data = self.base.to(x), self.data.to(x)  # at the first step, once for all
-        if self.context is not None:
-            self.context = self.context.to(x.device)
         z = self.base[chosen]
         given = None if self.context is None else self.context[chosen]
         white, _ = flow.standardize.inverse(self.data[chosen])
@@ -77,7 +60,7 @@ class Reflow:
         return residual.square().sum(-1).mean(), dict
 
 
-def reflow(*, teacher: str, pairs: int, trusted: Collection[str] = ()) -> Reflow:
+def reflow(*, teacher: str, pairs: int, student: Flow, trusted: Collection[str] = ()) -> Reflow:
     """Open a run and carry base points along its paths, by its evaluation solver.
 
     The pairs are the teacher's, drawn from seed 0: the same for every run that learns from it. Of
@@ -86,13 +69,15 @@ def reflow(*, teacher: str, pairs: int, trusted: Collection[str] = ()) -> Reflow
     Args:
         teacher: the folder of a run of a continuous flow.
         pairs: how many.
+        student: the flow that is to learn from it.
         trusted: code of the user's own that the teacher may name, as this run does.
 
     Raises:
-        UserError: the folder holds no run, one whose flow has no paths, one of another base, or
-            one of other code.
+        UserError: the folder holds no run, one whose flow has no paths, one of another base,
+            dimension or condition, or one of other code.
 
-    >>> reflow(teacher=str(ffjord_folder), pairs=10).data.shape
+    >>> from flowtrain import load
+    >>> reflow(teacher=str(ffjord_folder), pairs=10, student=load(ffjord_folder)).data.shape
     torch.Size([10, 2])
     """
     run = open_run(Path(teacher), trust_code=trusted)
@@ -111,10 +96,21 @@ def reflow(*, teacher: str, pairs: int, trusted: Collection[str] = ()) -> Reflow
             f"objective.teacher: {teacher} has model.base={run.config.model.base}, and its student "
             "begins at the normal law; name one of base=normal"
         )
+    if student.dim != run.flow.dim:
+        raise ConfigError(
+            f"objective.teacher: its points have {run.flow.dim} dimensions, the data {student.dim}"
+        )
+    if student.condition != run.condition:
+        own, asked = (each or "none" for each in (run.condition, student.condition))
+        raise ConfigError(
+            f"objective.teacher: its condition, {own}, is not this run's, {asked}; both need the "
+            "same data and splits"
+        )
     generator, context = torch.Generator().manual_seed(0), None
     z = run.flow.sample_base(pairs, generator)
     if run.condition is not None:
         context = run.splits.train.draw_context(pairs, generator)
     with doing("the teacher's pairs"):
         data = in_batches(run.flow.to_data, z, run.config.evaluation.batch_size, context)
-    return Reflow(z, data, context, run.condition)
+    base, data = (each.to(student.device, student.points_dtype) for each in (z, data))
+    return Reflow(base, data, None if context is None else context.to(student.device))

@@ -63,7 +63,7 @@ def build_phases(config: Config, flow: Flow) -> list[Phase]:
                 "jacobian": config.regularization.jacobian,
             }
         if section.needs_teacher:
-            settings["trusted"] = {*config.own_code.values()}
+            settings |= {"student": flow, "trusted": {*config.own_code.values()}}
         if section.needs_density:
             settings["density"] = build_density(config)
         objective = section.build(**settings)

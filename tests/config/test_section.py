@@ -135,6 +135,8 @@ def test_the_owner_of_a_section_accepts_its_settings_and_needs_no_more(
         context = {*context, "solver"}
     if getattr(section, "needs_density", False):
         context = {*context, "density"}
+    if getattr(section, "needs_teacher", False):
+        context = {*context, "student"}
     settings = {*section.model_fields} - FITTED - ({"name"} if section is not Sklearn else set())
     owner = imported(section.owner)
     inspect.signature(owner).bind(*range(positions), **dict.fromkeys(settings | context))
