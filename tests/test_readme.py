@@ -22,10 +22,10 @@ COMMANDS = [shlex.split(line, comments=True) for line in TRANSCRIPT.splitlines()
 # What makes a training brief; a table has other splits.
 BRIEF = (
     "trainer.max_steps=3", "trainer.evaluate_every=3", "trainer.figures=false",
-    "evaluation.grid=16", "trainer.device=cpu",
+    "trainer.device=cpu",
 )  # fmt: skip
 FRAMES = ("--frames", "2", "--lines", "120")
-FEW = ("splits.train=512", "splits.val=64", "splits.test=64")
+FEW = ("splits.train=512", "splits.val=64", "splits.test=64", "evaluation.grid=16")
 
 
 def labels(output: str) -> set[str]:

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from rich.cells import cell_len
-
 from flowtrain.evaluation.tags import JUDGING, telling
 from flowtrain.runs.folder import RunFolder
 from flowtrain.runs.standing import Standing
@@ -91,6 +89,8 @@ def laid_out(
     completed   800
       KL 0.01  outputs/run
     """
+    from rich.cells import cell_len  # which TAB completion need not wait for
+
     names, *lines = rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     kept = len(names)
