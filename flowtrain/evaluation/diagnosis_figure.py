@@ -196,8 +196,13 @@ def _name(name: str) -> str:
 
 def _folded(found: Diagnosis, width: float) -> Words:
     """Return for each finding whether it is good, and its words in lines for a width in inches."""
-    letters = int((width - INDENT) / LETTER)
-    return [(good, textwrap.wrap(words, letters)) for good, words in found.findings()]
+    letters, kept = int((width - INDENT) / LETTER), "\N{NO-BREAK SPACE}"
+
+    def folded(words: str) -> list[str]:
+        whole = words.replace(" = ", f"{kept}={kept}")
+        return [line.replace(kept, " ") for line in textwrap.wrap(whole, letters)]
+
+    return [(good, folded(words)) for good, words in found.findings()]
 
 
 def _inches(words: Words) -> float:
