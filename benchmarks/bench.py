@@ -32,6 +32,7 @@ from benchmarks import learners, page, peers, peers_jax, textbook
 from benchmarks.growth import growth
 from benchmarks.learners import Learner, Make, Maker, configured, kl, maker_in
 from benchmarks.page import COMPILED, OURS
+from benchmarks.shares import dispatch, shares
 from flowtrain.build import build_density
 from flowtrain.densities.density import Density
 
@@ -39,7 +40,7 @@ HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "benchmarks.md"
 PEERS = ("zuko", "normflows", "nflows", "torchcfm", "flowjax", "diffrax", "jax", "torchdiffeq")
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-PARTS = ("step", "start", "growth", "kl")
+PARTS = ("step", "shares", "start", "growth", "kl")
 MATCHING = ["model=ffjord", "objective=flow_matching"]
 # Pairs and uniform times, as torchcfm has them.
 PAIRS = ["objective.targets=sample", "objective.times=uniform"]
@@ -66,6 +67,10 @@ def main() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # what is compiled is compiled here
         measures: dict[str, Callable[[], Any]] = {
             "step": lambda: steps(pairs(maker), asked.rounds, asked.seconds),
+            "shares": lambda: {
+                "dispatch": dispatch(),
+                "steps": shares({name: made[OURS] for name, made in pairs(maker).items()}),
+            },
             "start": lambda: starts(Path(scratch)),
             "growth": lambda: growth(maker),
             "kl": lambda: {
