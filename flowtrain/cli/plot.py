@@ -46,7 +46,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--grid", metavar="POINTS", type=shared.at_least(8, at_most=2048),
-        help="at which the densities are evaluated, per axis, 8 to 2048 (default: 256)",
+        help=f"at which the densities are evaluated, per axis, 8 to 2048 (default: {GRID})",
     )  # fmt: skip
     command.add_argument(
         "--columns", metavar="NAMES", type=shared.columns,

@@ -39,7 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--every", metavar="SECONDS", type=shared.at_least(1),
-        help="seconds between two looks of --watch (default: 2)",
+        help=f"seconds between two looks of --watch (default: {EVERY})",
     )  # fmt: skip
 
 

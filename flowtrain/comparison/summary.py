@@ -17,6 +17,7 @@ from flowtrain.runs.result import read_history, read_result
 from flowtrain.untrusted import is_plain, read_yaml
 
 OWN = ("model", "data", "seed")  # keys of the config that result.json holds itself
+OF_TABLES = {"data.path", "data.rows"}  # what may tell the tables of runs apart
 NEEDED = {"status", "metrics", "parameters", "seconds", *OWN}
 
 
@@ -100,10 +101,10 @@ def untelling(runs: Sequence[RunSummary]) -> set[str]:
         return {"data.rows"}
     found: dict[Any, set[Any]] = {}
     for run in runs:
-        chosen = {k: v for k, v in run.data_settings.items() if k not in ("data.path", "data.rows")}
+        chosen = {key: v for key, v in run.data_settings.items() if key not in OF_TABLES}
         found.setdefault(repr(sorted(chosen.items())), set()).add(run.config.get("data.rows"))
     alike = all(len(rows) == 1 for rows in found.values())
-    return {"data.path", "data.rows"} if alike else {"data.path"}
+    return OF_TABLES if alike else {"data.path"}
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunSummary]:

@@ -252,14 +252,11 @@ def _choose(
     if columns is None:
         chosen = [position for position in range(len(names)) if position not in taken]
         if nameless := [position for position in chosen if not names[position]]:
+            which = f"column {nameless[0]} has no name, as an index that pandas writes"
+            if len(nameless) > 1:
+                which = f"columns {nameless[0]} and {nameless[1]} have no name"
             others = listed([name for name in names if name])
-            raise UserError(
-                f"{path}: column {nameless[0]} has no name, as an index that pandas writes; "
-                f"choose the others: {others}"
-                if len(nameless) == 1
-                else f"{path}: columns {nameless[0]} and {nameless[1]} have no name; choose the "
-                f"others: {others}"
-            )
+            raise UserError(f"{path}: {which}; choose the others: {others}")
     else:
         chosen = [at(key) for key in columns]
     if not chosen:

@@ -69,10 +69,8 @@ def few_steps(
     times = torch.linspace(0, 1, steps + 1).tolist()
 
     def weighed(z: Tensor) -> Tensor:
-        log_q, folded = (
-            flow.base.log_prob(z),
-            torch.zeros(len(z), dtype=torch.bool, device=z.device),
-        )
+        log_q = flow.base.log_prob(z)
+        folded = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         state = z
         for start, end in pairwise(times):
             before = state.detach().requires_grad_()
